@@ -1,0 +1,39 @@
+"""Errors a user can mend: one line that names what was wrong and what would be right."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used. The message is one clear line.
+
+    The command line prints the message alone and exits with status 2.
+    """
+
+
+class SpecError(InputError):
+    """A specification string does not parse, or names something unknown.
+
+    The message shows the text and a caret under the offending spot.
+
+    Args:
+      reason: what is wrong and what would be right, in one line.
+      text: the whole specification.
+      position: index into ``text`` of the offending character.
+    """
+
+    def __init__(self, reason: str, text: str = "", position: int | None = None):
+        self.reason = reason
+        self.text = text
+        self.position = position
+        message = reason
+        if text and position is not None:
+            message = f"{reason}\n  {text}\n  {' ' * position}^"
+        super().__init__(message)
+
+
+class CheckpointError(InputError):
+    """No usable checkpoint, or one that belongs to another configuration."""
+
+
+class WireError(ValueError):
+    """Bytes that are not a message of the expected structure."""

@@ -1,0 +1,259 @@
+"""Names to factories, with their options, types and one-line descriptions.
+
+A factory registers itself with ``@register("stage")``. Its docstring's first line is
+the description, its signature gives the options. The first ``context`` parameters
+are supplied by the caller of ``build`` (a model's task, say), the others by the
+specification text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Literal
+
+from fedjax_compress import spec
+from fedjax_compress.errors import InputError, SpecError
+
+_entries: dict[str, dict[str, Entry]] = {}
+_builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of a factory: its name, type, and default (``REQUIRED`` if none)."""
+
+    name: str
+    type: Any
+    default: Any
+
+    def __str__(self) -> str:
+        kind = type_name(self.type)
+        if self.default is inspect.Parameter.empty:
+            return f"{self.name}: {kind}"
+        return f"{self.name}: {kind} = {spec.format_value(self.default)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A registered factory."""
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    context: int
+
+    @property
+    def summary(self) -> str:
+        """The first line of the factory's docstring."""
+        return (inspect.getdoc(self.factory) or "").split("\n")[0]
+
+    def options(self) -> list[Option]:
+        """What the specification text may set, in order."""
+        hints = typing.get_type_hints(self.factory)
+        named = list(inspect.signature(self.factory).parameters.values())
+        return [
+            Option(p.name, hints.get(p.name, Any), p.default)
+            for p in named[self.context :]
+            if p.kind is not p.VAR_KEYWORD
+        ]
+
+    def rest(self) -> Any:
+        """The type of further named options (``**options``), or None."""
+        hints = typing.get_type_hints(self.factory)
+        for p in inspect.signature(self.factory).parameters.values():
+            if p.kind is p.VAR_KEYWORD:
+                return hints.get(p.name, Any)
+        return None
+
+
+def register(kind: str, name: str | None = None, *, context: int = 0) -> Callable:
+    """Decorator: enters a factory under ``kind`` and its own (or the given) name."""
+
+    def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
+        called = name or factory.__name__
+        table = _entries.setdefault(kind, {})
+        if called in table and table[called].factory is not factory:
+            raise InputError(f"{kind} {called!r} is registered already")
+        table[called] = Entry(kind, called, factory, context)
+        return factory
+
+    return enter
+
+
+def register_type(annotation: Any, builder: Callable[[spec.Pipe, str], Any]) -> None:
+    """Says how an option of this type is built from the pipe written for it."""
+    _builders[annotation] = builder
+
+
+def entries(kind: str) -> dict[str, Entry]:
+    """All entries of a kind, by name, sorted."""
+    return dict(sorted(_entries.get(kind, {}).items()))
+
+
+def kinds() -> list[str]:
+    """All kinds that hold entries."""
+    return sorted(_entries)
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """A hint that names the closest choice, or all of them."""
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(sorted(choices))}"
+
+
+def lookup(call: spec.Call, *kinds: str, text: str = "") -> Entry:
+    """The entry that a call names, in the first of the kinds that has it.
+
+    Raises:
+      SpecError: unknown name, with the nearest known one.
+    """
+    for kind in kinds:
+        if call.name in _entries.get(kind, {}):
+            return _entries[kind][call.name]
+    choices = [n for kind in kinds for n in _entries.get(kind, {})]
+    hint = nearest(call.name, choices)
+    raise SpecError(f"unknown {kinds[0]} {call.name!r}; {hint}", text, call.position)
+
+
+def build(kind: str, text: str, *context: Any) -> Any:
+    """Builds the one component that ``text`` describes.
+
+    Raises:
+      SpecError: the text does not parse, names something unknown, or gives an
+        option that does not exist or has the wrong type or value.
+    """
+    pipe = spec.parse(text)
+    if len(pipe.calls) > 1:
+        second = pipe.calls[1].position
+        raise SpecError(f"a {kind} is one call, not a pipe", text, second)
+    return build_call(
+        lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text, *context
+    )
+
+
+def build_call(entry: Entry, call: spec.Call, text: str, *context: Any) -> Any:
+    """Calls the factory of ``entry`` with the options written in ``call``."""
+    given = bind(entry, call, text)
+    try:
+        return entry.factory(*context, **given)
+    except SpecError:
+        raise
+    except InputError as error:
+        raise SpecError(f"{call.name}: {error}", text, call.position) from None
+
+
+def bind(entry: Entry, call: spec.Call, text: str) -> dict[str, Any]:
+    """The options of a call by name, each converted to the type of its parameter."""
+    options = {o.name: o for o in entry.options()}
+    names = list(options)
+    if len(call.args) > len(names):
+        reason = f"{call.name} takes at most {len(names)} options: {', '.join(names)}"
+        raise SpecError(reason, text, call.position)
+    written = dict(zip(names, call.args, strict=False))
+    for name, value in call.kwargs:
+        if name not in options and entry.rest() is None:
+            hint = nearest(name, names) if names else "it takes none"
+            reason = f"{call.name} has no option {name!r}; {hint}"
+            raise SpecError(reason, text, call.position)
+        if name in written:
+            raise SpecError(f"{name} is given twice", text, call.position)
+        written[name] = value
+    for name, option in options.items():
+        if name not in written and option.default is inspect.Parameter.empty:
+            reason = f"{call.name} needs {option}, as in {call.name}({name}=...)"
+            raise SpecError(reason, text, call.position)
+    given = {}
+    for name, value in written.items():
+        wanted = options[name].type if name in options else entry.rest()
+        given[name] = convert(
+            wanted, value, f"{call.name}: {name}", text, call.position
+        )
+    return given
+
+
+def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any:
+    """``value`` as read by ``spec.parse``, checked against and cast to a type."""
+    at = value.position if isinstance(value, spec.Pipe) else position
+    problem = SpecError(
+        f"{what} must be {type_name(wanted)}, not {_show(value)}", text, at
+    )
+    if wanted in _builders:
+        if not isinstance(value, spec.Pipe):
+            raise problem
+        return _builders[wanted](value, text)
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        for choice in typing.get_args(wanted):
+            try:
+                return convert(choice, value, what, text, position)
+            except SpecError:
+                continue
+        raise problem
+    if isinstance(value, spec.Pipe):
+        value = _bare_word(value, problem)
+    if typing.get_origin(wanted) is Literal:
+        choices = typing.get_args(wanted)
+        if value not in choices:
+            hint = nearest(str(value), [str(c) for c in choices])
+            raise SpecError(f"{what} cannot be {_show(value)}; {hint}", text, at)
+        return value
+    if typing.get_origin(wanted) is tuple:
+        item = typing.get_args(wanted)[0]
+        values = value if isinstance(value, tuple) else (value,)
+        return tuple(convert(item, v, what, text, position) for v in values)
+    return _scalar(wanted, value, problem)
+
+
+def _scalar(wanted: Any, value: Any, problem: SpecError) -> Any:
+    if wanted is Any:
+        return value
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if wanted is type(None) and value == "none":
+        return None
+    if type(value) is not wanted:
+        raise problem
+    return value
+
+
+def _bare_word(pipe: spec.Pipe, problem: SpecError) -> str:
+    call = pipe.calls[0]
+    if len(pipe.calls) > 1 or call.args or call.kwargs:
+        raise problem
+    return call.name
+
+
+def _show(value: Any) -> str:
+    return f"{str(value)!r}" if isinstance(value, (str, spec.Pipe)) else str(value)
+
+
+def type_name(wanted: Any) -> str:
+    """A type in the words of the command line."""
+    if wanted is type(None):
+        return "none"
+    if typing.get_origin(wanted) is Literal:
+        return " or ".join(str(c) for c in typing.get_args(wanted))
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return " or ".join(type_name(c) for c in typing.get_args(wanted))
+    if typing.get_origin(wanted) is tuple:
+        return f"a list of {type_name(typing.get_args(wanted)[0])}"
+    return getattr(wanted, "__name__", str(wanted))
+
+
+def canonical(kind: str, text: str) -> str:
+    """The same specification with every positional option named, evenly spaced."""
+    pipe = spec.parse(text)
+    calls = [_named(lookup(c, kind, "compressor", text=text), c) for c in pipe.calls]
+    return str(spec.Pipe(tuple(calls)))
+
+
+def _named(entry: Entry, call: spec.Call) -> spec.Call:
+    names = [o.name for o in entry.options()]
+    named = tuple(zip(names, call.args, strict=False)) + call.kwargs
+    return spec.Call(call.name, (), named, call.position)

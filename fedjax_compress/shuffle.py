@@ -1,0 +1,54 @@
+"""Random permutations of 0 .. n-1 that are computed element by element.
+
+Sorting random numbers costs O(n log n) and needs n to be a static shape. Here n is a
+traced number and each element is found on its own, so that a batch of a client with
+n rows costs O(batch), whatever n is.
+
+The construction is the swap-or-not shuffle. Round r pairs x with its partner
+``(k_r - x) mod n`` and swaps the two iff a hash of the larger of them, keyed by r,
+is odd. Each round is its own inverse, hence a bijection for every n >= 1.
+
+Reference: Hoang, Morris, Rogaway, "An Enciphering Scheme Based on a Card Shuffle"
+(CRYPTO 2012), algorithm of figure 1. Deviation: a 32-bit integer mixer stands in for
+the keyed pseudorandom function; the aim is statistics, not secrecy.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress.typing import Array, Key
+
+ROUNDS = 32
+
+
+def _mix(x: Array) -> Array:
+    """A bijective mixer of 32-bit words in which each input bit reaches all others."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def permute(key: Key, index: Array, size: Array | int) -> Array:
+    """The images of ``index`` under a random permutation of 0 .. size-1.
+
+    Args:
+      key: selects the permutation.
+      index: int array of any shape, each in 0 .. size-1 (other values give values
+        out of range; mask them).
+      size: int scalar, at least 1; may be traced. At most 2**31 - 1.
+
+    Returns:
+      int32 array of the shape of ``index``.
+    """
+    words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
+    n = jnp.maximum(jnp.asarray(size).astype(jnp.uint32), 1)
+    x = jnp.asarray(index).astype(jnp.uint32)
+    for i in range(ROUNDS):
+        offset = words[i, 0] % n
+        partner = jnp.where(offset >= x, offset - x, offset + (n - x))
+        larger = jnp.maximum(x, partner)
+        swap = _mix(larger ^ words[i, 1]) & 1
+        x = jnp.where(swap == 1, partner, x)
+    return x.astype(jnp.int32)

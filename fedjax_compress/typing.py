@@ -1,0 +1,275 @@
+"""The central types: small NamedTuples of pure functions, and what passes between them.
+
+Two rules carry the design. An algorithm describes ONE client and ONE server step;
+only the engine knows that there are many clients. A payload describes itself: its
+size is measured by one generic function, never by a formula of the compressor's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Key = jax.Array
+"""A typed key as made by ``jax.random.key``."""
+Tree = Any
+"""A pytree of arrays."""
+Params = Any
+State = Any
+Payload = Any
+"""A pytree whose leaves are all arrays inside ``wire.Field``; what travels."""
+Side = Any
+"""The part of a payload that one stage adds: a pytree of ``wire.Field``."""
+Server = Any
+ClientState = Any
+View = Any
+Acc = Any
+Metrics = dict[str, Array]
+
+
+class Coin(NamedTuple):
+    """The randomness of one hop.
+
+    Attributes:
+      private: known to the encoder only (stochastic rounding).
+      shared: known to both ends (rotations, masks, hash functions). It is derived
+        from run seed, round and client id, which both ends know: it costs no bits.
+    """
+
+    private: Key
+    shared: Key
+
+    def fold(self, data: int | Array) -> Coin:
+        """Both keys folded with what the part belongs to (a leaf, a stage)."""
+        return Coin(
+            jax.random.fold_in(self.private, data),
+            jax.random.fold_in(self.shared, data),
+        )
+
+
+class Claims(NamedTuple):
+    """What a stage or compressor promises; each promise is tested for what registers.
+
+    Attributes:
+      unbiased: E[C(x)] = x over the coins.
+      omega: n -> bound on E||C(x) - x||^2 / ||x||^2 for a vector of n elements,
+        or None. Only meaningful where ``unbiased``.
+      alpha: n -> contraction, E||C(x) - x||^2 <= (1 - alpha(n)) ||x||^2, or None.
+      lossless: C(x) = x, bit for bit.
+      linear: decode(sum of payloads) = sum of decodes, under one shared key.
+    """
+
+    unbiased: bool = False
+    omega: Callable[[int], float] | None = None
+    alpha: Callable[[int], float] | None = None
+    lossless: bool = False
+    linear: bool = False
+
+
+class Stage(NamedTuple):
+    """Works on ONE float array; chainable.
+
+    ``encode`` turns an array into a carrier for the next stage (an array, or None
+    when everything has been put into the side information) and side information
+    that is sent. ``decode`` restores an array of the shape that ``encode`` was given.
+
+    Attributes:
+      init: ShapeDtypeStruct -> state, ``()`` when stateless.
+      encode: (array, state, coin) -> (carrier or None, side, state).
+      decode: (carrier or None, side, shared key) -> array. Has no other channel:
+        static facts (shape, number of levels) are static metadata of the side.
+      claims: what the stage promises.
+    """
+
+    init: Callable[[jax.ShapeDtypeStruct], State]
+    encode: Callable[[Array, State, Coin], tuple[Array | None, Side, State]]
+    decode: Callable[[Array | None, Side, Key], Array]
+    claims: Claims = Claims()
+
+
+class Compressor(NamedTuple):
+    """Works on ONE client's pytree; what algorithms see.
+
+    Attributes:
+      init: tree -> state, ``()`` when stateless. Only shapes and dtypes are read.
+      encode: (tree, state, coin) -> (payload, state).
+      decode: (payload, a tree of the right shapes, shared key) -> tree.
+      claims: what the compressor promises.
+    """
+
+    init: Callable[[Tree], State]
+    encode: Callable[[Tree, State, Coin], tuple[Payload, State]]
+    decode: Callable[[Payload, Tree, Key], Tree]
+    claims: Claims = Claims()
+
+
+class Batch(NamedTuple):
+    """Rows of one client.
+
+    Attributes:
+      features: [batch, ...], as stored (uint8 stays uint8 until the model reads it).
+      labels: [batch, ...], integer.
+      mask: [batch], float32; 1 for a real row, 0 for filling.
+    """
+
+    features: Array
+    labels: Array
+    mask: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One client's rows inside the ragged columns that hold everybody's.
+
+    Invariants: rows start .. start + size - 1 belong to the client;
+    0 <= size <= largest. Under vmap over clients ``start`` and ``size`` are mapped,
+    the columns and ``largest`` are not, so a loop bound computed from ``largest``
+    stays one scalar for the whole chunk of clients.
+
+    Attributes:
+      features: [rows of all clients, ...].
+      labels: [rows of all clients, ...].
+      start: int32 scalar, first row of this client.
+      size: int32 scalar, number of rows of this client; 0 for a dummy.
+      largest: int32 scalar, the largest size among clients that run together.
+    """
+
+    features: Array
+    labels: Array
+    start: Array
+    size: Array
+    largest: Array
+
+    def take(self, index: Array, mask: Array) -> Batch:
+        """The rows ``index`` [batch] (0-based within the client), masked by ``mask``.
+
+        Masked-out positions read row ``start`` or a valid neighbour and carry mask 0.
+        """
+        rows = self.start + jnp.where(mask, index, 0)
+        rows = jnp.clip(rows, 0, self.labels.shape[0] - 1)
+        return Batch(
+            jnp.take(self.features, rows, axis=0),
+            jnp.take(self.labels, rows, axis=0),
+            mask.astype(jnp.float32),
+        )
+
+
+class Task(NamedTuple):
+    """What a model must fit to.
+
+    Attributes:
+      shape: shape of one example's features, without the batch axis.
+      classes: number of classes (vocabulary size for text).
+      tokens: whether features are integer tokens rather than numbers or pixels.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    tokens: bool = False
+
+
+class Model(NamedTuple):
+    """Pure functions over a nested dict of parameters.
+
+    Attributes:
+      init: key -> params.
+      apply: (params, features [batch, ...], key or None) -> outputs. A key means
+        training (dropout is on), None means evaluation. Integer pixels are scaled
+        to [0, 1] here, integer tokens are embedded.
+      loss: (outputs, labels) -> float32 [batch], the loss of each example.
+      correct: (outputs, labels) -> float32 [batch], the share of right answers in
+        each example (0 or 1 for classification).
+    """
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, Array, Key | None], Array]
+    loss: Callable[[Array, Array], Array]
+    correct: Callable[[Array, Array], Array]
+
+
+class LocalUpdate(NamedTuple):
+    """What one client computes on its own data.
+
+    Attributes:
+      init: params -> client state, ``()`` when stateless.
+      run: (params, state, shard, key) -> (update, state, metrics). The update is
+        trained minus received parameters. Metrics hold at least ``loss`` (mean over
+        the examples seen) and ``examples`` (number of rows of the client).
+    """
+
+    init: Callable[[Params], ClientState]
+    run: Callable[[Params, ClientState, Shard, Key], tuple[Tree, ClientState, Metrics]]
+
+
+class Aggregator(NamedTuple):
+    """A weighted mean in three steps; between lift and finish is plain tree addition.
+
+    Attributes:
+      lift: (tree, weight) -> accumulator. The weight is a scalar, or a tree of masks.
+      finish: accumulator -> tree. An accumulator of weight zero gives a zero tree.
+    """
+
+    lift: Callable[[Tree, Tree], Acc]
+    finish: Callable[[Acc], Tree]
+
+
+class ServerOptimizer(NamedTuple):
+    """Moves the server's parameters by an aggregated update.
+
+    Attributes:
+      init: params -> state.
+      apply: (mean update, state, params) -> (params, state).
+    """
+
+    init: Callable[[Params], State]
+    apply: Callable[[Tree, State, Params], tuple[Params, State]]
+
+
+class Report(NamedTuple):
+    """What one client hands in.
+
+    Attributes:
+      payload: the message, measured by the engine with ``wire.size``.
+      weight: float32 scalar, its weight in the mean.
+      state: the client's state after the round.
+      metrics: ``loss``, ``examples``, and whatever else.
+      ok: bool scalar, False where the update is not finite: the client is then left
+        out of the mean and keeps its old state; its bytes are counted all the same.
+    """
+
+    payload: Payload
+    weight: Array
+    state: ClientState
+    metrics: Metrics
+    ok: Array
+
+
+class Algorithm(NamedTuple):
+    """ONE client and ONE server step.
+
+    Attributes:
+      init: (key, params) -> server.
+      client_init: params -> state of a client that has never taken part, ``()`` when
+        stateless.
+      broadcast: (server, coin) -> (view, payload, server). The view is what every
+        client of the cohort decodes from the payload.
+      client: (view, client state, shard, coin) -> Report.
+      reduce: (view, report, shared key of that client) -> accumulator: decode and
+        lift one report.
+      server: (server, accumulator) -> server.
+      params: server -> parameters to evaluate.
+    """
+
+    init: Callable[[Key, Params], Server]
+    client_init: Callable[[Params], ClientState]
+    broadcast: Callable[[Server, Coin], tuple[View, Payload, Server]]
+    client: Callable[[View, ClientState, Shard, Coin], Report]
+    reduce: Callable[[View, Report, Key], Acc]
+    server: Callable[[Server, Acc], Server]
+    params: Callable[[Server], Params]
