@@ -1,4 +1,4 @@
-"""Errors a user can mend: one line that names what was wrong and what would be right."""
+"""Errors a user can mend: one line, what was wrong and what would be right."""
 
 from __future__ import annotations
 
