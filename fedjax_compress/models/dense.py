@@ -1,0 +1,59 @@
+"""Networks of dense layers, which read every example as one flat vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flax import linen
+
+from fedjax_compress import registry
+from fedjax_compress.models.inputs import check_numbers, check_positive, flat
+from fedjax_compress.models.linen_model import from_linen
+from fedjax_compress.typing import Array, Model, Task
+
+
+class _Dense(linen.Module):
+    hidden: Sequence[int]
+    classes: int
+
+    @linen.compact
+    def __call__(self, x: Array) -> Array:
+        for i, width in enumerate(self.hidden):
+            x = linen.relu(linen.Dense(width, name=f"dense_{i + 1}")(x))
+        return linen.Dense(self.classes, name="output")(x)
+
+
+@registry.register("model", context=1)
+def logistic(task: Task) -> Model:
+    """Multinomial logistic regression on the flattened features.
+
+    outputs = x W + b. Parameters ``output/kernel`` [features, classes] (normal of
+    variance 1 / features, truncated) and ``output/bias`` (zeros).
+
+    Args:
+      task: shape and classes of the data; not tokens.
+
+    Raises:
+      InputError: a task of tokens.
+    """
+    check_numbers(task, "logistic")
+    return from_linen(_Dense((), task.classes), task, inputs=flat)
+
+
+@registry.register("model", context=1)
+def mlp(task: Task, hidden: tuple[int, ...] = (64,)) -> Model:
+    """Dense layers with ReLU on the flattened features.
+
+    Parameters ``dense_1``, ``dense_2``, ... and ``output``, each ``kernel`` [in, out]
+    (normal of variance 1 / in, truncated) and ``bias`` (zeros).
+
+    Args:
+      task: shape and classes of the data; not tokens.
+      hidden: widths of the hidden layers.
+
+    Raises:
+      InputError: a task of tokens, or a width below 1.
+    """
+    check_numbers(task, "mlp")
+    check_positive("a width in hidden", *hidden)
+    return from_linen(_Dense(hidden, task.classes), task, inputs=flat)

@@ -1,0 +1,67 @@
+"""From stored features to what a network reads."""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Array, Task
+
+
+def numbers(features: Array) -> Array:
+    """Float32 numbers; integers are taken as pixels in 0 .. 255 and divided by 255."""
+    if jnp.issubdtype(features.dtype, jnp.integer):
+        return features.astype(jnp.float32) / 255
+    return features.astype(jnp.float32)
+
+
+def images(features: Array) -> Array:
+    """``numbers``; [batch, height, width] gets a channel axis of length one."""
+    pixels = numbers(features)
+    return pixels[..., None] if pixels.ndim == 3 else pixels
+
+
+def flat(features: Array) -> Array:
+    """``numbers`` as [batch, everything else]."""
+    return numbers(features).reshape(features.shape[0], -1)
+
+
+def tokens(features: Array) -> Array:
+    """Int32 tokens."""
+    return features.astype(jnp.int32)
+
+
+def check_numbers(task: Task, what: str) -> None:
+    """Refuses a task of tokens, and one without numbers or classes.
+
+    Raises:
+      InputError: the task is no classification of numbers or pixels.
+    """
+    if task.tokens:
+        raise InputError(f"{what} reads numbers or pixels, not tokens; try char_lstm")
+    if math.prod(task.shape) < 1:
+        raise InputError(f"{what} needs at least one number, not shape {task.shape}")
+    check_classes(task)
+
+
+def check_classes(task: Task) -> None:
+    """Refuses a task without classes.
+
+    Raises:
+      InputError: fewer than one class.
+    """
+    if task.classes < 1:
+        raise InputError(f"a task needs at least 1 class, not {task.classes}")
+
+
+def check_positive(name: str, *values: int) -> None:
+    """Refuses a size below one.
+
+    Raises:
+      InputError: some value is not positive.
+    """
+    for value in values:
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")

@@ -1,0 +1,81 @@
+"""A flax.linen module as a Model."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax
+from flax import linen
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.models.adapt import (
+    Read,
+    Score,
+    default_inputs,
+    example,
+    make_model,
+)
+from fedjax_compress.typing import Array, Key, Model, Params, Task
+
+
+def from_linen(
+    module: linen.Module,
+    task: Task,
+    *,
+    inputs: Read | None = None,
+    loss: Score | None = None,
+    correct: Score | None = None,
+) -> Model:
+    """A Model of a flax.linen module that maps [batch, ...] to [batch, classes].
+
+    The parameters are the module's ``params`` collection, a plain nested dict. If
+    the module's ``__call__`` has an argument ``train`` or ``deterministic``, it is
+    told whether a key was given; the key feeds the random stream ``dropout``.
+
+    Args:
+      module: a module without running statistics (GroupNorm or LayerNorm instead of
+        BatchNorm, whose statistics belong to no client).
+      task: shape and classes of the data.
+      inputs: stored features [batch, ...] -> what the module reads. By default
+        integer pixels become float32 in [0, 1], (height, width) images get a channel
+        axis, and tokens become int32.
+      loss: (outputs, labels) -> float32 [batch]; softmax cross-entropy by default,
+        for tokens its mean over the tokens that are not 0.
+      correct: (outputs, labels) -> float32 [batch]; likewise.
+
+    Raises:
+      InputError: the module keeps more than parameters, a parameter is not float32,
+        or the outputs are not one number per class (checked where no ``loss`` is
+        given).
+    """
+    read = inputs or default_inputs(task)
+    flag = _training_flag(module)
+
+    def options(training: bool) -> dict[str, Any]:
+        return {} if flag is None else {flag: training == (flag == "train")}
+
+    def variables(key: Key) -> dict[str, Any]:
+        return dict(module.init({"params": key}, read(example(task)), **options(False)))
+
+    def init(key: Key) -> Params:
+        return variables(key).get("params", {})
+
+    def apply(params: Params, features: Array, key: Key | None) -> Any:
+        rngs = None if key is None else {"dropout": key}
+        chosen = options(key is not None)
+        return module.apply({"params": params}, read(features), rngs=rngs, **chosen)
+
+    kept = jax.eval_shape(lambda: variables(jax.random.key(0)))
+    extra = ", ".join(sorted(set(kept) - {"params"}))
+    if extra:
+        raise InputError(
+            f"the module keeps {extra} besides its parameters, which cannot be "
+            "averaged over clients; use GroupNorm or LayerNorm"
+        )
+    return make_model(init, apply, task, loss, correct)
+
+
+def _training_flag(module: linen.Module) -> str | None:
+    arguments = inspect.signature(type(module).__call__).parameters
+    return next((n for n in ("train", "deterministic") if n in arguments), None)
