@@ -1,0 +1,92 @@
+"""All clients' rows in one ragged column each: sorted by client, stored once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Array, Shard
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ClientData:
+    """Everybody's rows, without padding.
+
+    Invariants: rows offsets[c] .. offsets[c+1]-1 belong to client c; offsets start at
+    0, never fall, and end at the number of rows. Pixels stay uint8.
+
+    Attributes:
+      features: [rows, ...].
+      labels: [rows, ...], integer.
+      offsets: int32 [clients + 1].
+    """
+
+    features: Array
+    labels: Array
+    offsets: Array
+
+    @property
+    def clients(self) -> int:
+        """Number of clients."""
+        return self.offsets.shape[0] - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int32 [clients] on the host: number of rows of each client."""
+        return np.diff(np.asarray(self.offsets))
+
+    def shard(self, client: Array, largest: Array) -> Shard:
+        """One client's rows; works under jit and vmap over ``client``.
+
+        Args:
+          client: int32 scalar in 0 .. clients-1; ``clients`` itself is a dummy
+            that owns no row.
+          largest: int32 scalar, the largest size among clients that run together.
+        """
+        offsets = jnp.asarray(self.offsets)
+        start = jnp.take(offsets, client, mode="clip")
+        end = jnp.take(offsets, client + 1, mode="clip")
+        return Shard(
+            jnp.asarray(self.features),
+            jnp.asarray(self.labels),
+            start,
+            end - start,
+            jnp.asarray(largest, jnp.int32),
+        )
+
+
+def group(
+    features: np.ndarray, labels: np.ndarray, assignment: np.ndarray, clients: int
+) -> ClientData:
+    """Rows sorted by client, on the host; the order within a client is kept.
+
+    Args:
+      features: [rows, ...].
+      labels: [rows, ...].
+      assignment: int [rows], client id of each row; -1 leaves the row out.
+      clients: number of clients; one without rows gets an empty range.
+
+    Raises:
+      InputError: an id of ``clients`` or more, lengths that differ, or too many rows.
+    """
+    if not len(features) == len(labels) == len(assignment):
+        raise InputError(
+            f"{len(features)} rows of features, {len(labels)} labels and "
+            f"{len(assignment)} client ids; the three must agree"
+        )
+    if len(assignment) and int(assignment.max()) >= clients:
+        raise InputError(
+            f"client id {int(assignment.max())} lies outside 0..{clients - 1}"
+        )
+    if len(assignment) >= 2**31:
+        raise InputError(f"{len(assignment)} rows; at most {2**31 - 1} can be indexed")
+    used = assignment[assignment >= 0]
+    counts = np.bincount(used, minlength=clients)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    order = np.argsort(assignment, kind="stable")[len(assignment) - len(used) :]
+    return ClientData(features[order], labels[order], offsets)  # type: ignore[arg-type]

@@ -1,0 +1,127 @@
+"""What a source delivers: training and test rows on the host, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Rows to learn from and rows to test on, as numpy arrays.
+
+    Invariants (``check`` enforces them): features and labels of a part have the same
+    number of rows, at least one; floats are finite; labels lie in 0 .. classes-1.
+
+    Attributes:
+      name: what reports call it.
+      task: shape of one example and number of classes.
+      train_features: [train rows, *task.shape].
+      train_labels: [train rows] or, for text, [train rows, length]; integer.
+      train_clients: int32 [train rows], the data's own client of each row, numbered
+        0, 1, ... without gaps; None where the data know no clients.
+      test_features: [test rows, *task.shape].
+      test_labels: as ``train_labels``.
+      test_clients: int32 [test rows] in the numbering of ``train_clients``, -1 for a
+        row of somebody who has no training row; None where unknown.
+    """
+
+    name: str
+    task: Task
+    train_features: np.ndarray
+    train_labels: np.ndarray
+    train_clients: np.ndarray | None
+    test_features: np.ndarray
+    test_labels: np.ndarray
+    test_clients: np.ndarray | None = None
+
+    @property
+    def own_clients(self) -> int:
+        """How many clients the data themselves know; 0 if none."""
+        if self.train_clients is None or not self.train_clients.size:
+            return 0
+        return int(self.train_clients.max()) + 1
+
+
+def check(dataset: Dataset) -> Dataset:
+    """The dataset itself, if it can be used.
+
+    Raises:
+      InputError: no rows, lengths or shapes that differ, NaN or infinity in the
+        features, labels outside 0 .. classes-1; names part, row and value.
+    """
+    parts = (
+        ("train", dataset.train_features, dataset.train_labels, dataset.train_clients),
+        ("test", dataset.test_features, dataset.test_labels, dataset.test_clients),
+    )
+    for part, features, labels, clients in parts:
+        where = f"{dataset.name}, {part} part"
+        check_rows(where, features, labels, clients)
+        if tuple(features.shape[1:]) != tuple(dataset.task.shape):
+            raise InputError(
+                f"{where}: one example has shape {features.shape[1:]}, "
+                f"expected {tuple(dataset.task.shape)}"
+            )
+        check_finite(where, features)
+        check_labels(where, labels, dataset.task.classes)
+        if dataset.task.tokens:
+            check_labels(where, features, dataset.task.classes, "token")
+    return dataset
+
+
+def check_rows(
+    where: str, features: np.ndarray, labels: np.ndarray, clients: np.ndarray | None
+) -> None:
+    """Raises InputError unless the columns have the same number of rows, not 0."""
+    if len(features) == 0:
+        raise InputError(f"{where}: no rows")
+    if len(labels) != len(features):
+        raise InputError(
+            f"{where}: {len(features)} rows of features but {len(labels)} labels"
+        )
+    if clients is not None and len(clients) != len(features):
+        raise InputError(
+            f"{where}: {len(features)} rows of features but {len(clients)} client ids"
+        )
+
+
+def check_finite(where: str, features: np.ndarray) -> None:
+    """Raises InputError that names the first row with a NaN or an infinity."""
+    if not np.issubdtype(features.dtype, np.inexact):
+        return
+    rows = features.reshape(len(features), -1)
+    step = max(1, 2**22 // max(1, rows.shape[1]))
+    bad = 0
+    first: tuple[int, object] | None = None
+    for start in range(0, len(rows), step):
+        wrong = ~np.isfinite(rows[start : start + step])
+        hit = wrong.any(axis=1)
+        bad += int(hit.sum())
+        if first is None and hit.any():
+            row = int(hit.argmax())
+            first = start + row, rows[start + row, int(wrong[row].argmax())]
+    if first is not None:
+        raise InputError(
+            f"{where}: {bad} rows have features that are not finite, "
+            f"first row {first[0]} ({first[1]}); mend or leave out these rows"
+        )
+
+
+def check_labels(
+    where: str, labels: np.ndarray, classes: int, what: str = "label"
+) -> None:
+    """Raises InputError that names the first label outside 0 .. classes-1."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"{where}: {what}s must be integers, not {labels.dtype}")
+    if int(labels.min()) >= 0 and int(labels.max()) < classes:
+        return
+    wrong = (labels < 0) | (labels >= classes)
+    spot = np.unravel_index(int(wrong.argmax()), labels.shape)
+    raise InputError(
+        f"{where}: {what} {labels[spot]} in row {spot[0]} lies outside "
+        f"0..{classes - 1} ({int(wrong.sum())} such {what}s)"
+    )
