@@ -1,0 +1,125 @@
+"""Local updates by name: SGD, FedProx, and any optimizer of optax."""
+
+from __future__ import annotations
+
+import optax as library
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.local.steps import Last, schedule
+from fedjax_compress.local.train import train
+from fedjax_compress.typing import LocalUpdate, Model
+
+
+@registry.register("local", context=1)
+def sgd(
+    model: Model,
+    lr: float = 0.1,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    epochs: int = 1,
+    steps: int = 0,
+    batch: int = 20,
+    last: Last = "keep",
+    shuffle: bool = True,
+) -> LocalUpdate:
+    """Stochastic gradient descent on the client's own rows.
+
+    m <- momentum * m + g + weight_decay * w;  w <- w - lr * m.
+
+    Args:
+      model: the model to train.
+      lr: learning rate, positive.
+      momentum: in [0, 1); starts from zero each round.
+      nesterov: Nesterov's form of the momentum.
+      weight_decay: added to the gradient as weight_decay * w.
+      epochs: passes over the client's rows.
+      steps: number of steps, instead of epochs, if not 0.
+      batch: rows a batch; larger than the client means all of its rows in one batch.
+      last: keep (masked) or drop an incomplete last batch of an epoch.
+      shuffle: a fresh order each epoch.
+
+    Raises:
+      InputError: an option out of its range.
+    """
+    return fedprox(
+        model, 0.0, lr, momentum, nesterov, weight_decay, epochs, steps, batch, last,
+        shuffle,
+    )  # fmt: skip
+
+
+@registry.register("local", context=1)
+def fedprox(
+    model: Model,
+    mu: float = 0.01,
+    lr: float = 0.1,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    epochs: int = 1,
+    steps: int = 0,
+    batch: int = 20,
+    last: Last = "keep",
+    shuffle: bool = True,
+) -> LocalUpdate:
+    """SGD with FedProx's proximal term mu/2 ||v - w||^2; mu = 0 is sgd.
+
+    Args:
+      model: the model to train.
+      mu: weight of the proximal term, not negative; the others as in ``sgd``.
+
+    Raises:
+      InputError: an option out of its range.
+
+    Reference: Li et al. 2020, equation 2.
+    """
+    _positive("lr", lr)
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum must be in [0, 1), got {momentum}")
+    for name, value in (("mu", mu), ("weight_decay", weight_decay)):
+        if not value >= 0:
+            raise InputError(f"{name} must not be negative, got {value}")
+    if nesterov and not momentum:
+        raise InputError("nesterov needs momentum above 0, for example momentum=0.9")
+    step = library.sgd(lr, momentum=momentum or None, nesterov=nesterov)
+    if weight_decay:
+        step = library.chain(library.add_decayed_weights(weight_decay), step)
+    return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
+
+
+@registry.register("local", context=1)
+def optax(
+    model: Model,
+    name: str,
+    lr: float,
+    mu: float = 0.0,
+    epochs: int = 1,
+    steps: int = 0,
+    batch: int = 20,
+    last: Last = "keep",
+    shuffle: bool = True,
+    **options: float | bool,
+) -> LocalUpdate:
+    """Any optimizer of optax by its name, as in optax(adam, lr=0.001, b1=0.9).
+
+    Args:
+      model: the model to train.
+      name: a function of optax that takes a learning rate, such as adam or adamw.
+      lr: learning rate, positive.
+      mu: weight of FedProx's proximal term.
+      epochs, steps, batch, last, shuffle: as in ``sgd``.
+      options: further keyword arguments of that function.
+
+    Raises:
+      InputError: unknown optimizer or option.
+    """
+    _positive("lr", lr)
+    options["learning_rate"] = lr
+    step = registry.library_call(library, name, "learning_rate", options)
+    return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{name} must be positive, got {value}")

@@ -1,0 +1,92 @@
+"""Local training: a loop of optimizer steps whose bound is one number per chunk."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fedjax_compress import tree
+from fedjax_compress.local.steps import Schedule
+from fedjax_compress.typing import (
+    Array,
+    Batch,
+    ClientState,
+    Key,
+    LocalUpdate,
+    Metrics,
+    Model,
+    Params,
+    Shard,
+    Tree,
+)
+
+
+def train(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    schedule: Schedule,
+    proximal: float = 0.0,
+) -> LocalUpdate:
+    """Steps of an optax optimizer on the client's batches, from a fresh state.
+
+    The loss of a batch is the mean over its real rows, plus
+    ``proximal / 2 * ||v - w||^2`` where w are the received parameters.
+
+    All clients that run together take as many steps as the largest of them. A client
+    that has finished takes steps of weight zero: its parameters and its optimizer
+    state are held still, so momentum and weight decay do not move it.
+
+    Args:
+      model: the model to train.
+      optimizer: any optax gradient transformation; its state starts anew each round.
+      schedule: number of steps and which rows each of them sees.
+      proximal: mu of FedProx; 0 is FedAvg.
+
+    Reference: McMahan et al. 2017, algorithm 1 (ClientUpdate); Li et al. 2020,
+    equation 2 (FedProx).
+    """
+
+    def objective(params: Params, anchor: Params, batch: Batch, key: Key) -> tuple:
+        losses = model.loss(model.apply(params, batch.features, key), batch.labels)
+        total = jnp.sum(losses * batch.mask)
+        value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
+        if proximal:
+            distance = tree.squared_norm(tree.subtract(params, anchor))
+            value = value + 0.5 * proximal * distance
+        return value, total
+
+    gradient = jax.grad(objective, has_aux=True)
+
+    def run(
+        params: Params, state: ClientState, shard: Shard, key: Key
+    ) -> tuple[Tree, ClientState, Metrics]:
+        order, noise = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+        mine = schedule.total(shard.size)
+
+        def step(t: Array, carry: tuple) -> tuple:
+            current, memory, loss, seen = carry
+            batch = schedule.batch_at(shard, order, t)
+            grads, total = gradient(
+                current, params, batch, jax.random.fold_in(noise, t)
+            )
+            updates, moved = optimizer.update(grads, memory, current)
+            active = t < mine
+            return (
+                tree.where(active, optax.apply_updates(current, updates), current),
+                tree.where(active, moved, memory),
+                loss + jnp.where(active, total, 0.0),
+                seen + jnp.sum(batch.mask),
+            )
+
+        zero = jnp.zeros((), jnp.float32)
+        start = (params, optimizer.init(params), zero, zero)
+        bound = schedule.total(shard.largest)
+        trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
+        metrics = {
+            "loss": loss / jnp.maximum(seen, 1.0),
+            "examples": shard.size.astype(jnp.float32),
+        }
+        return tree.subtract(trained, params), state, metrics
+
+    return LocalUpdate(init=lambda params: (), run=run)

@@ -1,0 +1,82 @@
+"""Server optimizers: the mean update is a negative gradient."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax as library
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
+
+
+def from_optax(transformation: library.GradientTransformation) -> ServerOptimizer:
+    """Any optax gradient transformation, fed with minus the mean update.
+
+    Reference: Reddi et al. 2021, algorithm 1 (FedOpt).
+    """
+
+    def apply(update: Tree, state: State, params: Params) -> tuple[Params, State]:
+        grads = jax.tree.map(
+            lambda u, p: jnp.negative(u).astype(p.dtype), update, params
+        )
+        moves, state = transformation.update(grads, state, params)
+        return library.apply_updates(params, moves), state
+
+    return ServerOptimizer(transformation.init, apply)
+
+
+@registry.register("server")
+def fedavg(lr: float = 1.0) -> ServerOptimizer:
+    """Adds lr times the mean update; lr = 1 is FedAvg.
+
+    w <- w + lr * mean.
+
+    Raises:
+      InputError: lr is not positive.
+
+    Reference: McMahan et al. 2017, algorithm 1.
+    """
+    return from_optax(library.sgd(positive("lr", lr)))
+
+
+@registry.register("server")
+def fedavgm(
+    lr: float = 1.0, momentum: float = 0.9, nesterov: bool = False
+) -> ServerOptimizer:
+    """FedAvg with momentum at the server.
+
+    m <- momentum * m + mean;  w <- w + lr * m.
+
+    Raises:
+      InputError: lr is not positive or momentum outside [0, 1).
+
+    Reference: Hsu et al. 2019.
+    """
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum must be in [0, 1), got {momentum}")
+    return from_optax(library.sgd(positive("lr", lr), momentum, nesterov))
+
+
+@registry.register("server")
+def optax(name: str, lr: float, **options: float | bool) -> ServerOptimizer:
+    """Any optimizer of optax at the server, as in optax(adamw, lr=0.01).
+
+    Args:
+      name: a function of optax that takes a learning rate, such as adam or lion.
+      lr: learning rate, positive.
+      options: further keyword arguments of that function.
+
+    Raises:
+      InputError: unknown optimizer or option.
+    """
+    options["learning_rate"] = positive("lr", lr)
+    return from_optax(registry.library_call(library, name, "learning_rate", options))
+
+
+def positive(name: str, value: float) -> float:
+    """The value, or an InputError that names it."""
+    if not value > 0:
+        raise InputError(f"{name} must be positive, got {value}")
+    return value

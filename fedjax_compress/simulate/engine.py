@@ -1,0 +1,266 @@
+"""The simulator: compiles rounds of an algorithm and steps through them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_compress import tree
+from fedjax_compress.clients import ClientData, HostStore
+from fedjax_compress.errors import InputError
+from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
+from fedjax_compress.typing import Acc, Algorithm, Array, Params, Server, Tree
+
+Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
+RESIDENT_LIMIT = 2**31
+"""Client states of at most this many bytes live on the device."""
+
+
+class RunState(NamedTuple):
+    """All that a run needs to go on.
+
+    Attributes:
+      server: the algorithm's server.
+      store: state of every client, leaves [clients, ...]; device arrays where they
+        are resident, host arrays otherwise; ``()``-like when stateless.
+      round: number of rounds finished.
+    """
+
+    server: Server
+    store: Tree
+    round: int
+
+
+class Simulator:
+    """Steps an algorithm through federated rounds, one compiled program for the run.
+
+    Client states live on the device while there is one device and they fit; else on
+    the host, from where the cohort's are gathered before and scattered after a round.
+
+    Args:
+      algorithm: one client and one server step.
+      data: all clients' rows, host arrays.
+      cohort: clients per round.
+      seed: root of all randomness, together with round and client id.
+      sampling: (seed, round, sizes, cohort) -> distinct client ids.
+      lanes: clients side by side on a device; 0 chooses by model size and device.
+      devices: devices of the mesh axis ``clients``.
+      rounds_per_call: rounds in one call of the program; 1 where client states are
+        kept on the host.
+
+    Raises:
+      InputError: cohort larger than the population, or more devices than there are.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        data: ClientData,
+        *,
+        cohort: int,
+        sampling: Sampling,
+        seed: int = 0,
+        lanes: int = 0,
+        devices: int = 1,
+        rounds_per_call: int = 1,
+    ):
+        self.algorithm = algorithm
+        self.sizes = np.asarray(data.sizes)
+        self.cohort, self.sampling, self.seed = cohort, sampling, seed
+        self.mesh = _mesh(devices)
+        self.devices = devices
+        self.rounds_per_call = rounds_per_call
+        self.lanes = lanes
+        self.traces = 0
+        self.compile_seconds = 0.0
+        self.resident = True
+        self._data = self._replicate(data)
+        self._root = self._replicate(jax.random.key(seed))
+        self._program: Any = None
+        if not 1 <= cohort <= len(self.sizes):
+            raise InputError(
+                f"the cohort must be 1 to {len(self.sizes)} clients (the population), "
+                f"got {cohort}"
+            )
+
+    @property
+    def clients(self) -> int:
+        """Size of the population."""
+        return len(self.sizes)
+
+    def start(self, params: Params) -> RunState:
+        """The state before the first round."""
+        params = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        key = jax.random.fold_in(jax.random.key(self.seed), 2**31 - 1)
+        server = self.algorithm.init(key, params)
+        if not self.lanes:
+            size, kind = tree.count(params), jax.devices()[0].platform
+            self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
+        template = self.algorithm.client_init(params)
+        return RunState(self._replicate(server), self._new_store(template), 0)
+
+    def _new_store(self, template: Tree) -> Tree:
+        need = self.clients * sum(x.nbytes for x in jax.tree.leaves(template))
+        stateless = not jax.tree.leaves(template)
+        self.resident = stateless or (self.devices == 1 and need <= RESIDENT_LIMIT)
+        if not self.resident:
+            self.rounds_per_call = 1
+            return HostStore(jax.device_get(template), self.clients).tree
+        return jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (self.clients, *x.shape)).copy(), template
+        )
+
+    def place(self, state: RunState) -> RunState:
+        """A state read from a checkpoint, put where the program expects it."""
+        store = state.store
+        if self.resident:
+            store = jax.tree.map(jnp.asarray, store)
+        return RunState(self._replicate(state.server), store, state.round)
+
+    def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
+        """Runs ``rounds`` rounds.
+
+        Returns:
+          The new state (the old one's arrays are given up) and one record a round.
+        """
+        records: list[dict] = []
+        while rounds > 0:
+            now = min(rounds, self.rounds_per_call)
+            state, fresh = self._call(state, now)
+            records += fresh
+            rounds -= now
+        return state, records
+
+    def _call(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
+        begin = time.perf_counter()
+        compiled_before = self.compile_seconds
+        ids = np.stack(
+            [self._plan(state.round + i) for i in range(rounds)]
+            + [self._blank()] * (self.rounds_per_call - rounds)
+        )
+        slots, cohort_store = self._gather(state.store, ids)
+        number, count = np.int32(state.round), np.int32(rounds)
+        inputs = (state.server, cohort_store, ids, slots, number, count)
+        server, store, record = self._compiled(inputs)(self._data, self._root, *inputs)
+        record = jax.device_get(record)
+        store = self._scatter(state.store, ids, store)
+        seconds = time.perf_counter() - begin
+        seconds -= self.compile_seconds - compiled_before
+        after = RunState(server, store, state.round + rounds)
+        rows = [
+            _record(state.round + i + 1, ids[i], record, i, seconds / rounds)
+            for i in range(rounds)
+        ]
+        return after, rows
+
+    def _plan(self, number: int) -> np.ndarray:
+        ids = self.sampling(self.seed, number, self.sizes, self.cohort)
+        return plan(ids, self.sizes, self.lanes, self.devices).ids
+
+    def _blank(self) -> np.ndarray:
+        chunks = chunks_of(self.cohort, self.lanes, self.devices) * self.devices
+        return np.full((chunks, self.lanes), DUMMY, np.int32)
+
+    def _gather(self, store: Tree, ids: np.ndarray) -> tuple[np.ndarray, Tree]:
+        if self.resident:
+            return np.where(ids == DUMMY, self.clients, ids).astype(np.int32), store
+        flat = ids.reshape(-1)
+        local = np.arange(len(flat), dtype=np.int32) % (len(flat) // self.devices)
+        own = jax.tree.map(lambda s: s[np.where(flat == DUMMY, 0, flat)], store)
+        spread = NamedSharding(self.mesh, PartitionSpec(rounds_.AXIS))
+        return local.reshape(ids.shape), jax.device_put(own, spread)
+
+    def _scatter(self, store: Tree, ids: np.ndarray, new: Tree) -> Tree:
+        if self.resident:
+            return new
+        flat = ids.reshape(-1)
+        real = flat != DUMMY
+
+        def put(kept: np.ndarray, fresh: Array) -> np.ndarray:
+            kept[flat[real]] = np.asarray(fresh)[real]
+            return kept
+
+        return jax.tree.map(put, store, new)
+
+    def _replicate(self, value: Tree) -> Tree:
+        return jax.device_put(value, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _compiled(self, inputs: tuple) -> Any:
+        """The program, compiled at the first call and never again."""
+        if self._program is None:
+            begin = time.perf_counter()
+            self._program = self.lower(*inputs).compile()
+            self.compile_seconds += time.perf_counter() - begin
+        return self._program
+
+    def lower(self, *inputs: Any) -> Any:
+        """The program for these inputs, lowered and not yet compiled."""
+        split = PartitionSpec(None, rounds_.AXIS)
+        whole = PartitionSpec()
+        stores = whole if self.resident else PartitionSpec(rounds_.AXIS)
+        records = rounds_.RoundRecord(split, whole, whole)
+        program = jax.shard_map(
+            self._rounds,
+            mesh=self.mesh,
+            in_specs=(whole, whole, whole, stores, split, split, whole, whole),
+            out_specs=(whole, stores, records),
+            check_vma=False,
+        )
+        jitted = jax.jit(program, donate_argnums=(2, 3))
+        return jitted.lower(self._data, self._root, *inputs)
+
+    def _rounds(self, data, root, server, store, ids, slots, first, rounds) -> tuple:
+        self.traces += 1
+        return rounds_.run_rounds(
+            self.algorithm, data, server, store, ids, slots, root, first, rounds,
+            self._meet,
+        )  # fmt: skip
+
+    def _meet(self, acc: Acc) -> Acc:
+        """The sum over devices, as one reduction of one vector."""
+        if self.devices == 1:
+            return acc
+        flat, restore = jax.flatten_util.ravel_pytree(acc)
+        return restore(jax.lax.psum(flat, rounds_.AXIS))
+
+
+def _mesh(devices: int) -> Mesh:
+    found = jax.devices()
+    if not 1 <= devices <= len(found):
+        raise InputError(
+            f"devices must be 1 to {len(found)} (the devices there are), got {devices}"
+        )
+    return Mesh(np.array(found[:devices]), (rounds_.AXIS,))
+
+
+def _record(
+    number: int, ids: np.ndarray, record: rounds_.RoundRecord, i: int, seconds: float
+) -> dict:
+    """One line of metrics; sums of bytes are Python integers."""
+    real = ids != DUMMY
+    lanes = jax.tree.map(lambda x: np.asarray(x[i])[real], record.lanes)
+    order = np.argsort(ids[real])
+    ok = lanes.ok[order]
+    weight = lanes.examples[order][ok].astype(np.float64)
+    loss = lanes.loss[order][ok].astype(np.float64)
+    clients = int(real.sum())
+    total = float(weight.sum())
+    return {
+        "round": number,
+        "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
+        "clients": clients,
+        "dropped": int(clients - ok.sum()),
+        "bytes_up": sum(int(b) for b in lanes.up),
+        "bytes_down": int(record.down[i]) * clients,
+        "nominal_bytes_up": sum(int(b) for b in lanes.nominal_up),
+        "nominal_bytes_down": int(record.nominal_down[i]) * clients,
+        "seconds": seconds,
+        "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
+    }
