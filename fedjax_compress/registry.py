@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import types
 import typing
@@ -18,6 +19,20 @@ from typing import Any, Literal
 
 from fedjax_compress import spec
 from fedjax_compress.errors import InputError, SpecError
+
+_ROOMS = {
+    "data": "clients",
+    "partition": "clients",
+    "sampling": "clients",
+    "model": "models",
+    "local": "local",
+    "stage": "compress",
+    "compressor": "compress",
+    "aggregate": "aggregate",
+    "server": "server",
+    "algorithm": "algorithms",
+}
+"""The room whose import registers the built-in entries of a kind."""
 
 _entries: dict[str, dict[str, Entry]] = {}
 _builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
@@ -91,13 +106,15 @@ def register_type(annotation: Any, builder: Callable[[spec.Pipe, str], Any]) -> 
 
 
 def entries(kind: str) -> dict[str, Entry]:
-    """All entries of a kind, by name, sorted."""
+    """All entries of a kind, by name, sorted; imports the room they live in."""
+    if kind in _ROOMS:
+        importlib.import_module(f"{__package__}.{_ROOMS[kind]}")
     return dict(sorted(_entries.get(kind, {}).items()))
 
 
 def kinds() -> list[str]:
-    """All kinds that hold entries."""
-    return sorted(_entries)
+    """All kinds that hold entries, in the order of a round."""
+    return [*_ROOMS, *sorted(set(_entries) - set(_ROOMS))]
 
 
 def nearest(name: str, choices: list[str]) -> str:
@@ -114,10 +131,11 @@ def lookup(call: spec.Call, *kinds: str, text: str = "") -> Entry:
     Raises:
       SpecError: unknown name, with the nearest known one.
     """
-    for kind in kinds:
-        if call.name in _entries.get(kind, {}):
-            return _entries[kind][call.name]
-    choices = [n for kind in kinds for n in _entries.get(kind, {})]
+    tables = [entries(kind) for kind in kinds]
+    for table in tables:
+        if call.name in table:
+            return table[call.name]
+    choices = [name for table in tables for name in table]
     hint = nearest(call.name, choices)
     raise SpecError(f"unknown {kinds[0]} {call.name!r}; {hint}", text, call.position)
 

@@ -41,12 +41,12 @@ def mean(weight: Literal["examples", "uniform"] = "examples") -> Aggregator:
             return (n > 0).astype(jnp.float32) if weight == "uniform" else n
 
         weights = jax.tree.map(share, size)
-        if jax.tree.structure(weights) == jax.tree.structure(0):
+        if jax.tree_util.all_leaves([weights]):
             return Mean(jax.tree.map(lambda u: _product(u, weights), update), weights)
         return Mean(jax.tree.map(_product, update, weights), weights)
 
     def finish(acc: Mean) -> Tree:
-        if jax.tree.structure(acc.weight) == jax.tree.structure(0):
+        if jax.tree_util.all_leaves([acc.weight]):
             return jax.tree.map(lambda t: _quotient(t, acc.weight), acc.total)
         return jax.tree.map(_quotient, acc.total, acc.weight)
 

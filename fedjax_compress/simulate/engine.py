@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_compress import tree
@@ -16,7 +17,7 @@ from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
-from fedjax_compress.typing import Acc, Algorithm, Array, Params, Server, Tree
+from fedjax_compress.typing import Acc, Algorithm, Params, Server, Tree
 
 Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
 RESIDENT_LIMIT = 2**31
@@ -28,8 +29,8 @@ class RunState(NamedTuple):
 
     Attributes:
       server: the algorithm's server.
-      store: state of every client, leaves [clients, ...]; device arrays where they
-        are resident, host arrays otherwise; ``()``-like when stateless.
+      store: state of every client. Where resident, device arrays [clients, ...];
+        else the tree of the host's store, which the next round changes in place.
       round: number of rounds finished.
     """
 
@@ -54,6 +55,7 @@ class Simulator:
       devices: devices of the mesh axis ``clients``.
       rounds_per_call: rounds in one call of the program; 1 where client states are
         kept on the host.
+      resident_limit: client states of more bytes than this are kept on the host.
 
     Raises:
       InputError: cohort larger than the population, or more devices than there are.
@@ -70,6 +72,7 @@ class Simulator:
         lanes: int = 0,
         devices: int = 1,
         rounds_per_call: int = 1,
+        resident_limit: int = RESIDENT_LIMIT,
     ):
         self.algorithm = algorithm
         self.sizes = np.asarray(data.sizes)
@@ -78,9 +81,10 @@ class Simulator:
         self.devices = devices
         self.rounds_per_call = rounds_per_call
         self.lanes = lanes
+        self.resident_limit = resident_limit
         self.traces = 0
         self.compile_seconds = 0.0
-        self.resident = True
+        self._host: HostStore | None = None
         self._data = self._replicate(data)
         self._root = self._replicate(jax.random.key(seed))
         self._program: Any = None
@@ -106,13 +110,19 @@ class Simulator:
         template = self.algorithm.client_init(params)
         return RunState(self._replicate(server), self._new_store(template), 0)
 
+    @property
+    def resident(self) -> bool:
+        """Whether client states live on the device between rounds."""
+        return self._host is None
+
     def _new_store(self, template: Tree) -> Tree:
         need = self.clients * sum(x.nbytes for x in jax.tree.leaves(template))
-        stateless = not jax.tree.leaves(template)
-        self.resident = stateless or (self.devices == 1 and need <= RESIDENT_LIMIT)
-        if not self.resident:
+        fits = self.devices == 1 and need <= self.resident_limit
+        if jax.tree.leaves(template) and not fits:
             self.rounds_per_call = 1
-            return HostStore(jax.device_get(template), self.clients).tree
+            self._host = HostStore(jax.device_get(template), self.clients)
+            return self._host.tree
+        self._host = None
         return jax.tree.map(
             lambda x: jnp.broadcast_to(x, (self.clients, *x.shape)).copy(), template
         )
@@ -120,7 +130,10 @@ class Simulator:
     def place(self, state: RunState) -> RunState:
         """A state read from a checkpoint, put where the program expects it."""
         store = state.store
-        if self.resident:
+        if self._host is not None:
+            self._host.load(store)
+            store = self._host.tree
+        else:
             store = jax.tree.map(jnp.asarray, store)
         return RunState(self._replicate(state.server), store, state.round)
 
@@ -150,7 +163,7 @@ class Simulator:
         inputs = (state.server, cohort_store, ids, slots, number, count)
         server, store, record = self._compiled(inputs)(self._data, self._root, *inputs)
         record = jax.device_get(record)
-        store = self._scatter(state.store, ids, store)
+        store = self._scatter(ids, store)
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
         after = RunState(server, store, state.round + rounds)
@@ -169,25 +182,21 @@ class Simulator:
         return np.full((chunks, self.lanes), DUMMY, np.int32)
 
     def _gather(self, store: Tree, ids: np.ndarray) -> tuple[np.ndarray, Tree]:
-        if self.resident:
+        """Where each client's state stands, and the states the program works on."""
+        if self._host is None:
             return np.where(ids == DUMMY, self.clients, ids).astype(np.int32), store
         flat = ids.reshape(-1)
         local = np.arange(len(flat), dtype=np.int32) % (len(flat) // self.devices)
-        own = jax.tree.map(lambda s: s[np.where(flat == DUMMY, 0, flat)], store)
         spread = NamedSharding(self.mesh, PartitionSpec(rounds_.AXIS))
-        return local.reshape(ids.shape), jax.device_put(own, spread)
+        own = jax.device_put(self._host.gather(flat), spread)
+        return local.reshape(ids.shape), own
 
-    def _scatter(self, store: Tree, ids: np.ndarray, new: Tree) -> Tree:
-        if self.resident:
+    def _scatter(self, ids: np.ndarray, new: Tree) -> Tree:
+        """The store after the round: the program's own, or the host's, updated."""
+        if self._host is None:
             return new
-        flat = ids.reshape(-1)
-        real = flat != DUMMY
-
-        def put(kept: np.ndarray, fresh: Array) -> np.ndarray:
-            kept[flat[real]] = np.asarray(fresh)[real]
-            return kept
-
-        return jax.tree.map(put, store, new)
+        self._host.scatter(ids.reshape(-1), jax.device_get(new))
+        return self._host.tree
 
     def _replicate(self, value: Tree) -> Tree:
         return jax.device_put(value, NamedSharding(self.mesh, PartitionSpec()))
@@ -205,7 +214,7 @@ class Simulator:
         split = PartitionSpec(None, rounds_.AXIS)
         whole = PartitionSpec()
         stores = whole if self.resident else PartitionSpec(rounds_.AXIS)
-        records = rounds_.RoundRecord(split, whole, whole)
+        records: Any = rounds_.RoundRecord(split, whole, whole)  # type: ignore[arg-type]
         program = jax.shard_map(
             self._rounds,
             mesh=self.mesh,
@@ -227,7 +236,7 @@ class Simulator:
         """The sum over devices, as one reduction of one vector."""
         if self.devices == 1:
             return acc
-        flat, restore = jax.flatten_util.ravel_pytree(acc)
+        flat, restore = ravel_pytree(acc)
         return restore(jax.lax.psum(flat, rounds_.AXIS))
 
 

@@ -77,7 +77,8 @@ class ClientEvaluator:
     """
 
     def __init__(self, model: Model, data: ClientData, batch: int = 128):
-        self._all = Evaluator(model, data.features, data.labels, batch)
+        features, labels = np.asarray(data.features), np.asarray(data.labels)
+        self._all = Evaluator(model, features, labels, batch)
         offsets = np.asarray(data.offsets)
         self._sizes = np.diff(offsets)
         self._client = np.repeat(np.arange(len(self._sizes)), self._sizes)

@@ -100,9 +100,9 @@ def run_chunk(
       root, number: the run's key and the round.
     """
     real = ids != DUMMY
-    client = jnp.where(real, ids, 0)
-    sizes = data.offsets[client + 1] - data.offsets[client]
-    largest = jnp.max(jnp.where(real, sizes, 0))
+    client = jnp.where(real, ids, data.clients)
+    sizes = jax.vmap(lambda c: data.shard(c, 0).size)(client)
+    largest = jnp.max(sizes)
     states = jax.tree.map(lambda s: s.at[slots].get(mode="clip"), store)
 
     def lane(client: Array, real: Array, state: Tree) -> tuple:
@@ -160,7 +160,8 @@ def run_round(
         ]
     )
     start = (tree.zeros_like(shape), store)
-    (acc, store), lanes = jax.lax.scan(chunk, start, (ids, slots))
+    carry, lanes = jax.lax.scan(chunk, start, (ids, slots))
+    acc, store = carry
     server = algorithm.server(server, meet(acc))
     record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
     return server, store, record

@@ -1,0 +1,190 @@
+"""Local training against hand-written SGD, and its identities."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import local, registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.shuffle import permute
+from fedjax_compress.typing import Model, Shard, Task
+
+ROWS, WIDTH, CLASSES = 23, 5, 3
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return registry.build("model", "logistic", Task((WIDTH,), CLASSES))
+
+
+@pytest.fixture(scope="module")
+def columns() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
+    return features, rng.integers(0, CLASSES, ROWS).astype(np.int32)
+
+
+def shard(columns, start=0, size=ROWS, largest=None) -> Shard:
+    features, labels = columns
+    number = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
+    bound = number(size if largest is None else largest)
+    return Shard(
+        jnp.asarray(features), jnp.asarray(labels), number(start), number(size), bound
+    )
+
+
+def mean_gradient(model, params, features, labels):
+    def loss(p):
+        return jnp.mean(model.loss(model.apply(p, features, None), labels))
+
+    return jax.grad(loss)(params)
+
+
+def close(a, b, rtol=1e-5, atol=1e-6):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol), a, b)
+
+
+def build(model, text):
+    return jax.jit(registry.build("local", text, model).run)
+
+
+def test_one_batch_with_all_rows_is_one_step_of_gradient_descent(model, columns):
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(lr=0.5, batch=64)")
+    update, state, metrics = run(params, (), shard(columns), jax.random.key(1))
+    grads = mean_gradient(model, params, *columns)
+    close(update, jax.tree.map(lambda g: -0.5 * g, grads))
+    assert state == ()
+    assert metrics["examples"] == ROWS
+
+
+@pytest.mark.parametrize("last", ["keep", "drop"])
+def test_epochs_follow_the_permutation_of_the_key(model, columns, last):
+    features, labels = columns
+    params = model.init(jax.random.key(0))
+    key = jax.random.key(5)
+    text = f"sgd(lr=0.3, momentum=0.9, epochs=2, batch=8, last={last})"
+    update, _, metrics = build(model, text)(params, (), shard(columns), key)
+    expected, velocity, losses = params, jax.tree.map(jnp.zeros_like, params), []
+    for epoch in range(2):
+        order_key = jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
+        order = np.asarray(permute(order_key, jnp.arange(ROWS), ROWS))
+        for begin in range(0, ROWS, 8):
+            rows = order[begin : begin + 8]
+            if last == "drop" and len(rows) < 8:
+                continue
+            outputs = model.apply(expected, features[rows], None)
+            losses += np.asarray(model.loss(outputs, labels[rows])).tolist()
+            grads = mean_gradient(model, expected, features[rows], labels[rows])
+            velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
+            expected = jax.tree.map(lambda p, v: p - 0.3 * v, expected, velocity)
+    close(update, jax.tree.map(jnp.subtract, expected, params))
+    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+
+
+def test_a_finished_client_is_held_still(model, columns):
+    """More steps than the client needs change no bit, in spite of momentum."""
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(lr=0.1, momentum=0.9, weight_decay=0.1, batch=4)")
+    key = jax.random.key(3)
+    alone = run(params, (), shard(columns, size=9), key)[0]
+    among = run(params, (), shard(columns, size=9, largest=ROWS), key)[0]
+    jax.tree.map(np.testing.assert_array_equal, alone, among)
+
+
+def test_rows_of_others_do_not_matter(model, columns):
+    features, labels = columns
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(batch=4)")
+    changed = features.copy()
+    changed[:7], changed[16:] = np.nan, np.nan
+    here = shard(columns, start=7, size=9)
+    there = shard((changed, labels), start=7, size=9)
+    first = run(params, (), here, jax.random.key(3))[0]
+    second = run(params, (), there, jax.random.key(3))[0]
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_no_rows_no_update(model, columns):
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(momentum=0.5, batch=4)")
+    empty = shard(columns, size=0, largest=ROWS)
+    update, _, metrics = run(params, (), empty, jax.random.key(0))
+    assert not any(np.any(x) for x in jax.tree.leaves(update))
+    assert metrics["examples"] == 0
+    assert metrics["loss"] == 0
+
+
+def test_fedprox_with_mu_zero_is_sgd_bit_for_bit(model, columns):
+    params = model.init(jax.random.key(0))
+    args = params, (), shard(columns), jax.random.key(2)
+    plain = build(model, "sgd(batch=4, epochs=2)")(*args)[0]
+    prox = build(model, "fedprox(mu=0.0, batch=4, epochs=2)")(*args)[0]
+    jax.tree.map(np.testing.assert_array_equal, plain, prox)
+
+
+def test_fedprox_pulls_by_mu_times_the_distance(model, columns):
+    params = model.init(jax.random.key(0))
+    run = build(model, "fedprox(mu=0.7, lr=0.2, batch=64, steps=2)")
+    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    expected = params
+    for _ in range(2):
+        grads = mean_gradient(model, expected, *columns)
+        expected = jax.tree.map(
+            lambda p, g, w: p - 0.2 * (g + 0.7 * (p - w)), expected, grads, params
+        )
+    close(update, jax.tree.map(jnp.subtract, expected, params))
+
+
+def test_steps_wrap_around_epochs(model, columns):
+    """Twice as many steps as an epoch has equal two epochs."""
+    params = model.init(jax.random.key(0))
+    args = params, (), shard(columns), jax.random.key(2)
+    by_epoch = build(model, "sgd(batch=8, epochs=2)")(*args)[0]
+    by_steps = build(model, "sgd(batch=8, steps=6)")(*args)[0]
+    jax.tree.map(np.testing.assert_array_equal, by_epoch, by_steps)
+
+
+def test_optax_by_name(model, columns):
+    params = model.init(jax.random.key(0))
+    args = params, (), shard(columns), jax.random.key(2)
+    ours = build(model, "sgd(lr=0.1, batch=8)")(*args)[0]
+    theirs = build(model, "optax(sgd, lr=0.1, batch=8)")(*args)[0]
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    adam = build(model, "optax(adam, lr=0.01, b1=0.5, batch=64)")(*args)[0]
+    for leaf in jax.tree.leaves(adam):  # Adam's first step is lr in each coordinate
+        np.testing.assert_allclose(np.abs(leaf), 0.01, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sgd(lr=0)", "lr must be positive"),
+        ("sgd(momentum=1.0)", r"momentum must be in \[0, 1\)"),
+        ("sgd(batch=0)", "batch must be at least 1"),
+        ("sgd(epochs=0)", "both 0"),
+        ("sgd(epochs=-1)", "must not be negative"),
+        ("sgd(nesterov=true)", "nesterov needs momentum"),
+        ("fedprox(mu=-1)", "mu must not be negative"),
+        ("sgd(last=half)", "keep"),
+        ("optax(adamm, lr=0.1)", "did you mean 'adam"),
+        ("optax(adam, lr=0.1, beta=0.1)", "has no option 'beta'"),
+        ("optax(adam)", "needs lr"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(model, text, words):
+    with pytest.raises(InputError, match=words):
+        registry.build("local", text, model)
+
+
+def test_schedule_counts_steps():
+    keep = local.schedule(epochs=3, batch=8)
+    drop = local.schedule(epochs=3, batch=8, last="drop")
+    fixed = local.schedule(steps=5, batch=8)
+    for size, kept, dropped in [(0, 0, 0), (1, 3, 0), (8, 3, 3), (9, 6, 3), (16, 6, 6)]:
+        assert keep.total(jnp.asarray(size)) == kept
+        assert drop.total(jnp.asarray(size)) == dropped
+        assert fixed.total(jnp.asarray(size)) == (5 if size else 0)
