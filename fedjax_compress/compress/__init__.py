@@ -1,0 +1,23 @@
+"""How an update is compressed: stages, chains of them, and compressors of trees."""
+
+from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.k_level import uniform
+from fedjax_compress.compress.lifts import on_leaves, on_vector
+from fedjax_compress.compress.pass_through import identity
+from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.specification import canonical, parse
+from fedjax_compress.compress.top_k_selection import top_k
+from fedjax_compress.compress.type_cast import cast
+
+__all__ = [
+    "canonical",
+    "cast",
+    "chain",
+    "hadamard",
+    "identity",
+    "on_leaves",
+    "on_vector",
+    "parse",
+    "top_k",
+    "uniform",
+]

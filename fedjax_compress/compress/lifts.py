@@ -1,0 +1,122 @@
+"""From a stage, which works on one array, to a compressor of a whole tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import tree, wire
+from fedjax_compress.errors import InputError
+from fedjax_compress.registry import register
+from fedjax_compress.typing import Array, Compressor, Stage, Tree
+
+
+@register("compressor")
+def on_leaves(stage: Stage) -> Compressor:
+    """The stage on every leaf of the tree by itself.
+
+    What travels: for each leaf what its stage sends, and the last carrier as it is in
+    memory. A leaf without elements sends nothing. Leaf i gets the coin folded by i.
+
+    Claims: those of the stage, for float32 leaves; with several leaves, ``n`` is the
+    number of elements of the leaf for which the bound is weakest.
+    """
+
+    def init(like):
+        states = [stage.init(s) if s.size else () for s in _shapes(like)]
+        return tuple(states) if jax.tree.leaves(states) else ()
+
+    def encode(values, state, coin):
+        leaves = jax.tree.leaves(values)
+        states = state or ((),) * len(_shapes(values))
+        messages, after = [], []
+        for i, leaf in enumerate(leaves):
+            message, new = _encode(stage, jnp.asarray(leaf), states[i], coin.fold(i))
+            messages.append(message)
+            after.append(new)
+        return tuple(messages), tuple(after) if jax.tree.leaves(after) else ()
+
+    def decode(payload, like, shared):
+        leaves = []
+        for i, shape in enumerate(_shapes(like)):
+            key = jax.random.fold_in(shared, i)
+            leaves.append(_decode(stage, payload[i], shape, key))
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    return Compressor(init, encode, decode, stage.claims)
+
+
+@register("compressor")
+def on_vector(stage: Stage) -> Compressor:
+    """The stage on the whole tree as one vector, its leaves laid end to end.
+
+    The vector has the dtype of the leaves if they agree, else float32.
+
+    What travels: what the stage sends for the vector, and the last carrier.
+
+    Claims: those of the stage, with ``n`` the number of all elements.
+    """
+
+    def init(like):
+        shape = _vector_shape(like)
+        return stage.init(shape) if shape.size else ()
+
+    def encode(values, state, coin):
+        shape = _vector_shape(values)
+        leaves = [jnp.asarray(x).reshape(-1) for x in jax.tree.leaves(values)]
+        parts = [leaf.astype(shape.dtype) for leaf in leaves]
+        vector = jnp.concatenate(parts) if parts else jnp.zeros(0, shape.dtype)
+        return _encode(stage, vector, state, coin)
+
+    def decode(payload, like, shared):
+        shapes = _shapes(like)
+        vector = _decode(stage, payload, _vector_shape(like), shared)
+        leaves, start = [], 0
+        for s in shapes:
+            part = vector[start : start + s.size]
+            leaves.append(part.reshape(s.shape).astype(s.dtype))
+            start += s.size
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    return Compressor(init, encode, decode, stage.claims)
+
+
+def _encode(stage: Stage, array: Array, state: Any, coin: Any) -> tuple[Any, Any]:
+    if not array.size:
+        return (), state
+    carrier, side, state = stage.encode(array, state, coin)
+    return {
+        "carrier": None if carrier is None else wire.raw(carrier),
+        "side": side,
+    }, state
+
+
+def _decode(stage: Stage, message: Any, shape: jax.ShapeDtypeStruct, key: Any) -> Array:
+    if not shape.size:
+        return jnp.zeros(shape.shape, shape.dtype)
+    carrier = message["carrier"]
+    symbols = None if carrier is None else carrier.symbols
+    return stage.decode(symbols, message["side"], key).astype(shape.dtype)
+
+
+def _shapes(like: Tree) -> list[jax.ShapeDtypeStruct]:
+    """Shape and dtype of each leaf.
+
+    Raises:
+      InputError: a leaf that is not real floating point.
+    """
+    for path, leaf in zip(tree.paths(like), jax.tree.leaves(like), strict=True):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise InputError(
+                f"leaf {path!r} is {leaf.dtype}; only floating leaves are compressed"
+            )
+    return jax.tree.leaves(tree.shapes(like))
+
+
+def _vector_shape(like: Tree) -> jax.ShapeDtypeStruct:
+    shapes = _shapes(like)
+    dtypes = {s.dtype for s in shapes}
+    dtype = dtypes.pop() if len(dtypes) == 1 else jnp.dtype(jnp.float32)
+    return jax.ShapeDtypeStruct((sum(s.size for s in shapes),), dtype)

@@ -1,0 +1,65 @@
+"""Compressors from text: ``"hadamard | uniform(bits=4)"``."""
+
+from __future__ import annotations
+
+from fedjax_compress import registry, spec
+from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.lifts import on_leaves
+from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.typing import Compressor, Stage
+
+
+def parse(text: str) -> Compressor:
+    """The compressor that a specification describes.
+
+    A pipe of stages works on every leaf: ``"top_k(0.01) | qsgd(bits=4)"`` is
+    ``on_leaves(chain(top_k(0.01), qsgd(bits=4)))``. A compressor is one call that takes
+    pipes: ``"error_feedback(top_k(0.01))"``, ``"on_vector(hadamard | uniform)"``.
+
+    Raises:
+      SpecError: with a caret under the spot, and the nearest known name.
+    """
+    return _compressor(spec.parse(text), text)
+
+
+def canonical(text: str) -> str:
+    """The specification in its normal form: options named, evenly spaced."""
+    return registry.canonical("stage", text)
+
+
+def _compressor(pipe: spec.Pipe, text: str) -> Compressor:
+    first = pipe.calls[0]
+    entry = registry.lookup(first, "stage", "compressor", text=text)
+    if entry.kind == "stage":
+        return on_leaves(_stage(pipe, text))
+    if len(pipe.calls) > 1:
+        raise _misplaced(first, text)
+    return registry.build_call(entry, first, text)
+
+
+def _stage(pipe: spec.Pipe, text: str) -> Stage:
+    stages: list[Stage] = []
+    for call in pipe.calls:
+        entry = registry.lookup(call, "stage", "compressor", text=text)
+        if entry.kind != "stage":
+            raise _misplaced(call, text)
+        stages.append(registry.build_call(entry, call, text))
+        try:
+            chain(*stages)
+        except InputError:
+            before = pipe.calls[len(stages) - 2].name
+            reason = f"{before} leaves no array, so {call.name} cannot follow it"
+            raise SpecError(reason, text, call.position) from None
+    return chain(*stages)
+
+
+def _misplaced(call: spec.Call, text: str) -> SpecError:
+    reason = (
+        f"{call.name} works on whole trees and cannot stand in a pipe of stages; "
+        f"write {call.name}(... | ...)"
+    )
+    return SpecError(reason, text, call.position)
+
+
+registry.register_type(Stage, _stage)
+registry.register_type(Compressor, _compressor)

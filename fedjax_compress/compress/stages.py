@@ -1,0 +1,53 @@
+"""What the stages share: making them, counting kept elements, rounding at random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Array, Claims, Coin, Key, Side, Stage
+
+
+def stateless(
+    encode: Callable[[Array, Coin], tuple[Array | None, Side]],
+    decode: Callable[[Any, Side, Key], Array],
+    claims: Claims = Claims(),  # noqa: B008
+) -> Stage:
+    """A stage that keeps nothing between rounds, from functions without a state."""
+
+    def keep(array, state, coin):
+        carrier, side = encode(array, coin)
+        return carrier, side, state
+
+    return Stage(lambda shape: (), keep, decode, claims)
+
+
+def kept(fraction: float, n: int) -> int:
+    """Elements kept of ``n``: max(1, ceil(fraction * n)), but none of none.
+
+    Products that miss a whole number by float error count as that number.
+    """
+    return min(n, max(1, math.ceil(round(fraction * n, 6))))
+
+
+def check_fraction(fraction: float) -> None:
+    """Raises an InputError unless 0 < fraction <= 1."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction must be above 0 and at most 1, not {fraction}")
+
+
+def flat(array: Array) -> Array:
+    """The elements in C order, as float32."""
+    return array.reshape(-1).astype(jnp.float32)
+
+
+def round_up_or_down(position: Array, key: Key) -> Array:
+    """Stochastic rounding: floor(x) + Bernoulli(x - floor(x)), so that E[.] = x."""
+    floor = jnp.floor(position)
+    up = jax.random.uniform(key, position.shape) < position - floor
+    return floor + up

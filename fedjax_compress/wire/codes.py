@@ -1,0 +1,87 @@
+"""The table of codes. A new code is one file with ``@register``-ed functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError, WireError
+from fedjax_compress.typing import Array
+from fedjax_compress.wire.field import Field
+
+
+class BitReader:
+    """Reads a bit array from the front.
+
+    Attributes:
+      bits: uint8 [length], each 0 or 1.
+      position: the next bit to be read.
+    """
+
+    def __init__(self, bits: np.ndarray):
+        self.bits = bits
+        self.position = 0
+
+    def take(self, count: int) -> np.ndarray:
+        """The next ``count`` bits.
+
+        Raises:
+          WireError: fewer are left.
+        """
+        end = self.position + count
+        if end > self.bits.size:
+            raise WireError(
+                f"the message ends at bit {self.bits.size}, expected at least {end}"
+            )
+        taken = self.bits[self.position : end]
+        self.position = end
+        return taken
+
+
+class Code(NamedTuple):
+    """How symbols become bits.
+
+    Attributes:
+      lengths: field -> its exact number of bits. A Python int where it depends on
+        static facts alone, else an int32 array of parts whose sum is the number
+        (so that whoever sums can carry). Works inside jit.
+      encode: (unsigned numpy symbols [n], alphabet) -> uint8 bits, each 0 or 1.
+      decode: (reader, n, alphabet) -> unsigned numpy symbols [n].
+      symbolwise: every symbol costs about log2(alphabet) bits, which is then its
+        nominal size; otherwise the true bits are the nominal ones.
+    """
+
+    lengths: Callable[[Field], int | Array]
+    encode: Callable[[np.ndarray, int], np.ndarray]
+    decode: Callable[[BitReader, int, int], np.ndarray]
+    symbolwise: bool = False
+
+
+codes: dict[str, Code] = {}
+
+
+def register(name: str) -> Callable[[Callable[[], Code]], Callable[[], Code]]:
+    """Decorator: enters the code that a function without arguments makes."""
+
+    def enter(factory: Callable[[], Code]) -> Callable[[], Code]:
+        if name in codes:
+            raise InputError(f"code {name!r} is registered already")
+        codes[name] = factory()
+        return factory
+
+    return enter
+
+
+def code_of(field: Field) -> Code:
+    """The code that a field names.
+
+    Raises:
+      InputError: there is none, with the nearest known one.
+    """
+    if field.code not in codes:
+        hint = registry.nearest(field.code, list(codes))
+        raise InputError(f"unknown code {field.code!r}; {hint}")
+    return codes[field.code]

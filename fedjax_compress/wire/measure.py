@@ -1,0 +1,102 @@
+"""Exact sizes of payloads, inside jit.
+
+Bits are counted per message and never summed over clients on the device; the ledger
+does that with Python integers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Array, Payload
+from fedjax_compress.wire.codes import code_of
+from fedjax_compress.wire.field import Field, count, fields
+
+HEADER_BYTES = 16
+"""Length of the header in front of every message, see ``wire.pack``."""
+LARGEST = 2**31 - 1
+
+
+def bits(payload: Payload) -> Array:
+    """The bits of a message's body, as an int32 scalar.
+
+    Where the number depends on the data and exceeds 2**31 - 1 it stays there, it never
+    wraps. ``size`` goes 8 times further.
+
+    Raises:
+      InputError: the part that is known before compiling exceeds 2**31 - 1.
+    """
+    static, whole, rest = _total(fields(payload))
+    if static > LARGEST:
+        raise InputError(
+            f"a message of {static} bits does not fit an int32 count; use wire.size"
+        )
+    whole = whole + static // 8
+    rest = rest + static % 8
+    whole, rest = whole + rest // 8, rest % 8
+    fits = whole <= LARGEST // 8
+    return jnp.where(fits, jnp.where(fits, whole, 0) * 8 + rest, LARGEST)
+
+
+def size(payload: Payload) -> Array:
+    """The bytes of the packed message, ``len(pack(payload))``, as an int32 scalar.
+
+    ceil(bits / 8) + 16. Right up to 2 GiB: bytes and left-over bits are summed apart.
+
+    Raises:
+      InputError: the part that is known before compiling exceeds 2**31 - 1 bytes.
+    """
+    static, whole, rest = _total(fields(payload))
+    return _bytes(static, whole, rest, HEADER_BYTES)
+
+
+def nominal_size(payload: Payload) -> Array:
+    """The bytes as papers count them, as an int32 scalar; never what was sent.
+
+    log2(alphabet) for each symbol, the true bits for entropy-coded fields, nothing
+    for scales and header; the total rounded up to bytes.
+    """
+    ideal = 0.0
+    exact = []
+    for field in fields(payload):
+        if field.kind == "scales":
+            continue
+        if code_of(field).symbolwise:
+            ideal += count(field) * math.log2(field.alphabet)
+        else:
+            exact.append(field)
+    static, whole, rest = _total(exact)
+    return _bytes(static + math.ceil(ideal - 1e-6), whole, rest, 0)
+
+
+def _total(parts) -> tuple[int, Array, Array]:
+    """Static bits; and of the data-dependent ones, whole bytes and 0 .. 7 bits."""
+    static = 0
+    whole = jnp.zeros((), jnp.int32)
+    rest = jnp.zeros((), jnp.int32)
+    for field in parts:
+        lengths = code_of(_checked(field)).lengths(field)
+        if isinstance(lengths, int):
+            static += lengths
+            continue
+        low = jnp.sum((lengths & 7).astype(jnp.uint32))
+        whole = whole + jnp.sum(lengths >> 3) + (low >> 3).astype(jnp.int32)
+        rest = rest + (low & 7).astype(jnp.int32)
+        whole, rest = whole + (rest >> 3), rest & 7
+    return static, whole, rest
+
+
+def _bytes(static: int, whole: Array, rest: Array, header: int) -> Array:
+    known = static // 8 + header
+    if known > LARGEST:
+        raise InputError(f"a message of {known} bytes is too large; at most 2 GiB")
+    return whole + known + (rest + static % 8 + 7) // 8
+
+
+def _checked(field: Field) -> Field:
+    if field.alphabet < 1:
+        raise InputError(f"an alphabet needs at least one symbol, not {field.alphabet}")
+    return field

@@ -1,0 +1,149 @@
+"""Bytes of a message and back.
+
+Layout, all numbers big-endian::
+
+    offset  bytes
+    0       2      magic, "FC"
+    2       1      version, 1
+    3       1      unused bits at the end of the last byte of the body, 0 .. 7
+    4       4      length of the body in bytes
+    8       4      CRC-32 of the structure
+    12      4      CRC-32 of the body
+    16      ...    body
+
+The body holds the fields one after another in pytree order, each in its own code, most
+significant bit first, without alignment in between; unused bits are zero. The
+structure is the text with one line ``SHAPE DTYPE ALPHABET CODE`` for each field, as in
+``[3, 5] uint8 16 fixed``; both ends know it, and its CRC tells when they do not agree.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.errors import InputError, WireError
+from fedjax_compress.typing import Payload
+from fedjax_compress.wire.codes import BitReader, code_of
+from fedjax_compress.wire.field import Field, count, fields
+from fedjax_compress.wire.measure import HEADER_BYTES
+
+MAGIC = b"FC"
+VERSION = 1
+_HEADER = struct.Struct(">2sBBIII")
+
+
+def pack(payload: Payload) -> bytes:
+    """The message as bytes, ``ceil(bits(payload) / 8) + 16`` of them.
+
+    Args:
+      payload: of one client, with concrete arrays.
+
+    Raises:
+      InputError: a symbol outside its alphabet, or an array outside a Field.
+    """
+    parts = list(fields(payload))
+    bits = [code_of(f).encode(_words(f), f.alphabet) for f in parts]
+    stream = np.concatenate([np.zeros(0, np.uint8), *bits])
+    body = np.packbits(stream).tobytes()
+    unused = 8 * len(body) - stream.size
+    header = _HEADER.pack(
+        MAGIC, VERSION, unused, len(body), _structure(parts), zlib.crc32(body)
+    )
+    return header + body
+
+
+def unpack(data: bytes, like: Payload) -> Payload:
+    """The payload that was packed.
+
+    Args:
+      data: what ``pack`` returned.
+      like: a payload of the same structure; its leaves may be ``ShapeDtypeStruct``.
+
+    Returns:
+      A payload with the structure, static facts and dtypes of ``like``.
+
+    Raises:
+      WireError: the bytes are not an undamaged message of that structure.
+    """
+    parts = list(fields(like))
+    reader = _open(data, parts)
+    symbols = [_read(reader, f) for f in parts]
+    if reader.position != reader.bits.size:
+        left = reader.bits.size - reader.position
+        raise WireError(f"{left} bits are left after the last field of the message")
+    return jax.tree.unflatten(jax.tree.structure(like), symbols)
+
+
+def _open(data: bytes, parts: list[Field]) -> BitReader:
+    """Checks the header and all checksums; a reader of the body's bits."""
+    if len(data) < HEADER_BYTES:
+        raise WireError(
+            f"a message of {len(data)} bytes is cut off; its header alone has "
+            f"{HEADER_BYTES}"
+        )
+    magic, version, unused, length, structure, checksum = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise WireError(f"not a message: it starts with {magic!r}, not {MAGIC!r}")
+    if version != VERSION:
+        raise WireError(f"a message of version {version}; this reads {VERSION}")
+    if len(data) != HEADER_BYTES + length:
+        raise WireError(
+            f"a message of {HEADER_BYTES + length} bytes has arrived with {len(data)}"
+        )
+    body = data[HEADER_BYTES:]
+    if unused > 7 or unused > 8 * length or zlib.crc32(body) != checksum:
+        raise WireError("the message is damaged: its checksum does not match")
+    if structure != _structure(parts):
+        raise WireError(
+            "the message has another structure (shapes, dtypes, alphabets or codes) "
+            "than the one expected"
+        )
+    bits = np.unpackbits(np.frombuffer(body, np.uint8))
+    return BitReader(bits[: bits.size - unused])
+
+
+def _structure(parts: list[Field]) -> int:
+    lines = [
+        f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype).name} {f.alphabet} {f.code}"
+        for f in parts
+    ]
+    return zlib.crc32("\n".join(lines).encode())
+
+
+def _is_word(dtype: Any, alphabet: int) -> bool:
+    """Whether symbols stand for their own bit pattern."""
+    return alphabet == 2 ** (8 * dtype.itemsize)
+
+
+def _words(field: Field) -> np.ndarray:
+    """A field's symbols as unsigned integers [n]."""
+    array = np.asarray(field.symbols).reshape(-1)
+    if _is_word(array.dtype, field.alphabet):
+        return array.view(f"u{array.dtype.itemsize}")
+    if array.dtype.kind not in "iub":
+        raise InputError(
+            f"{array.dtype} symbols need an alphabet of "
+            f"{2 ** (8 * array.dtype.itemsize)}, not {field.alphabet}"
+        )
+    if array.size and not (array.min() >= 0 and array.max() < field.alphabet):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise InputError(f"symbol {worst} in a field of {field.alphabet} symbols")
+    return array.astype(np.uint8 if array.dtype == bool else f"u{array.dtype.itemsize}")
+
+
+def _read(reader: BitReader, field: Field) -> Any:
+    n, dtype = count(field), np.dtype(field.symbols.dtype)
+    words = code_of(field).decode(reader, n, field.alphabet)
+    if words.size and int(words.max()) >= field.alphabet:
+        raise WireError(f"symbol {words.max()} in a field of {field.alphabet} symbols")
+    if _is_word(dtype, field.alphabet):
+        array = words.astype(f"u{dtype.itemsize}").view(dtype)
+    else:
+        array = words.astype(dtype)
+    return jnp.asarray(array.reshape(field.symbols.shape))
