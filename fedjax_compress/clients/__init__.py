@@ -2,16 +2,23 @@
 
 from fedjax_compress.clients.client_data import ClientData, group
 from fedjax_compress.clients.data import Dataset, check
-from fedjax_compress.clients.digits import digits
-from fedjax_compress.clients.dirichlet import dirichlet
+from fedjax_compress.clients.evaluation import share_test_rows
+from fedjax_compress.clients.label_skew import dirichlet
 from fedjax_compress.clients.partition import (
     Partition,
+    describe,
     iid,
     natural,
     quantity,
     shards,
 )
 from fedjax_compress.clients.sampling import Sampling, uniform, weighted
+from fedjax_compress.clients.sources.cifar10 import cifar10
+from fedjax_compress.clients.sources.digits import digits
+from fedjax_compress.clients.sources.npz import npz
+from fedjax_compress.clients.sources.synthetic import synthetic
+from fedjax_compress.clients.sources.text import text
+from fedjax_compress.clients.sources.tfds import tfds
 from fedjax_compress.clients.store import HostStore
 
 __all__ = [
@@ -21,13 +28,20 @@ __all__ = [
     "Partition",
     "Sampling",
     "check",
+    "cifar10",
+    "describe",
     "digits",
     "dirichlet",
     "group",
     "iid",
     "natural",
+    "npz",
     "quantity",
     "shards",
+    "share_test_rows",
+    "synthetic",
+    "text",
+    "tfds",
     "uniform",
     "weighted",
 ]

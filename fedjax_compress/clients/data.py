@@ -52,7 +52,8 @@ def check(dataset: Dataset) -> Dataset:
 
     Raises:
       InputError: no rows, lengths or shapes that differ, NaN or infinity in the
-        features, labels outside 0 .. classes-1; names part, row and value.
+        features, labels outside 0 .. classes-1, client ids that are not counted
+        from 0 without gaps; names part, row and value.
     """
     parts = (
         ("train", dataset.train_features, dataset.train_labels, dataset.train_clients),
@@ -67,10 +68,33 @@ def check(dataset: Dataset) -> Dataset:
                 f"expected {tuple(dataset.task.shape)}"
             )
         check_finite(where, features)
+        wanted = features.shape if dataset.task.tokens else features.shape[:1]
+        if labels.shape != wanted:
+            raise InputError(
+                f"{where}: labels have shape {labels.shape}, expected {wanted}"
+            )
         check_labels(where, labels, dataset.task.classes)
         if dataset.task.tokens:
             check_labels(where, features, dataset.task.classes, "token")
+    check_clients(dataset)
     return dataset
+
+
+def check_clients(dataset: Dataset) -> None:
+    """Raises InputError unless client ids are 0, 1, ... without gaps."""
+    train, test = dataset.train_clients, dataset.test_clients
+    if train is not None:
+        seen = np.unique(train)
+        if seen[0] != 0 or seen[-1] != len(seen) - 1:
+            raise InputError(
+                f"{dataset.name}: the {len(seen)} client ids of the train part must "
+                f"be 0..{len(seen) - 1}, not {seen[0]}..{seen[-1]}"
+            )
+    if test is not None and not -1 <= test.min() <= test.max() < dataset.own_clients:
+        raise InputError(
+            f"{dataset.name}: client ids of the test part must lie in "
+            f"-1..{dataset.own_clients - 1}, not {test.min()}..{test.max()}"
+        )
 
 
 def check_rows(

@@ -65,6 +65,15 @@ def require_rows(assignment: np.ndarray, clients: int, cure: str) -> np.ndarray:
     return assignment.astype(np.int32)
 
 
+def describe(sizes: np.ndarray) -> str:
+    """One line about a partition: clients, rows, and their spread."""
+    if not len(sizes):
+        return "no clients"
+    low, middle, high = np.min(sizes), np.median(sizes), np.max(sizes)
+    spread = f"{low}" if low == high else f"{low} to {high}, median {middle:g}"
+    return f"{len(sizes):,} clients, {int(np.sum(sizes)):,} rows, {spread} each"
+
+
 def deal(order: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Rows dealt in the given order: the first sizes[0] to client 0, and so on."""
     assignment = np.full(len(order), -1, np.int32)

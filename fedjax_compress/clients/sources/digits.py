@@ -6,7 +6,7 @@ import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset, check
-from fedjax_compress.clients.split import hold_out
+from fedjax_compress.clients.sources.split import hold_out
 from fedjax_compress.typing import Task
 
 

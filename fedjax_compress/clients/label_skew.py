@@ -130,8 +130,9 @@ def _fill(
         chance = np.where(stock > 0, share + extra, 0.0)
         if chance.sum() == 0:
             chance = stock.astype(np.float64)
-        bounds = np.cumsum(chance)
-        last = int(np.flatnonzero(chance)[-1])
+        share = chance / chance.sum()
+        bounds = np.cumsum(share)
+        last = int(np.flatnonzero(share)[-1])
         uniforms = rng.random(quota - len(drawn)) * bounds[-1]
         for category in np.searchsorted(bounds, uniforms, side="right"):
             category = min(int(category), last)

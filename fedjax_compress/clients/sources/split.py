@@ -9,7 +9,7 @@ from fedjax_compress.errors import InputError
 _STREAM = 0x48454C44
 
 
-def hold_out(groups: np.ndarray, share: float) -> np.ndarray:
+def hold_out(groups: np.ndarray, share: float, least: int = 0) -> np.ndarray:
     """Marks a share of the rows, the same share in every group.
 
     The choice depends on the groups and the share alone: never on the run's seed,
@@ -20,6 +20,7 @@ def hold_out(groups: np.ndarray, share: float) -> np.ndarray:
     Args:
       groups: int [rows], class or client of each row.
       share: in (0, 1).
+      least: fewest rows marked in a group that has more than that many.
 
     Returns:
       bool [rows], True for a test row.
@@ -31,7 +32,7 @@ def hold_out(groups: np.ndarray, share: float) -> np.ndarray:
     quota = np.floor(wanted).astype(np.int64)
     missing = int(np.ceil(share * len(groups) - 1e-9)) - int(quota.sum())
     quota[np.argsort(quota - wanted, kind="stable")[:missing]] += 1
-    quota = np.minimum(quota, counts - 1)
+    quota = np.minimum(np.maximum(quota, least), counts - 1)
     keys = np.random.Philox(key=_STREAM).random_raw(len(groups))
     order = np.lexsort((keys, index))
     starts = np.cumsum(counts) - counts

@@ -1,0 +1,135 @@
+"""From arrays as people keep them to the columns of a ``Dataset``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+
+
+def find(path: str, what: str) -> Path:
+    """The file or folder at ``path`` (``~`` is the home folder).
+
+    Raises:
+      InputError: it does not exist.
+    """
+    found = Path(path).expanduser()
+    if not path or not found.exists():
+        raise InputError(f"{what}: {path!r} does not exist (looked in {Path.cwd()})")
+    return found
+
+
+def load_npz(path: str, names: list[str]) -> list[np.ndarray]:
+    """The named arrays of an ``.npz`` file, in the order of ``names``.
+
+    Raises:
+      InputError: missing file, not an ``.npz``, or an array that is not in it.
+    """
+    with _open(path) as archive:
+        for name in names:
+            if name not in archive.files:
+                hint = registry.nearest(name, list(archive.files))
+                raise InputError(f"{path} has no array {name!r}; {hint}")
+        try:
+            return [archive[name] for name in names]
+        except Exception as error:
+            raise InputError(f"{path} is damaged: {_one_line(error)}") from None
+
+
+def has_array(path: str, name: str) -> bool:
+    """Whether an ``.npz`` file holds an array of this name."""
+    with _open(path) as archive:
+        return name in archive.files
+
+
+def _open(path: str) -> np.lib.npyio.NpzFile:
+    file = find(path, "npz")
+    try:
+        archive = np.load(file, allow_pickle=False)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as .npz: {_one_line(error)}") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise InputError(f"{path} holds one bare array; save it with numpy.savez")
+    return archive
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarray:
+    """Features as the models read them.
+
+    uint8 stays, everything else becomes float32, tokens become int32; images without
+    an axis of channels ([rows, height, width]) get one at the end.
+
+    Raises:
+      InputError: not numbers, or no axis beside the rows.
+    """
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where}: features must be numbers, not {array.dtype}")
+    if array.ndim < 2:
+        raise InputError(
+            f"{where}: features must have shape [rows, ...], not {array.shape}"
+        )
+    if tokens:
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
+        return array.astype(np.int32)
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32)
+    return array[..., None] if array.ndim == 3 else array
+
+
+def as_labels(array: np.ndarray, where: str) -> np.ndarray:
+    """Labels as int32.
+
+    Raises:
+      InputError: not whole numbers.
+    """
+    if array.dtype.kind == "f":
+        wrong = ~(np.isfinite(array) & (array == np.round(array)))
+        if wrong.any():
+            spot = np.unravel_index(int(wrong.argmax()), array.shape)
+            raise InputError(
+                f"{where}: label {array[spot]} in row {spot[0]} is no whole number"
+            )
+    elif array.dtype.kind not in "biu":
+        raise InputError(f"{where}: labels must be integers, not {array.dtype}")
+    limit = 2**31
+    if array.size and (array.min() < -limit or array.max() >= limit):
+        raise InputError(f"{where}: labels must fit 32 bits")
+    return array.astype(np.int32)
+
+
+def number_clients(
+    train: np.ndarray, test: np.ndarray | None, where: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Client ids of any kind (numbers with gaps, names) to 0, 1, ... in sorted order.
+
+    Returns:
+      int32 [train rows] and int32 [test rows], the latter -1 for a client without
+      training rows, or None where no test row belongs to a training client.
+    """
+    if train.ndim != 1 or (test is not None and test.ndim != 1):
+        raise InputError(f"{where}: client ids must be one column, one id a row")
+    if train.dtype.kind == "f" and not np.isfinite(train).all():
+        raise InputError(f"{where}: client ids must not be NaN or infinite")
+    names, index = np.unique(train, return_inverse=True)
+    if test is None or not len(names):
+        return index.astype(np.int32), None
+    spot = np.minimum(np.searchsorted(names, test), len(names) - 1)
+    known = names[spot] == test
+    if not known.any():
+        return index.astype(np.int32), None
+    return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
+
+
+def number_of_classes(given: int, *labels: np.ndarray) -> int:
+    """``given``, or for 0 one more than the largest label."""
+    if given < 0:
+        raise InputError(f"classes must be positive, not {given}")
+    return given or 1 + max((int(x.max()) for x in labels if x.size), default=0)
