@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from fedjax_compress.typing import Array, Key
 
-ROUNDS = 32
+ROUNDS = 24
 
 
 def _mix(x: Array) -> Array:

@@ -1,0 +1,288 @@
+"""Identities of the engine: what must not matter does not matter."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import algorithms, compress, registry, tree, wire
+from fedjax_compress.clients import group
+from fedjax_compress.errors import InputError
+from fedjax_compress.simulate import Simulator
+from fedjax_compress.simulate.plan import DUMMY, choose_lanes, plan
+from fedjax_compress.simulate.round import client_coin
+from fedjax_compress.typing import Task
+
+CLIENTS, WIDTH, CLASSES = 13, 5, 3
+ROTATED = "hadamard | uniform(bits=4)"
+STATEFUL = "error_feedback(top_k(0.2))"
+
+
+def data_of(clients=CLIENTS, poison=None):
+    rng = np.random.default_rng(2)
+    sizes = 1 + rng.integers(0, 12, clients)
+    assignment = np.repeat(np.arange(clients), sizes).astype(np.int32)
+    features = rng.normal(size=(len(assignment), WIDTH)).astype(np.float32)
+    if poison is not None:
+        features[assignment == poison] = np.inf
+    labels = rng.integers(0, CLASSES, len(assignment)).astype(np.int32)
+    return group(features, labels, assignment, clients)
+
+
+MODEL = registry.build("model", "mlp(hidden=(7,))", Task((WIDTH,), CLASSES))
+PARAMS = MODEL.init(jax.random.key(0))
+
+
+def algorithm_of(uplink="identity", downlink="identity", local="sgd(batch=4)"):
+    return algorithms.fedavg(
+        registry.build("local", local, MODEL),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
+        compress.parse(uplink),
+        compress.parse(downlink),
+    )
+
+
+def simulator_of(algorithm, data=None, **options):
+    options = {"cohort": 9, "lanes": 4, "seed": 3, **options}
+    sampling = options.pop("sampling", registry.build("sampling", "uniform"))
+    return Simulator(algorithm, data or data_of(), sampling=sampling, **options)
+
+
+def run(algorithm, rounds=3, data=None, **options):
+    simulator = simulator_of(algorithm, data, **options)
+    state, records = simulator.advance(simulator.start(PARAMS), rounds)
+    clean = [{k: v for k, v in r.items() if "second" not in k} for r in records]
+    return jax.device_get(state.server), jax.device_get(state.store), clean
+
+
+def close(a, b, rtol=2e-5):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, 1e-6), a, b)
+
+
+@pytest.mark.parametrize("uplink", [ROTATED, STATEFUL])
+def test_chunk_size_changes_nothing_beyond_rounding(uplink):
+    algorithm = algorithm_of(uplink)
+    server, store, records = run(algorithm, lanes=4)
+    for lanes in (1, 9, 16):
+        other, kept, lines = run(algorithm, lanes=lanes)
+        close(server.params, other.params)
+        close(store, kept)
+        for line, expected in zip(lines, records, strict=True):
+            loss = line.pop("train_loss"), expected.get("train_loss")
+            np.testing.assert_allclose(*loss, rtol=1e-5)
+            assert line == {k: v for k, v in expected.items() if k != "train_loss"}
+
+
+def test_order_of_the_cohort_changes_nothing_beyond_rounding():
+    first = registry.build("sampling", "uniform")
+
+    def backwards(seed, number, sizes, cohort):
+        return first(seed, number, sizes, cohort)[::-1]
+
+    algorithm = algorithm_of(ROTATED)
+    close(run(algorithm)[0], run(algorithm, sampling=backwards)[0])
+
+
+@pytest.mark.parametrize("uplink", [ROTATED, STATEFUL])
+def test_several_rounds_in_one_call_are_the_same_rounds(uplink):
+    algorithm = algorithm_of(uplink)
+    server, store, records = run(algorithm, rounds=5)
+    again, kept, lines = run(algorithm, rounds=5, rounds_per_call=3)
+    close(server, again)
+    close(store, kept)
+    assert [r["bytes_up"] for r in records] == [r["bytes_up"] for r in lines]
+    assert [r["round"] for r in lines] == [1, 2, 3, 4, 5]
+
+
+def test_state_kept_on_the_host_is_the_state_kept_on_the_device():
+    algorithm = algorithm_of(STATEFUL)
+    server, store, _ = run(algorithm, rounds=4)
+    for options in ({"resident_limit": 0}, {"devices": 2, "lanes": 3}):
+        other, host, _ = run(algorithm, rounds=4, **options)
+        close(server.params, other.params)
+        seen = host["started"]
+        assert 0 < seen.sum() <= CLIENTS
+        pairs = zip(jax.tree.leaves(store), jax.tree.leaves(host["rows"]), strict=True)
+        for kept, mirrored in pairs:
+            np.testing.assert_allclose(kept[seen], mirrored[seen], 2e-5, 1e-6)
+
+
+def test_a_client_that_stays_away_keeps_its_state():
+    algorithm = algorithm_of(STATEFUL)
+    simulator = simulator_of(algorithm, cohort=3)
+    state, _ = simulator.advance(simulator.start(PARAMS), 1)
+    before = jax.device_get(state.store)
+    away = set(range(CLIENTS)) - set(
+        simulator.sampling(3, 1, simulator.sizes, 3).tolist()
+    )
+    state, _ = simulator.advance(state, 1)
+    after = jax.device_get(state.store)
+    assert away
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        np.testing.assert_array_equal(old[list(away)], new[list(away)])
+    assert any(
+        np.any(a != b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+
+
+def test_one_client_with_one_batch_is_gradient_descent():
+    data = data_of(clients=1)
+    algorithm = algorithms.fedavg(
+        registry.build("local", "sgd(lr=0.2, batch=64)", MODEL),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg"),
+        compress.parse("identity"),
+        compress.parse("identity"),
+    )
+    simulator = simulator_of(algorithm, data, cohort=1)
+    state, _ = simulator.advance(simulator.start(PARAMS), 4)
+
+    def loss(params):
+        outputs = MODEL.apply(params, jnp.asarray(data.features), None)
+        return jnp.mean(MODEL.loss(outputs, jnp.asarray(data.labels)))
+
+    expected = PARAMS
+    for _ in range(4):
+        grads = jax.grad(loss)(expected)
+        expected = jax.tree.map(lambda p, g: p - 0.2 * g, expected, grads)
+    close(state.server.params, expected)
+
+
+@pytest.mark.parametrize("neutral", ["top_k(1.0)", "random_k(1.0)"])
+def test_keeping_everything_is_the_identity(neutral):
+    plain = run(algorithm_of("identity"))[0]
+    close(plain, run(algorithm_of(neutral))[0], rtol=1e-6)
+
+
+def test_a_client_that_is_not_finite_is_left_out_and_counted():
+    poisoned = 4
+    algorithm = algorithm_of(STATEFUL)
+    options = {"cohort": CLIENTS, "rounds": 3}
+    server, store, records = run(algorithm, data=data_of(poison=poisoned), **options)
+    assert tree.all_finite(server)
+    assert tree.all_finite(store)
+    assert [r["dropped"] for r in records] == [1, 1, 1]
+    assert all(np.isfinite(r["train_loss"]) for r in records)
+
+    healthy = data_of()
+    keep = np.flatnonzero(np.repeat(np.arange(CLIENTS), healthy.sizes) != poisoned)
+    ids = np.repeat(np.arange(CLIENTS), healthy.sizes)[keep].astype(np.int32)
+    without = group(healthy.features[keep], healthy.labels[keep], ids, CLIENTS)
+    expected, _, _ = run(algorithm, data=without, **options)
+    close(server, expected)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_the_only_collective_is_the_final_reduction(devices):
+    simulator = simulator_of(algorithm_of(ROTATED), devices=devices, lanes=2)
+    state = simulator.start(PARAMS)
+    state, _ = simulator.advance(state, 1)
+    text = simulator._program.as_text()
+    names = r"(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+)"
+    found = re.findall(rf" {names}(?:-start)?\(", text)
+    assert found == ["all-reduce"]
+
+
+def test_no_host_transfer_inside_a_round():
+    simulator = simulator_of(algorithm_of(STATEFUL), rounds_per_call=4)
+    simulator.advance(simulator.start(PARAMS), 4)
+    text = simulator._program.as_text()
+    for word in ("infeed", "outfeed", " send(", " recv(", "callback", "host_compute"):
+        assert word not in text
+
+
+def test_thirty_rounds_compile_once():
+    simulator = simulator_of(algorithm_of(ROTATED), cohort=5)
+    state = simulator.start(PARAMS)
+    state, _ = simulator.advance(state, 15)
+    traces = simulator.traces
+    with jax.log_compiles(False):
+        state, records = simulator.advance(state, 15)
+    assert simulator.traces == traces
+    assert traces <= 2
+    assert len(records) == 15
+
+
+def test_memory_of_a_round_does_not_grow_with_the_cohort():
+    def scratch(cohort):
+        simulator = simulator_of(algorithm_of(ROTATED), data_of(200), cohort=cohort)
+        simulator.advance(simulator.start(PARAMS), 1)
+        return simulator._program.memory_analysis().temp_size_in_bytes
+
+    small, large = scratch(8), scratch(160)
+    assert large - small < 160 * 4 * 16  # ids, slots and records, not parameters
+
+
+def test_the_ledger_counts_packed_bytes():
+    """A three-client audit: encode each message outside the program and pack it."""
+    uplink, downlink = "top_k(0.1, indices=golomb) | qsgd(bits=4, code=elias)", ROTATED
+    algorithm = algorithm_of(uplink, downlink)
+    simulator = simulator_of(algorithm, cohort=3, lanes=2)
+    _, (record,) = simulator.advance(simulator.start(PARAMS), 1)
+    data, up, down = data_of(), 0, 0
+    root, zero = jax.random.key(3), jnp.zeros((), jnp.int32)
+    server = algorithm.init(jax.random.key(0), PARAMS)
+    side = jax.random.fold_in(jax.random.fold_in(root, 0), 0)
+    coin = type(client_coin(root, zero, zero))(
+        jax.random.fold_in(side, 0), jax.random.fold_in(side, 1)
+    )
+    view, message, _ = algorithm.broadcast(server, coin)
+    sizes = data.sizes
+    for client in simulator.sampling(3, 0, sizes, 3):
+        shard = data.shard(jnp.asarray(client), jnp.asarray(sizes[client]))
+        state = algorithm.client_init(PARAMS)
+        coin = client_coin(root, zero, jnp.asarray(client))
+        report = algorithm.client(view, state, shard, coin)
+        up += len(wire.pack(jax.device_get(report.payload)))
+        down += len(wire.pack(jax.device_get(message)))
+    assert record["bytes_up"] == up
+    assert record["bytes_down"] == down
+
+
+def test_uncompressed_bytes_are_32_bits_a_parameter_and_a_header():
+    record = run(algorithm_of(), rounds=1)[2][0]
+    size = tree.count(PARAMS)
+    assert record["bytes_up"] == 9 * (4 * size + wire.HEADER_BYTES)
+    assert record["bytes_down"] == record["bytes_up"]
+    assert record["nominal_bytes_up"] == 9 * 4 * size
+
+
+def test_seeds_differ_and_repeat():
+    algorithm = algorithm_of(ROTATED)
+    first, again = run(algorithm)[0], run(algorithm)[0]
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    other = run(algorithm, seed=4)[0]
+    assert tree.sha256(first) != tree.sha256(other)
+
+
+def test_bad_numbers_are_refused():
+    with pytest.raises(InputError, match="1 to 13 clients"):
+        simulator_of(algorithm_of(), cohort=14)
+    with pytest.raises(InputError, match="the devices there are"):
+        simulator_of(algorithm_of(), devices=99)
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_a_plan_holds_each_client_once(devices):
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 50, 100)
+    ids = rng.choice(100, 37, replace=False)
+    found = plan(ids, sizes, lanes=4, devices=devices).ids
+    assert found.shape[0] % devices == 0
+    assert sorted(found[found != DUMMY].tolist()) == sorted(ids.tolist())
+    work = np.where(found == DUMMY, 0, sizes[found]).max(1).reshape(devices, -1)
+    assert np.all(np.diff(work, axis=1) <= 0)
+    assert work.sum(1).max() <= work.sum(1).min() + work.max()
+
+
+def test_lanes_follow_model_and_device():
+    assert choose_lanes(48_670, 1000, 1, "cpu") == 32
+    assert choose_lanes(1_206_590, 100, 1, "cpu") == 1
+    assert choose_lanes(48_670, 5, 1, "cpu") == 5
+    assert choose_lanes(1_206_590, 1000, 1, "gpu") > 32
