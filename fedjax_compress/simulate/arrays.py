@@ -1,0 +1,161 @@
+"""Arrays of a tree to a folder and back, through Orbax.
+
+Orbax gets a flat dictionary of numpy arrays by leaf number; the structure of the tree
+stays with the caller. So empty parts of a tree, NamedTuples and arrays without
+elements come back as they were, which Orbax alone would refuse or change.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.tree import paths
+from fedjax_compress.typing import Tree
+
+_ARRAYS, _MAPPED, _EMPTY = "arrays", "mapped", "empty"
+
+
+def describe(tree: Tree) -> list[list[Any]]:
+    """[path, shape, dtype] of every leaf, in tree order; JSON."""
+    leaves = zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    return [[path, list(np.shape(leaf)), _dtype(leaf).name] for path, leaf in leaves]
+
+
+def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]]:
+    """Copies the arrays of ``tree`` and begins to write them into ``folder``.
+
+    Memory-mapped arrays go from file to file, all others are copied in memory.
+
+    Args:
+      folder: must not exist.
+      tree: jax or numpy arrays and Python numbers.
+
+    Returns:
+      [path, shape, dtype, place] of every leaf, and a function that waits until
+      everything is written, and raises what went wrong.
+    """
+    import orbax.checkpoint as ocp
+
+    leaves = jax.device_get(jax.tree.leaves(tree))
+    places = [_place(leaf) for leaf in leaves]
+    (folder / _MAPPED).mkdir(parents=True)
+    flat = {"leaves": np.array(len(leaves))}  # Orbax refuses an empty tree
+    for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
+        if place == _MAPPED:
+            # Not ndarray.tofile, which does not notice a full disk.
+            _file(folder, i).write_bytes(_bytes(leaf))
+        elif place == _ARRAYS:
+            flat[_key(i)] = np.asarray(leaf)
+    silence = _Silence()
+    logging.getLogger("absl").addFilter(silence)
+    checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+
+    def finish() -> None:
+        with contextlib.closing(checkpointer):
+            try:
+                checkpointer.wait_until_finished()
+            finally:
+                logging.getLogger("absl").removeFilter(silence)
+
+    try:
+        # Orbax copies numpy arrays before this returns.
+        checkpointer.save(folder / _ARRAYS, args=ocp.args.PyTreeSave(flat))
+    except BaseException:
+        with contextlib.suppress(Exception):
+            finish()
+        raise
+    described = zip(describe(tree), places, strict=True)
+    return [[*leaf, place] for leaf, place in described], finish
+
+
+def read(folder: Path, places: list[str], like: Tree) -> Tree:
+    """The arrays of ``folder`` in the structure of ``like``.
+
+    Each leaf comes back as what stands in ``like``: a jax array on the same devices,
+    a numpy array, a Python number. A memory-mapped leaf is filled in place.
+    """
+    import orbax.checkpoint as ocp
+
+    leaves, structure = jax.tree.flatten(like)
+    stored = [i for i, place in enumerate(places) if place == _ARRAYS]
+    names = ["leaves", *map(_key, stored)]
+    silence = _Silence()
+    logging.getLogger("absl").addFilter(silence)
+    try:
+        how = ocp.RestoreArgs(restore_type=np.ndarray)
+        args = ocp.args.PyTreeRestore(restore_args=dict.fromkeys(names, how))
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            flat = checkpointer.restore(folder / _ARRAYS, args=args)
+    finally:
+        logging.getLogger("absl").removeFilter(silence)
+    filled = []
+    for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
+        if place == _MAPPED:
+            filled.append(_load(_file(folder, i), leaf))
+        elif place == _ARRAYS:
+            filled.append(_as(flat[_key(i)], leaf))
+        else:
+            filled.append(_as(np.zeros(np.shape(leaf), _dtype(leaf)), leaf))
+    return jax.tree.unflatten(structure, filled)
+
+
+class _Silence(logging.Filter):
+    """Drops what Orbax logs: its failures are raised, and shown as one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
+
+
+def _place(leaf: Any) -> str:
+    if _is_mapped(leaf):
+        return _MAPPED
+    return _ARRAYS if np.size(leaf) else _EMPTY
+
+
+def _is_mapped(leaf: Any) -> bool:
+    return isinstance(leaf, np.memmap) and leaf.flags.c_contiguous and leaf.size > 0
+
+
+def _bytes(leaf: np.memmap) -> memoryview:
+    return leaf.reshape(-1).view(np.uint8).data
+
+
+def _key(i: int) -> str:
+    return f"{i:06d}"
+
+
+def _file(folder: Path, i: int) -> Path:
+    return folder / _MAPPED / f"{_key(i)}.bin"
+
+
+def _dtype(leaf: Any) -> np.dtype:
+    return np.dtype(leaf.dtype) if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+
+
+def _load(path: Path, leaf: Any) -> Any:
+    if not _is_mapped(leaf):
+        return _as(np.fromfile(path, _dtype(leaf)).reshape(np.shape(leaf)), leaf)
+    with path.open("rb") as stream:
+        stream.readinto(_bytes(leaf))
+    return leaf
+
+
+def _as(array: np.ndarray, leaf: Any) -> Any:
+    if isinstance(leaf, np.memmap):
+        leaf[...] = array
+        return leaf
+    if isinstance(leaf, jax.Array):
+        if leaf.committed:
+            return jax.device_put(array, leaf.sharding)
+        return jnp.asarray(array)
+    if isinstance(leaf, (bool, int, float, np.generic)):
+        return type(leaf)(array.item()) if not hasattr(leaf, "dtype") else array[()]
+    return array
