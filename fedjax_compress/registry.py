@@ -36,6 +36,7 @@ _ROOMS = {
 
 _entries: dict[str, dict[str, Entry]] = {}
 _builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
+_pipe_kinds: dict[Any, tuple[str, ...]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +101,15 @@ def register(kind: str, name: str | None = None, *, context: int = 0) -> Callabl
     return enter
 
 
-def register_type(annotation: Any, builder: Callable[[spec.Pipe, str], Any]) -> None:
-    """Says how an option of this type is built from the pipe written for it."""
+def register_type(
+    annotation: Any, builder: Callable[[spec.Pipe, str], Any], *kinds: str
+) -> None:
+    """Says how an option of this type is built from the pipe written for it.
+
+    The kinds are where the names in such a pipe are looked up.
+    """
     _builders[annotation] = builder
+    _pipe_kinds[annotation] = kinds
 
 
 def entries(kind: str) -> dict[str, Entry]:
@@ -266,15 +273,25 @@ def type_name(wanted: Any) -> str:
 
 def canonical(kind: str, text: str) -> str:
     """The same specification with every positional option named, evenly spaced."""
-    pipe = spec.parse(text)
-    calls = [_named(lookup(c, kind, "compressor", text=text), c) for c in pipe.calls]
-    return str(spec.Pipe(tuple(calls)))
+    kinds = (kind, "compressor") if kind == "stage" else (kind,)
+    return str(_named_pipe(spec.parse(text), kinds, text))
 
 
-def _named(entry: Entry, call: spec.Call) -> spec.Call:
-    names = [o.name for o in entry.options()]
-    named = tuple(zip(names, call.args, strict=False)) + call.kwargs
-    return spec.Call(call.name, (), named, call.position)
+def _named_pipe(pipe: spec.Pipe, kinds: tuple[str, ...], text: str) -> spec.Pipe:
+    calls = (_named(lookup(c, *kinds, text=text), c, text) for c in pipe.calls)
+    return spec.Pipe(tuple(calls))
+
+
+def _named(entry: Entry, call: spec.Call, text: str) -> spec.Call:
+    types = {o.name: o.type for o in entry.options()}
+    written = tuple(zip(types, call.args, strict=False)) + call.kwargs
+    named = []
+    for name, value in written:
+        kinds = _pipe_kinds.get(types.get(name, entry.rest()))
+        if kinds and isinstance(value, spec.Pipe):
+            value = _named_pipe(value, kinds, text)
+        named.append((name, value))
+    return spec.Call(call.name, (), tuple(named), call.position)
 
 
 def library_call(

@@ -31,7 +31,7 @@ def hadamard(block: int = 32768) -> Stage:
     signs of their own, overlapping what is rotated already. Decoding undoes both in
     reverse order.
 
-    What travels: nothing but the carrier, n elements; the signs come from the shared key.
+    What travels: nothing but the carrier, n elements; the shared key gives the signs.
 
     Args:
       block: largest block, a power of two.

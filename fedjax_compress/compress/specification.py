@@ -61,5 +61,5 @@ def _misplaced(call: spec.Call, text: str) -> SpecError:
     return SpecError(reason, text, call.position)
 
 
-registry.register_type(Stage, _stage)
-registry.register_type(Compressor, _compressor)
+registry.register_type(Stage, _stage, "stage", "compressor")
+registry.register_type(Compressor, _compressor, "stage", "compressor")

@@ -110,7 +110,7 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
 
 def _structure(parts: list[Field]) -> int:
     lines = [
-        f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype).name} {f.alphabet} {f.code}"
+        f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype)} {f.alphabet} {f.code}"
         for f in parts
     ]
     return zlib.crc32("\n".join(lines).encode())
