@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from fedjax_compress.models.cnn import cnn, emnist_cnn
+from fedjax_compress.models.convolution import Convolution, max_pool
 from fedjax_compress.models.dense import logistic, mlp
 from fedjax_compress.models.linen_model import from_linen
+from fedjax_compress.models.lstm import LSTM
+from fedjax_compress.models.text import char_lstm
 
-__all__ = ["from_linen", "logistic", "mlp"]
+__all__ = [
+    "LSTM",
+    "Convolution",
+    "char_lstm",
+    "cnn",
+    "emnist_cnn",
+    "from_linen",
+    "logistic",
+    "max_pool",
+    "mlp",
+]

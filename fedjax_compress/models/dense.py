@@ -36,7 +36,7 @@ def logistic(task: Task) -> Model:
     Raises:
       InputError: a task of tokens.
     """
-    check_numbers(task, "logistic")
+    check_numbers(task)
     return from_linen(_Dense((), task.classes), task, inputs=flat)
 
 
@@ -54,6 +54,6 @@ def mlp(task: Task, hidden: tuple[int, ...] = (64,)) -> Model:
     Raises:
       InputError: a task of tokens, or a width below 1.
     """
-    check_numbers(task, "mlp")
+    check_numbers(task)
     check_positive("a width in hidden", *hidden)
     return from_linen(_Dense(hidden, task.classes), task, inputs=flat)

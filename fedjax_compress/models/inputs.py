@@ -1,4 +1,4 @@
-"""From stored features to what a network reads."""
+"""From stored features to what a network reads, and checks of the task."""
 
 from __future__ import annotations
 
@@ -33,27 +33,49 @@ def tokens(features: Array) -> Array:
     return features.astype(jnp.int32)
 
 
-def check_numbers(task: Task, what: str) -> None:
+def check_numbers(task: Task) -> None:
     """Refuses a task of tokens, and one without numbers or classes.
 
     Raises:
       InputError: the task is no classification of numbers or pixels.
     """
     if task.tokens:
-        raise InputError(f"{what} reads numbers or pixels, not tokens; try char_lstm")
+        raise InputError("reads numbers or pixels, not tokens; try char_lstm")
     if math.prod(task.shape) < 1:
-        raise InputError(f"{what} needs at least one number, not shape {task.shape}")
-    check_classes(task)
+        raise InputError(f"needs at least one number, not shape {task.shape}")
+    check_positive("the number of classes", task.classes)
 
 
-def check_classes(task: Task) -> None:
-    """Refuses a task without classes.
+def check_images(task: Task, smallest: int) -> None:
+    """Refuses a task that is not one of images of a certain size.
 
     Raises:
-      InputError: fewer than one class.
+      InputError: no images, or one side shorter than ``smallest``.
     """
-    if task.classes < 1:
-        raise InputError(f"a task needs at least 1 class, not {task.classes}")
+    check_numbers(task)
+    if len(task.shape) not in (2, 3):
+        raise InputError(
+            "needs images (height, width) or (height, width, channels), "
+            f"not shape {task.shape}"
+        )
+    height, width = task.shape[:2]
+    if min(height, width) < smallest:
+        raise InputError(
+            f"needs images of at least {smallest} x {smallest}, not {height} x {width}"
+        )
+
+
+def check_tokens(task: Task) -> None:
+    """Refuses a task that is not one of sequences of tokens.
+
+    Raises:
+      InputError: the features are not tokens (time,).
+    """
+    if not task.tokens:
+        raise InputError("reads tokens, not numbers; try mlp or cnn")
+    if len(task.shape) != 1 or task.shape[0] < 1:
+        raise InputError(f"needs sequences (time,), not shape {task.shape}")
+    check_positive("the number of symbols", task.classes)
 
 
 def check_positive(name: str, *values: int) -> None:

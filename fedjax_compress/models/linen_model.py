@@ -58,6 +58,7 @@ def from_linen(
     def variables(key: Key) -> dict[str, Any]:
         return dict(module.init({"params": key}, read(example(task)), **options(False)))
 
+    @jax.jit
     def init(key: Key) -> Params:
         return variables(key).get("params", {})
 

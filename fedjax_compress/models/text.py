@@ -1,0 +1,71 @@
+"""Models of text."""
+
+from __future__ import annotations
+
+import functools
+
+from flax import linen
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.models import losses
+from fedjax_compress.models.inputs import check_positive, check_tokens
+from fedjax_compress.models.linen_model import from_linen
+from fedjax_compress.models.lstm import LSTM
+from fedjax_compress.typing import Array, Model, Task
+
+
+class _CharLSTM(linen.Module):
+    symbols: int
+    embedding: int
+    hidden: int
+    layers: int
+
+    @linen.compact
+    def __call__(self, x: Array) -> Array:
+        x = linen.Embed(self.symbols, self.embedding, name="embedding")(x)
+        for i in range(self.layers):
+            x = LSTM(self.hidden, name=f"lstm_{i + 1}")(x)
+        return linen.Dense(self.symbols, name="output")(x)
+
+
+@registry.register("model", context=1)
+def char_lstm(
+    task: Task, embedding: int = 8, hidden: int = 256, layers: int = 2, pad: int = 0
+) -> Model:
+    """Next-character model: an embedding, LSTM layers, a dense layer at each position.
+
+    Features and labels are [batch, time]: the label of a position is the symbol that
+    follows. The loss of an example is the mean cross-entropy over its labels that are
+    not ``pad``, its accuracy the share of those that are right. 820,522 parameters
+    with 90 symbols: ``embedding/embedding`` (normal of variance 1 / embedding),
+    ``lstm_1``, ``lstm_2``, ... (see ``LSTM``), ``output`` (kernel: truncated normal
+    of variance 1 / hidden; bias: zeros).
+
+    Args:
+      task: tokens of shape (time,); ``classes`` is the number of symbols.
+      embedding: width of the embedding.
+      hidden: width of each LSTM layer.
+      layers: number of LSTM layers.
+      pad: the symbol that is not scored; -1 scores all.
+
+    Raises:
+      InputError: a task without tokens, a size below 1, or a pad that is no symbol.
+
+    Reference: Reddi et al., "Adaptive Federated Optimization" (2021), Shakespeare;
+      the parameter count agrees.
+    Deviations: each example's loss is averaged over its own tokens, so that examples
+      of different lengths weigh the same in a batch.
+    """
+    check_tokens(task)
+    check_positive("embedding", embedding)
+    check_positive("hidden", hidden)
+    check_positive("layers", layers)
+    if not -1 <= pad < task.classes:
+        raise InputError(f"pad must be in -1 .. {task.classes - 1}, not {pad}")
+    return from_linen(
+        _CharLSTM(task.classes, embedding, hidden, layers),
+        task,
+        loss=functools.partial(losses.token_cross_entropy, pad=pad),
+        correct=functools.partial(losses.token_correct, pad=pad),
+    )
