@@ -8,7 +8,10 @@ elements come back as they were, which Orbax alone would refuse or change.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,9 +47,13 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
     """
     import orbax.checkpoint as ocp
 
-    leaves = jax.device_get(jax.tree.leaves(tree))
+    leaves = jax.tree.leaves(tree)
     places = [_place(leaf) for leaf in leaves]
     (folder / _MAPPED).mkdir(parents=True)
+    _check_space(folder, sum(np.size(x) * _dtype(x).itemsize for x in leaves))
+    for leaf in leaves:
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
     flat = {"leaves": np.array(len(leaves))}  # Orbax refuses an empty tree
     for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
         if place == _MAPPED:
@@ -105,6 +112,14 @@ def read(folder: Path, places: list[str], like: Tree) -> Tree:
         else:
             filled.append(_as(np.zeros(np.shape(leaf), _dtype(leaf)), leaf))
     return jax.tree.unflatten(structure, filled)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    """Before the first byte: a write that fails half-way is noisy in Orbax."""
+    total, _, free = shutil.disk_usage(folder)
+    if total and free < needed:
+        reason = f"{needed} bytes are needed, {free} are free"
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {reason}")
 
 
 class _Silence(logging.Filter):

@@ -214,7 +214,7 @@ class Checkpoints:
     def _remove_unfinished(self) -> None:
         for folder in self._folders():
             if not manifest.is_sealed(folder):
-                shutil.rmtree(folder)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _prune(self, newest: Path) -> None:
         """Keeps the ``keep`` newest usable ones up to the one just sealed.

