@@ -30,7 +30,7 @@ def _mix(x: Array) -> Array:
     return x ^ (x >> 16)
 
 
-def permute(key: Key, index: Array, size: Array | int) -> Array:
+def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -> Array:
     """The images of ``index`` under a random permutation of 0 .. size-1.
 
     Args:
@@ -38,6 +38,8 @@ def permute(key: Key, index: Array, size: Array | int) -> Array:
       index: int array of any shape, each in 0 .. size-1 (other values give values
         out of range; mask them).
       size: int scalar, at least 1; may be traced. At most 2**31 - 1.
+      unroll: one fused kernel, which suits few elements; else a loop over rounds,
+        which compiles faster. The result is the same.
 
     Returns:
       int32 array of the shape of ``index``.
@@ -45,10 +47,17 @@ def permute(key: Key, index: Array, size: Array | int) -> Array:
     words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
     n = jnp.maximum(jnp.asarray(size).astype(jnp.uint32), 1)
     x = jnp.asarray(index).astype(jnp.uint32)
-    for i in range(ROUNDS):
+
+    def swap_or_not(i: int | Array, x: Array) -> Array:
         offset = words[i, 0] % n
         partner = jnp.where(offset >= x, offset - x, offset + (n - x))
         larger = jnp.maximum(x, partner)
         swap = _mix(larger ^ words[i, 1]) & 1
-        x = jnp.where(swap == 1, partner, x)
+        return jnp.where(swap == 1, partner, x)
+
+    if unroll:
+        for i in range(ROUNDS):
+            x = swap_or_not(i, x)
+    else:
+        x = jax.lax.fori_loop(0, ROUNDS, swap_or_not, x)
     return x.astype(jnp.int32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fedjax_compress import tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
-from fedjax_compress.typing import Array, Compressor, Stage, Tree
+from fedjax_compress.typing import Array, Coin, Compressor, Key, Stage, Tree
 
 
 @register("compressor")
@@ -31,18 +31,20 @@ def on_leaves(stage: Stage) -> Compressor:
     def encode(values, state, coin):
         leaves = jax.tree.leaves(values)
         states = state or ((),) * len(_shapes(values))
+        coins = Coin(*(_keys(key, len(leaves)) for key in coin))
         messages, after = [], []
         for i, leaf in enumerate(leaves):
-            message, new = _encode(stage, jnp.asarray(leaf), states[i], coin.fold(i))
+            own = Coin(coins.private[i], coins.shared[i])
+            message, new = _encode(stage, jnp.asarray(leaf), states[i], own)
             messages.append(message)
             after.append(new)
         return tuple(messages), tuple(after) if jax.tree.leaves(after) else ()
 
     def decode(payload, like, shared):
-        leaves = []
-        for i, shape in enumerate(_shapes(like)):
-            key = jax.random.fold_in(shared, i)
-            leaves.append(_decode(stage, payload[i], shape, key))
+        leaves, shapes = [], _shapes(like)
+        keys = _keys(shared, len(shapes))
+        for i, shape in enumerate(shapes):
+            leaves.append(_decode(stage, payload[i], shape, keys[i]))
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     return Compressor(init, encode, decode, stage.claims)
@@ -83,7 +85,12 @@ def on_vector(stage: Stage) -> Compressor:
     return Compressor(init, encode, decode, stage.claims)
 
 
-def _encode(stage: Stage, array: Array, state: Any, coin: Any) -> tuple[Any, Any]:
+def _keys(key: Key, count: int) -> Key:
+    """The key folded by 0 .. count - 1, in one step that compiles once."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
+
+
+def _encode(stage: Stage, array: Array, state: Any, coin: Coin) -> tuple[Any, Any]:
     if not array.size:
         return (), state
     carrier, side, state = stage.encode(array, state, coin)
@@ -93,7 +100,7 @@ def _encode(stage: Stage, array: Array, state: Any, coin: Any) -> tuple[Any, Any
     }, state
 
 
-def _decode(stage: Stage, message: Any, shape: jax.ShapeDtypeStruct, key: Any) -> Array:
+def _decode(stage: Stage, message: Any, shape: jax.ShapeDtypeStruct, key: Key) -> Array:
     if not shape.size:
         return jnp.zeros(shape.shape, shape.dtype)
     carrier = message["carrier"]

@@ -70,4 +70,4 @@ def _positions(key: Key, n: int, fraction: float) -> Array:
     """The images of 0 .. k-1 under a random permutation of 0 .. n-1."""
     k = kept(fraction, n)
     order = jnp.arange(k, dtype=jnp.int32)
-    return order if k == n else permute(key, order, n)
+    return order if k == n else permute(key, order, n, unroll=False)

@@ -103,20 +103,15 @@ def matrix(size: int) -> np.ndarray:
 def rotate(blocks: Array) -> Array:
     """The orthonormal Hadamard transform along the last axis, a power of two.
 
-    H of N = a b c is the Kronecker product of H_a, H_b, H_c. Seen as an array
-    [a, b, c], the transform multiplies each axis with its own small matrix: a few
-    matrix products instead of log2(N) steps of additions.
+    H of N = a b c is the Kronecker product of H_a, H_b, H_c: seen as an array
+    [a, b, c], the transform multiplies each axis with its own small matrix. That is a
+    few matrix products instead of log2(N) steps of additions.
     """
-    size = blocks.shape[-1]
-    factors = []
-    while size > 1:
-        factors.append(min(_RADIX, size))
-        size //= factors[-1]
     shape = blocks.shape
-    grid = blocks.reshape(-1, *factors)
-    for axis, factor in enumerate(factors, start=1):
-        product = jnp.tensordot(
-            grid, matrix(factor), axes=(axis, 0), precision=jax.lax.Precision.HIGHEST
-        )
-        grid = jnp.moveaxis(product, -1, axis)
-    return grid.reshape(shape)
+    rest, after = shape[-1], 1
+    while rest > 1:
+        factor = min(_RADIX, rest)
+        grid = blocks.reshape(-1, factor, after)
+        blocks = jnp.matmul(matrix(factor), grid, precision=jax.lax.Precision.HIGHEST)
+        rest, after = rest // factor, after * factor
+    return blocks.reshape(shape)
