@@ -1,0 +1,57 @@
+"""A JAX simulator of federated learning with compressed communication."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_compress import (
+        aggregate,
+        algorithms,
+        clients,
+        compress,
+        errors,
+        experiment,
+        local,
+        models,
+        registry,
+        server,
+        simulate,
+        spec,
+        tree,
+        typing,
+        wire,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "__version__",
+    "aggregate",
+    "algorithms",
+    "clients",
+    "compress",
+    "errors",
+    "experiment",
+    "local",
+    "models",
+    "registry",
+    "server",
+    "simulate",
+    "spec",
+    "tree",
+    "typing",
+    "wire",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a room when it is first used, so that importing the package is light."""
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,55 @@
+"""Experiments: typed configuration, runs, records, comparisons, the command line."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_compress.experiment.comparison import SCHEMES, Scheme, compare
+    from fedjax_compress.experiment.config import Config, validate
+    from fedjax_compress.experiment.listing import describe
+    from fedjax_compress.experiment.reporting import report
+    from fedjax_compress.experiment.runner import resume, run
+    from fedjax_compress.experiment.stopped import Stopped
+    from fedjax_compress.experiment.toml import dump_toml, load_toml
+
+__all__ = [
+    "SCHEMES",
+    "Config",
+    "Scheme",
+    "Stopped",
+    "compare",
+    "describe",
+    "dump_toml",
+    "load_toml",
+    "report",
+    "resume",
+    "run",
+    "validate",
+]
+
+_HOMES = {
+    "SCHEMES": "comparison",
+    "Config": "config",
+    "Scheme": "comparison",
+    "Stopped": "stopped",
+    "compare": "comparison",
+    "dump_toml": "toml",
+    "describe": "listing",
+    "load_toml": "toml",
+    "report": "reporting",
+    "resume": "runner",
+    "run": "runner",
+    "validate": "config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a module when its name is first used: the command line starts fast."""
+    if name in _HOMES:
+        module = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+        value = getattr(module, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,98 @@
+"""Checks a command line before it is parsed, so that a slip gives one clear line."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any, NamedTuple
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.registry import nearest
+
+
+class Shape(NamedTuple):
+    """What a subcommand takes.
+
+    Attributes:
+      values: type of each option that takes a value, by its name with dashes.
+      flags: options without a value.
+      positionals: fewest and most arguments that are no options.
+    """
+
+    values: dict[str, type]
+    flags: set[str]
+    positionals: tuple[int, int]
+
+
+def shape_of(options: type, positional: str | None) -> Shape:
+    """The shape of a dataclass of options.
+
+    Args:
+      options: as made by ``options``.
+      positional: the field that is no option.
+    """
+    values: dict[str, type] = {}
+    flags = {"--help"}
+    most, least = 0, 0
+    hints = typing.get_type_hints(options)
+    for field in dataclasses.fields(options):
+        kinds = [k for k in _flat(hints[field.name]) if k in (str, int, bool)]
+        name = f"--{field.name.replace('_', '-')}"
+        if field.name == positional:
+            several = typing.get_origin(hints[field.name]) is tuple
+            most = 10**6 if several else 1
+            least = int(several or field.default is dataclasses.MISSING)
+        elif bool in kinds:
+            flags |= {name, f"--no-{name[2:]}"}
+        else:
+            values[name] = kinds[0]
+    return Shape(values, flags, (least, most))
+
+
+def _flat(kind: Any) -> list[Any]:
+    inner = typing.get_args(kind)
+    return [k for part in inner for k in _flat(part)] if inner else [kind]
+
+
+def positionals(arguments: list[str], shape: Shape, command: str) -> list[str]:
+    """The arguments that are no options; checks the options on the way.
+
+    Raises:
+      InputError: an unknown option (with the nearest known one), a value that lacks
+        or is no whole number where one is needed, too many or too few arguments.
+    """
+    found: list[str] = []
+    rest = list(arguments)
+    help_wanted = "-h" in rest or "--help" in rest
+    while rest:
+        word = rest.pop(0)
+        if word == "-h" or not word.startswith("-") or word == "-":
+            found += [word] if word != "-h" else []
+            continue
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        if name in shape.flags:
+            continue
+        if name not in shape.values:
+            hint = nearest(name, [*shape.values, *sorted(shape.flags)])
+            raise InputError(f"{command} has no option {name}; {hint}")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise InputError(f"{name} needs a value")
+            value = rest.pop(0)
+        if shape.values[name] is int and not _is_whole(value):
+            raise InputError(f"{name} needs a whole number, not {value!r}")
+    least, most = shape.positionals
+    if len(found) > most:
+        raise InputError(f"{command} does not take the argument {found[most]!r}")
+    if len(found) < least and not help_wanted:
+        raise InputError(f"{command} needs a folder; see: {command} --help")
+    return found
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True

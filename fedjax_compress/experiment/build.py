@@ -1,0 +1,241 @@
+"""From a configuration to the parts of a run, everything checked on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fedjax_compress
+from fedjax_compress import clients, compress, registry, spec, tree
+from fedjax_compress.clients import ClientData, Dataset
+from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
+from fedjax_compress.simulate import ClientEvaluator, Evaluator, Simulator
+from fedjax_compress.typing import Algorithm, Model, Params
+
+_PARTITION_STREAM = 0x50415254
+_MODEL_KEY = 2**31 - 2
+_FREE = ("rounds", "checkpoint_every", "keep")
+"""Settings that change no number of the rounds that are computed."""
+_DEVICE_FLAG = "--xla_force_host_platform_device_count"
+
+
+class Parts(NamedTuple):
+    """The parts of one run.
+
+    Attributes:
+      dataset: rows to learn from and to test on.
+      data: training rows by client, on the host.
+      model: the network.
+      algorithm: one client and one server step.
+      simulator: steps the algorithm.
+      evaluate: parameters -> test loss and accuracy, and clients' where asked for.
+      params: the parameters before the first round.
+    """
+
+    dataset: Dataset
+    data: ClientData
+    model: Model
+    algorithm: Algorithm
+    simulator: Simulator
+    evaluate: Callable[[Params], dict[str, float]]
+    params: Params
+
+
+def request_devices(number: int) -> None:
+    """Lets the CPU appear as ``number`` devices.
+
+    Read when jax starts a backend; has no effect afterwards or on accelerators.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if number > 1 and _DEVICE_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_DEVICE_FLAG}={number}".strip()
+
+
+def check_specs(config: Config) -> None:
+    """Checks every SPEC that can be checked without the data.
+
+    Raises:
+      InputError: names the setting, what is wrong, and what would be right.
+    """
+    validate(config)
+    for name in ("partition", "sampling", "server", "aggregate"):
+        with_field(name, registry.build, name, getattr(config, name))
+    for name in ("uplink", "downlink"):
+        with_field(name, compress.parse, getattr(config, name))
+    for name in ("data", "model", "local", "algorithm"):
+        with_field(name, _check_names, name, getattr(config, name))
+
+
+def _check_names(kind: str, text: str) -> None:
+    """Checks name and option names and types of a component without building it."""
+    pipe = spec.parse(text)
+    if len(pipe.calls) > 1:
+        position = pipe.calls[1].position
+        raise SpecError(f"a {kind} is one call, not a pipe", text, position)
+    registry.bind(registry.lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set that the configuration names."""
+    return with_field("data", registry.build, "data", config.data)
+
+
+def deal(config: Config, dataset: Dataset) -> ClientData:
+    """The training rows dealt to clients.
+
+    Raises:
+      InputError: a client without rows, or a cohort larger than the population.
+    """
+    partition = with_field("partition", registry.build, "partition", config.partition)
+    rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
+    owner = with_field("partition", partition, dataset, config.clients, rng)
+    data = clients.group(
+        dataset.train_features, dataset.train_labels, owner, int(owner.max()) + 1
+    )
+    if config.clients and data.clients != config.clients:
+        raise InputError(
+            f"partition: only {data.clients} of {config.clients} clients have rows; "
+            "lower clients or choose another partition"
+        )
+    empty = np.flatnonzero(data.sizes == 0)
+    if len(empty):
+        raise InputError(
+            f"partition: {len(empty)} clients are empty, the first is client "
+            f"{empty[0]}; lower clients or choose another partition"
+        )
+    if config.cohort > data.clients:
+        raise InputError(
+            f"cohort is {config.cohort}, but there are only {data.clients} clients; "
+            f"cohort can be at most {data.clients}"
+        )
+    return data
+
+
+def build_model(config: Config, dataset: Dataset) -> Model:
+    """The model, checked to fit the data by tracing one example's loss.
+
+    Raises:
+      InputError: it does not fit.
+    """
+    model = with_field("model", registry.build, "model", config.model, dataset.task)
+    rows = dataset.train_features[:1], dataset.train_labels[:1]
+
+    def score(key: Any, features: Any, labels: Any) -> Any:
+        outputs = model.apply(model.init(key), features, None)
+        return model.loss(outputs, labels)
+
+    try:
+        jax.eval_shape(score, jax.random.key(0), *rows)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model: {config.model} does not fit the data {dataset.name}, whose "
+            f"examples have shape {tuple(dataset.task.shape)}: {reason}"
+        ) from error
+    return model
+
+
+def build_algorithm(config: Config, model: Model) -> Algorithm:
+    """One client and one server step."""
+    return with_field(
+        "algorithm",
+        registry.build,
+        "algorithm",
+        config.algorithm,
+        with_field("local", registry.build, "local", config.local, model),
+        with_field("aggregate", registry.build, "aggregate", config.aggregate),
+        with_field("server", registry.build, "server", config.server),
+        with_field("uplink", compress.parse, config.uplink),
+        with_field("downlink", compress.parse, config.downlink),
+    )
+
+
+def build(config: Config, dataset: Dataset | None = None) -> Parts:
+    """All parts of a run; nothing is trained or compiled yet.
+
+    Args:
+      config: the configuration.
+      dataset: the data, if they have been loaded already.
+
+    Raises:
+      InputError: anything in the configuration or the data that cannot work.
+    """
+    request_devices(config.devices)
+    check_specs(config)
+    dataset = dataset or load_data(config)
+    data = deal(config, dataset)
+    model = build_model(config, dataset)
+    algorithm = build_algorithm(config, model)
+    simulator = Simulator(
+        algorithm,
+        data,
+        cohort=config.cohort,
+        seed=config.seed,
+        sampling=with_field("sampling", registry.build, "sampling", config.sampling),
+        lanes=config.lanes,
+        devices=config.devices,
+        rounds_per_call=config.rounds_per_call,
+    )
+    scores: list[Callable[[Params], dict[str, float]]] = [
+        Evaluator(model, dataset.test_features, dataset.test_labels)
+    ]
+    if config.evaluate_clients:
+        scores.append(ClientEvaluator(model, data))
+
+    def evaluate(params: Params) -> dict[str, float]:
+        return {k: v for score in scores for k, v in score(params).items()}
+
+    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
+    params = jax.tree.map(jnp.asarray, model.init(key))
+    return Parts(dataset, data, model, algorithm, simulator, evaluate, params)
+
+
+def digest(parts: Parts) -> str:
+    """SHA-256 over all rows, their order and their owners."""
+    found = hashlib.sha256()
+    columns = (
+        parts.data.features,
+        parts.data.labels,
+        parts.data.offsets,
+        parts.dataset.test_features,
+        parts.dataset.test_labels,
+    )
+    for column in columns:
+        array = np.ascontiguousarray(column)
+        found.update(f"{array.dtype} {array.shape}\n".encode())
+        found.update(array.data)
+    return found.hexdigest()
+
+
+def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
+    """All that must be the same for a run to go on bit for bit."""
+    settings = {n: getattr(config, n) for n in FIELDS if n not in _FREE}
+    return settings | {
+        "parameters": tree.count(parts.params),
+        "jax": jax.__version__,
+        "platform": jax.devices()[0].platform,
+        "device_kind": jax.devices()[0].device_kind,
+        "data_sha256": digest(parts),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers come from."""
+    return {
+        "fedjax_compress": fedjax_compress.__version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": sys.platform,
+    }

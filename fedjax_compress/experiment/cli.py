@@ -1,0 +1,152 @@
+"""The command line. Everything heavy is imported after the arguments are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import fedjax_compress
+from fedjax_compress.errors import InputError
+from fedjax_compress.experiment.arguments import positionals, shape_of
+from fedjax_compress.experiment.config import FIELDS, Config, validate
+from fedjax_compress.experiment.stopped import Stopped
+from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.registry import nearest
+
+PROGRAM = "fedjax-compress"
+_POSITIONAL = {
+    "run": "config",
+    "resume": "folder",
+    "compare": "config",
+    "report": "folders",
+    "list": "kind",
+}
+_BAD_INPUT = 2
+_SIGNALLED = 128
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Exit status: 0 done; 2 something the user gave cannot be used (one line says
+    what); 130 after Ctrl-C and 143 after SIGTERM, with everything saved; 141 when
+    the reader of the output has gone.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = _command(arguments)
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        _say(f"error: {error}")
+        return _BAD_INPUT
+    except Stopped as stopped:
+        _say(str(stopped))
+        return _SIGNALLED + signal.Signals[stopped.signal]
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return _SIGNALLED + signal.SIGINT
+    except BrokenPipeError:
+        # Python would complain once more when it flushes stdout on leaving.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _SIGNALLED + signal.SIGPIPE
+
+
+def _say(text: str) -> None:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+def _warn(message: Warning | str, *rest: Any, **more: Any) -> None:
+    _say(f"warning: {message}")
+
+
+def _command(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"{PROGRAM} {fedjax_compress.__version__}")
+        return 0
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _parse(["--help"], Config())
+    name, rest = arguments[0], arguments[1:]
+    if name not in _POSITIONAL:
+        hint = nearest(name, list(_POSITIONAL))
+        raise InputError(f"there is no command {name!r}; {hint}")
+    from fedjax_compress.experiment.options import OPTIONS
+
+    shape = shape_of(OPTIONS[name](Config()), _POSITIONAL[name])
+    named = positionals(rest, shape, f"{PROGRAM} {name}")
+    base = load_toml(named[0]) if _POSITIONAL[name] == "config" and named else Config()
+    _COMMANDS[name](_parse(arguments, base), base)
+    return 0
+
+
+def _parse(arguments: list[str], base: Config) -> Any:
+    """The options of a subcommand; ``base`` gives the defaults."""
+    import tyro
+
+    from fedjax_compress.experiment.options import OPTIONS
+
+    return tyro.extras.subcommand_cli_from_dict(
+        {name: make(base) for name, make in OPTIONS.items()},
+        prog=PROGRAM,
+        description=fedjax_compress.__doc__,
+        args=arguments,
+    )
+
+
+def _settings(options: Any, base: Config) -> Config:
+    """``base`` with the options that were given."""
+    given = {n: getattr(options, n) for n in FIELDS if hasattr(options, n)}
+    config = dataclasses.replace(base, **given)
+    validate(config)
+    return config
+
+
+def _run(options: Any, base: Config) -> None:
+    config = _settings(options, base)
+    from fedjax_compress.experiment import run
+
+    run(config, options.output, quiet=options.quiet)
+
+
+def _resume(options: Any, base: Config) -> None:
+    from fedjax_compress.experiment import resume
+
+    changes = {n: getattr(options, n, None) for n in FIELDS}
+    given = {n: value for n, value in changes.items() if value is not None}
+    resume(options.folder, given, quiet=options.quiet)
+
+
+def _compare(options: Any, base: Config) -> None:
+    config = _settings(options, base)
+    from fedjax_compress.experiment.comparison import SCHEMES, compare, parse_scheme
+
+    schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
+    compare(config, schemes, options.output, quiet=options.quiet)
+
+
+def _report(options: Any, base: Config) -> None:
+    from fedjax_compress.experiment import report
+
+    report(list(options.folders), options.output, quiet=options.quiet)
+
+
+def _list(options: Any, base: Config) -> None:
+    from fedjax_compress.experiment import describe
+
+    print(describe(options.kind))
+
+
+_COMMANDS = {
+    "run": _run,
+    "resume": _resume,
+    "compare": _compare,
+    "report": _report,
+    "list": _list,
+}

@@ -1,0 +1,109 @@
+"""What a run keeps on disk: folders that are never mixed up, files that are whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from fedjax_compress.errors import InputError
+
+CONFIG = "config.toml"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+CHECKPOINTS = "checkpoints"
+PLOT = "report.png"
+COMPARISON = "compare.json"
+COMPARISON_PLOT = "compare.png"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replaces a file in one step: readers see the old or the new one, whole."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON in one step."""
+    write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      InputError: it cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds anything of a run, finished or not."""
+    names = (CONFIG, METRICS, SUMMARY, CHECKPOINTS)
+    return any((folder / name).exists() for name in names)
+
+
+def check_free(folder: Path) -> None:
+    """Raises InputError unless a new run can be put into this folder."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output {folder} is a file; give a folder")
+    if holds_run(folder):
+        raise InputError(
+            f"{folder} already holds a run; go on with 'fedjax-compress resume "
+            f"{folder}', or give another folder with --output"
+        )
+    if (folder / COMPARISON).exists():
+        raise InputError(
+            f"{folder} already holds a comparison; give another folder with --output"
+        )
+
+
+def create(folder: Path) -> None:
+    """Makes the folder and its parents.
+
+    Raises:
+      InputError: the system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the output folder {folder}: {error.strerror}"
+        ) from None
+
+
+def next_free(stem: str, parent: str | Path = "runs") -> Path:
+    """Makes and returns the first of ``parent/stem-001``, ``-002``, ... not there."""
+    create(Path(parent))
+    number = 1
+    while True:
+        folder = Path(parent) / f"{stem}-{number:03d}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise InputError(
+                f"cannot make the output folder {folder}: {error.strerror}"
+            ) from None
+
+
+def plain_name(text: str) -> str:
+    """A text as part of a file name: letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.").lower() or "run"

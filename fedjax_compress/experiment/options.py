@@ -1,0 +1,156 @@
+"""The options of each subcommand, as dataclasses made from the configuration.
+
+The descriptions are those of the configuration, so that command line, TOML and
+documentation cannot disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from fedjax_compress.experiment.config import FIELDS, TYPES, Config
+
+_METAVARS: dict[type, str] = {int: "N", str: "SPEC"}
+_Field = tuple[str, Any, Any]
+
+
+def _own(name: str, default: Any, metavar: str, text: str) -> _Field:
+    about = arg(metavar=metavar, help=text, help_behavior_hint="")
+    return (name, Annotated[str | None, about], default)
+
+
+def _setting(name: str, default: Any, unset: bool = False) -> _Field:
+    """One field of the configuration as an option; ``unset`` allows to leave it."""
+    kind: Any = TYPES[name]  # a value, so that it can stand in Annotated
+    text = FIELDS[name].metadata["help"]
+    if kind is bool:
+        return (name, Annotated[kind, arg(help=text)], default)
+    if unset:
+        hint = "(default: as in the run)"
+        about = arg(metavar=_METAVARS[kind], help=text, help_behavior_hint=hint)
+        return (name, Annotated[kind | None, about], None)
+    return (name, Annotated[kind, arg(metavar=_METAVARS[kind], help=text)], default)
+
+
+_QUIET: _Field = (
+    "quiet",
+    Annotated[bool, FlagCreatePairsOff, arg(help="show nothing but errors")],
+    False,
+)
+
+
+def _config_file() -> _Field:
+    text = "settings to start from; options override them"
+    about = arg(metavar="[CONFIG.toml]", help=text, help_behavior_hint="")
+    return ("config", Annotated[Positional[str | None], about], None)
+
+
+def run_options(base: Config) -> type:
+    """Options of ``run``, with the defaults of ``base``."""
+    settings = [_setting(n, getattr(base, n)) for n in FIELDS]
+    output = "folder to make; if not given, the next free runs/DATA-NNN"
+    return _make(
+        "RunOptions",
+        "Run one configuration.",
+        [
+            _config_file(),
+            _own("output", None, "DIR", output),
+            *settings,
+            _QUIET,
+        ],
+    )
+
+
+def resume_options(base: Config) -> type:
+    """Options of ``resume``; settings are only there to be checked."""
+    folder = Annotated[Positional[str], arg(metavar="DIR", help="folder of the run")]
+    given = [n for n in FIELDS if TYPES[n] is not bool]
+    settings = [_setting(n, None, unset=True) for n in given]
+    return _make(
+        "ResumeOptions",
+        "Go on with a run from its newest checkpoint, bit for bit.\n\n"
+        "All settings come from the run's config.toml. A larger --rounds makes it go "
+        "on for more rounds; any other setting, if given, must be the run's own.",
+        [("folder", folder, dataclasses.field()), *settings, _QUIET],
+    )
+
+
+def compare_options(base: Config) -> type:
+    """Options of ``compare``, with the defaults of ``base``."""
+    settings = [_setting(n, getattr(base, n)) for n in FIELDS if n != "uplink"]
+    schemes = Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(
+            metavar="NAME=UPLINK",
+            help="a scheme to compare, as in '2 bit=hadamard | uniform(bits=2)'; give "
+            "it again for each; ';DOWNLINK' may follow; if none is given: FP32, 8 bit, "
+            "rotated 4 and 2 bit, top-k 1 % with error feedback, QSGD",
+        ),
+    ]
+    output = (
+        "folder to make, or one to go on with; if not given, the next free "
+        "runs/compare-NNN"
+    )
+    return _make(
+        "CompareOptions",
+        "Compare compression schemes on the same data, seeds and rounds.\n\n"
+        "One run for each scheme, one table, one plot of accuracy against megabytes.",
+        [
+            _config_file(),
+            _own("output", None, "DIR", output),
+            ("scheme", schemes, ()),
+            *settings,
+            _QUIET,
+        ],
+    )
+
+
+def report_options(base: Config) -> type:
+    """Options of ``report``."""
+    text = "folders of finished runs or comparisons"
+    about = arg(metavar="DIR...", help=text, help_behavior_hint="(at least one)")
+    folders = Annotated[Positional[tuple[str, ...]], about]
+    output = "folder for plot and numbers; if not given, the next free runs/report-NNN"
+    return _make(
+        "ReportOptions",
+        "Table and plot of finished runs.",
+        [
+            ("folders", folders, ()),
+            _own("output", None, "DIR", output),
+            _QUIET,
+        ],
+    )
+
+
+def list_options(base: Config) -> type:
+    """Options of ``list``."""
+    text = "data, partition, sampling, model, local, stage, ...; all if not given"
+    about = arg(metavar="[KIND]", help=text, help_behavior_hint="")
+    kind = Annotated[Positional[str | None], about]
+    return _make(
+        "ListOptions",
+        "Everything that a SPEC may name, with options, types and defaults.",
+        [("kind", kind, None)],
+    )
+
+
+OPTIONS = {
+    "run": run_options,
+    "resume": resume_options,
+    "compare": compare_options,
+    "report": report_options,
+    "list": list_options,
+}
+
+
+def _make(name: str, text: str, fields: list[_Field]) -> type:
+    entries = [
+        (n, t, d if isinstance(d, dataclasses.Field) else dataclasses.field(default=d))
+        for n, t, d in fields
+    ]
+    made = dataclasses.make_dataclass(name, entries, frozen=True)
+    made.__doc__ = text
+    return made

@@ -1,0 +1,161 @@
+"""Pictures of runs: readable in print, by the colour-blind, and without legends."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fedjax_compress.experiment import words
+from fedjax_compress.experiment.files import write_atomically
+from fedjax_compress.experiment.labels import End, label_ends
+from fedjax_compress.experiment.records import Record
+
+PALETTE = ("#000000", "#0072b2", "#d55e00", "#00795a", "#b0568c", "#a86f00", "#3f7fb5")
+"""Okabe and Ito's colours, the light ones darkened for letters on white."""
+STYLES = ("-", "--", ":")
+_GRID = "#dddddd"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure with its own canvas: no global state, no window."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG in one step."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def style(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """Two spines, a faint grid, a title at the left."""
+    axes.set_title(title, loc="left", fontsize=13, weight="bold")
+    axes.set_xlabel(x, fontsize=12)
+    axes.set_ylabel(y, fontsize=12)
+    axes.tick_params(labelsize=11)
+    axes.grid(True, color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figure:
+    """Accuracy against the megabytes that travelled, one line for each scheme.
+
+    Args:
+      curves: name and evaluated rounds of each scheme; a round holds
+        ``test_accuracy`` and the bytes so far, ``bytes_up`` and ``bytes_down``.
+      path: the PNG.
+    """
+    figure = new_figure(10, 6.4)
+    axes = figure.add_subplot()
+    style(
+        axes,
+        "Test accuracy against what travelled",
+        "MB sent up and down so far, by all clients (logarithmic)",
+        "test accuracy",
+    )
+    axes.set_xscale("log")
+    ends: list[End] = []
+    seen: list[float] = []
+    for i, (name, rounds) in enumerate(curves):
+        x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
+        y = [r["test_accuracy"] for r in rounds]
+        color = PALETTE[i % len(PALETTE)]
+        line = STYLES[i // len(PALETTE) % len(STYLES)]
+        axes.plot(x, y, line, color=color, linewidth=2.2)
+        axes.plot(x[-1:], y[-1:], "o", color=color, markersize=8, zorder=4)
+        ends.append(End(x[-1], y[-1], f"{name}  {words.percent(y[-1])}", color))
+        seen += y
+    low, high = min(seen), max(seen)
+    margin = max(0.02, 0.04 * (high - low))
+    label_ends(axes, ends, low - margin, high + margin / 2)
+    axes.yaxis.set_major_locator(_Shares(high + margin / 2))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    save(figure, path)
+    return figure
+
+
+class _Shares(MaxNLocator):
+    """Ticks up to the largest value only: above it stand the names."""
+
+    def __init__(self, high: float):
+        super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
+        self.high = min(1.0, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        ticks = super().tick_values(vmin, vmax)
+        return [t for t in ticks if t <= self.high + 1e-9]
+
+
+def draw_run(history: list[Record], summary: dict[str, Any], path: Path) -> Figure:
+    """Accuracy and loss by round, and the bytes of both directions beside FP32's."""
+    figure = new_figure(13, 4.2)
+    accuracy, loss, sizes = figure.subplots(1, 3)
+    _draw_accuracy(accuracy, history)
+    style(loss, "Training loss", "round")
+    values = [_number(r["train_loss"]) for r in history]
+    loss.plot([r["round"] for r in history], values, color=PALETTE[1], linewidth=2)
+    _draw_bytes(sizes, summary)
+    for axes in (accuracy, loss):
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    save(figure, path)
+    return figure
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _draw_accuracy(axes: Axes, history: list[Record]) -> None:
+    rows = [r for r in history if r.get("test_accuracy") is not None]
+    x = [r["round"] for r in rows]
+    last = rows[-1]["test_accuracy"]
+    style(axes, f"Test accuracy: {words.percent(last)}", "round")
+    y = [r["test_accuracy"] for r in rows]
+    axes.plot(x, y, "o-", color=PALETTE[1], linewidth=2, markersize=4)
+    if "client_accuracy_p10" in rows[-1]:
+        low = [_number(r["client_accuracy_p10"]) for r in rows]
+        axes.plot(x, low, "--", color=PALETTE[2], linewidth=2)
+        text = "10th percentile of clients"
+        axes.annotate(
+            text, (x[-1], low[-1]), (0, -8), textcoords="offset points",
+            ha="right", va="top", fontsize=11, color=PALETTE[2],
+        )  # fmt: skip
+        axes.margins(y=0.2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+
+
+def _draw_bytes(axes: Axes, summary: dict[str, Any]) -> None:
+    style(axes, "MB sent by all clients, each way")
+    names = ["FP32", "down", "up"]
+    values = [summary["fp32_bytes"], summary["bytes_down"], summary["bytes_up"]]
+    factors = ["", summary["saved_down"], summary["saved_up"]]
+    colors = ["#bbbbbb", PALETTE[1], PALETTE[2]]
+    axes.barh(names, [v / 1e6 for v in values], color=colors, height=0.6)
+    axes.grid(False, axis="y")
+    for row, (value, saved) in enumerate(zip(values, factors, strict=True)):
+        text = words.megabytes(value)
+        if saved:
+            text += f"\n{words.factor(saved)} fewer"
+        inside = value > 0.6 * max(values)
+        axes.annotate(
+            text, (value / 1e6, row), (-6 if inside else 6, 0),
+            textcoords="offset points", ha="right" if inside else "left",
+            va="center", fontsize=12,
+        )  # fmt: skip
+    axes.set_ylim(-0.6, 2.6)

@@ -1,0 +1,93 @@
+"""What a run says before and after: a few lines of plain facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from fedjax_compress import tree
+from fedjax_compress.experiment import files, words
+from fedjax_compress.experiment.build import Parts
+from fedjax_compress.experiment.config import Config
+
+
+def lines(console: Console, rows: list[tuple[str, str]]) -> None:
+    """Names and what there is to say about them, in two columns."""
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        line = Text.assemble((name.ljust(width), "bold"), value)
+        console.print(line, soft_wrap=True)
+
+
+def header(console: Console, config: Config, parts: Parts, folder: Path) -> None:
+    """What is about to run."""
+    sizes, dataset = parts.data.sizes, parts.dataset
+    count = tree.count(parts.params)
+    low, middle, high = sizes.min(), int(np.median(sizes)), sizes.max()
+    device = jax.devices()[0]
+    plural = "s" if config.devices > 1 else ""
+    lines(
+        console,
+        [
+            (
+                "data",
+                f"{dataset.name}: {len(dataset.train_labels):,} training and "
+                f"{len(dataset.test_labels):,} test examples",
+            ),
+            (
+                "clients",
+                f"{parts.data.clients:,} by {config.partition}, {low:,} / {middle:,} / "
+                f"{high:,} rows (least / median / most), {config.cohort:,} a round",
+            ),
+            ("model", f"{config.model}: {count:,} parameters"),
+            ("local", config.local),
+            ("up", config.uplink),
+            ("down", config.downlink),
+            (
+                "engine",
+                f"{config.devices} {device.platform} device{plural} "
+                f"({device.device_kind}), {config.lanes} lanes",
+            ),
+            ("output", str(folder)),
+        ],
+    )
+
+
+def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
+    """How a run has ended and where its files are."""
+    names = (files.CONFIG, files.METRICS, files.SUMMARY, files.PLOT)
+    rows = [
+        (
+            "test accuracy",
+            f"{words.percent(found['test_accuracy'])} after {found['rounds']} rounds "
+            f"(loss {words.number(found['test_loss'])})",
+        ),
+        *[
+            (
+                f"bytes {way}",
+                f"{words.megabytes(found[f'bytes_{way}'])}, "
+                f"{words.factor(found[f'saved_{way}'])} fewer than FP32 "
+                f"({words.megabytes(found['fp32_bytes'])})",
+            )
+            for way in ("up", "down")
+        ],
+        (
+            "time",
+            f"{words.duration(found['seconds'])} in rounds, "
+            f"{found['clients_per_second']:,.0f} clients/s",
+        ),
+        ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),
+    ]
+    if "client_accuracy_mean" in found:
+        mean, low = found["client_accuracy_mean"], found["client_accuracy_p10"]
+        text = f"mean {words.percent(mean)}, 10th percentile {words.percent(low)}"
+        rows.insert(1, ("by client", text))
+    if found["dropped"]:
+        text = f"{found['dropped']} updates were not finite and were left out"
+        rows.insert(-1, ("dropped", text))
+    lines(console, rows)

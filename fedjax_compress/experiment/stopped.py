@@ -1,0 +1,22 @@
+"""How a run ends that was asked to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Stopped(Exception):
+    """A signal ended the run early; everything is saved.
+
+    Attributes:
+      signal: the name of the signal, such as SIGTERM.
+      folder: where the run lies.
+      round: rounds finished and saved.
+    """
+
+    def __init__(self, name: str, folder: Path, finished: int):
+        self.signal, self.folder, self.round = name, folder, finished
+        super().__init__(
+            f"stopped by {name} after round {finished}, everything is saved; "
+            f"go on with: fedjax-compress resume {folder}"
+        )

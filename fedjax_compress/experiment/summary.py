@@ -1,0 +1,65 @@
+"""The outcome of a run in figures, all of them from its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from fedjax_compress import tree
+from fedjax_compress.experiment.build import Parts, versions
+from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.records import Record, clean
+from fedjax_compress.typing import Params
+
+_NAMES = ("data", "partition", "model", "local", "server", "algorithm", "seed")
+_SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
+
+
+def summarize(
+    config: Config, history: list[Record], parts: Parts, params: Params
+) -> dict[str, Any]:
+    """What ``summary.json`` holds.
+
+    ``saved_up`` and ``saved_down`` say how many times fewer bytes travelled than
+    with the same messages uncompressed: 32 bits a parameter for each client of each
+    cohort, no header, over the true bytes.
+
+    Args:
+      config: the run's configuration.
+      history: records of all rounds; the last one was evaluated.
+      parts: the parts of the run.
+      params: the final parameters.
+    """
+    parameters = tree.count(params)
+    sums = {name: sum(record[name] for record in history) for name in _SUMS}
+    messages = sum(record["clients"] for record in history)
+    seconds = sum(record["seconds"] for record in history)
+    uncompressed = 4 * parameters * messages
+    last = history[-1]
+    scores = {k: v for k, v in last.items() if k.startswith(("test_", "client_"))}
+    return clean(
+        {
+            **scores,
+            "train_loss": last["train_loss"],
+            "rounds": len(history),
+            "clients": parts.data.clients,
+            "cohort": config.cohort,
+            **sums,
+            "fp32_bytes": uncompressed,
+            "saved_up": uncompressed / max(sums["bytes_up"], 1),
+            "saved_down": uncompressed / max(sums["bytes_down"], 1),
+            "seconds": seconds,
+            "clients_per_second": messages / seconds if seconds > 0 else 0.0,
+            "parameters": parameters,
+            "parameters_sha256": tree.sha256(params),
+            "uplink": config.uplink,
+            "downlink": config.downlink,
+            **{name: getattr(config, name) for name in _NAMES},
+            "devices": config.devices,
+            "lanes": config.lanes,
+            "platform": jax.devices()[0].platform,
+            "device_kind": jax.devices()[0].device_kind,
+            "versions": versions(),
+        }
+    )

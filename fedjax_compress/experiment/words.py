@@ -1,0 +1,39 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def megabytes(count: float) -> str:
+    """Bytes as MB (10^6 bytes) with about three digits; kB below 0.1 MB."""
+    if count < 100_000:
+        return f"{count / 1e3:,.1f} kB"
+    if count < 10_000_000:
+        return f"{count / 1e6:,.2f} MB"
+    return f"{count / 1e6:,.1f} MB"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with one decimal; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def factor(value: float | None) -> str:
+    """A factor with one decimal, none from 100 on."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}x" if value >= 100 else f"{value:.1f}x"
+
+
+def number(value: float | None) -> str:
+    """A loss or the like with four digits."""
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42 s, 3 min 20 s, or 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
