@@ -19,7 +19,7 @@ class HostStore:
 
     Memory and disk are taken only by clients that have taken part: untouched rows are
     pages never written, files are sparse. A client never seen has the template's
-    values.
+    values. A folder's files are started afresh; a resumed run fills them by ``load``.
 
     Attributes:
       template: what a new client starts from; a tree of arrays, ``()`` if stateless.

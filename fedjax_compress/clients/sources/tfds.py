@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -80,7 +83,7 @@ def tfds(
 
 def _open(name: str, data_dir: str) -> Any:
     """The builder of a prepared set with random access."""
-    from tensorflow_datasets.core import read_only_builder
+    from tensorflow_datasets.core import read_only_builder, registered
 
     place = f", data_dir={data_dir!r}" if data_dir else ""
     cure = (
@@ -91,10 +94,12 @@ def _open(name: str, data_dir: str) -> Any:
     where = {"data_dir": data_dir} if data_dir else {}
     try:
         builder = read_only_builder.builder_from_files(name, **where)
-    except Exception:
+    except registered.DatasetNotFoundError:
         raise InputError(
             f"{name} is not prepared in {_shown(data_dir)}; {cure}"
         ) from None
+    except ValueError as error:
+        raise InputError(f"{name}: {str(error).splitlines()[0]}") from None
     try:
         builder.as_data_source()
     except (NotImplementedError, ValueError):
@@ -145,6 +150,14 @@ def _columns(builder: Any, split: str, names: list[str]) -> list[np.ndarray]:
     where = f"{builder.name}, split {split}"
     if len(source) == 0:
         raise InputError(f"{where}: no rows")
+    with _without_advice():
+        columns = _read(source, names, where)
+    features = columns.pop(0)
+    return [as_features(features, where), as_labels(columns[0], where), *columns[1:]]
+
+
+def _read(source: Any, names: list[str], where: str) -> list[np.ndarray]:
+    """One array for each of the named features, the first filled in place."""
     first = np.asarray(source[0][names[0]])
     features = np.empty((len(source), *first.shape), first.dtype)
     others: list[list[Any]] = [[] for _ in names[1:]]
@@ -158,5 +171,16 @@ def _columns(builder: Any, split: str, names: list[str]) -> list[np.ndarray]:
         features[row] = value
         for column, other in zip(others, names[1:], strict=True):
             column.append(example[other])
-    columns = [np.asarray(column) for column in others]
-    return [as_features(features, where), as_labels(columns[0], where), *columns[1:]]
+    return [features, *(np.asarray(column) for column in others)]
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps the library from advising OpenCV: Pillow decodes, which is fine."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

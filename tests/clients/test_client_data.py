@@ -1,0 +1,76 @@
+"""Ragged columns: nothing is padded, nothing lost, each client finds its rows."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress.clients import describe, group
+from fedjax_compress.errors import InputError
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(5)
+    assignment = rng.integers(-1, 6, 50).astype(np.int32)
+    assignment[assignment == 4] = 5  # client 4 has no row
+    features = np.arange(50, dtype=np.uint8).reshape(50, 1)
+    labels = np.arange(50, dtype=np.int32)
+    return features, labels, assignment
+
+
+def test_rows_are_sorted_by_client_and_keep_their_order(data):
+    features, labels, assignment = data
+    grouped = group(features, labels, assignment, 6)
+    assert grouped.clients == 6
+    assert grouped.features.dtype == np.uint8
+    assert len(grouped.labels) == (assignment >= 0).sum()
+    for client in range(6):
+        start, end = grouped.offsets[client : client + 2]
+        mine = np.flatnonzero(assignment == client)
+        np.testing.assert_array_equal(grouped.labels[start:end], mine)
+        np.testing.assert_array_equal(grouped.features[start:end, 0], mine)
+    np.testing.assert_array_equal(
+        grouped.sizes, np.bincount(assignment[assignment >= 0], minlength=6)
+    )
+
+
+def test_shards_under_jit_and_vmap_hold_the_rows_of_their_client(data):
+    features, labels, assignment = data
+    grouped = group(features, labels, assignment, 6)
+    largest = int(grouped.sizes.max())
+    resident = jax.tree.map(jnp.asarray, grouped)
+
+    @jax.jit
+    def read(resident, clients):
+        def one(client):
+            shard = resident.shard(client, largest)
+            index = jnp.arange(largest)
+            return shard.size, shard.take(index, index < shard.size)
+
+        return jax.vmap(one)(clients)
+
+    sizes, batch = read(resident, jnp.arange(7))
+    np.testing.assert_array_equal(sizes, [*grouped.sizes, 0])  # 6 is the dummy
+    assert batch.features.dtype == jnp.uint8
+    for client in range(7):
+        real = np.asarray(batch.mask[client]) == 1
+        mine = np.flatnonzero(assignment == client)
+        np.testing.assert_array_equal(np.asarray(batch.labels[client])[real], mine)
+
+
+def test_ids_out_of_range_and_lengths_that_differ_are_refused(data):
+    features, labels, assignment = data
+    with pytest.raises(InputError, match=r"client id 5 lies outside 0\.\.3"):
+        group(features, labels, assignment, 4)
+    with pytest.raises(InputError, match="50 rows of features, 49 labels"):
+        group(features, labels[1:], assignment, 6)
+
+
+def test_describe_gives_the_spread_in_one_line():
+    assert describe(np.array([3, 4, 5])) == (
+        "3 clients, 12 rows, 3 to 5, median 4 each"
+    )
+    assert describe(np.full(1000, 2)) == "1,000 clients, 2,000 rows, 2 each"

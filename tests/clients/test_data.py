@@ -1,0 +1,118 @@
+"""Validation: each thing that can be wrong gives one line that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fedjax_compress.clients import check
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Task
+
+
+def test_a_sound_data_set_passes_through(make):
+    data = make(40, 4)
+    assert check(data) is data
+
+
+def spoil(array, spot, value):
+    changed = array.copy()
+    changed[spot] = value
+    return changed
+
+
+BAD = {
+    "nan": (
+        lambda d: {"train_features": spoil(d.train_features, (7, 0), np.nan)},
+        r"train part: 1 rows .* not finite, first row 7 \(nan\)",
+    ),
+    "infinity": (
+        lambda d: {"test_features": spoil(d.test_features, (3, 0), np.inf)},
+        r"test part: .* first row 3 \(inf\)",
+    ),
+    "label too large": (
+        lambda d: {"train_labels": spoil(d.train_labels, 5, 4)},
+        r"train part: label 4 in row 5 lies outside 0\.\.3",
+    ),
+    "label negative": (
+        lambda d: {"test_labels": spoil(d.test_labels, 2, -1)},
+        r"test part: label -1 in row 2 lies outside 0\.\.3",
+    ),
+    "float labels": (
+        lambda d: {"train_labels": d.train_labels.astype(np.float32)},
+        "labels must be integers, not float32",
+    ),
+    "labels in two columns": (
+        lambda d: {"train_labels": np.stack([d.train_labels] * 2, 1)},
+        r"labels have shape \(40, 2\), expected \(40,\)",
+    ),
+    "lengths": (
+        lambda d: {"train_labels": d.train_labels[:-1]},
+        "40 rows of features but 39 labels",
+    ),
+    "client ids": (
+        lambda d: {"train_clients": np.zeros(3, np.int32)},
+        "40 rows of features but 3 client ids",
+    ),
+    "gap in client ids": (
+        lambda d: {"train_clients": np.repeat([0, 2], 20).astype(np.int32)},
+        r"must be 0\.\.1, not 0\.\.2",
+    ),
+    "unknown test client": (
+        lambda d: {
+            "train_clients": np.zeros(40, np.int32),
+            "test_clients": np.ones(20, np.int32),
+        },
+        r"must lie in -1\.\.0, not 1\.\.1",
+    ),
+    "no rows": (
+        lambda d: {
+            "test_features": d.test_features[:0],
+            "test_labels": d.test_labels[:0],
+        },
+        "test part: no rows",
+    ),
+    "shape": (
+        lambda d: {"task": Task((2,), 4)},
+        r"one example has shape \(1,\), expected \(2,\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_each_defect_is_named_in_one_line(make, name):
+    change, message = BAD[name]
+    data = make(40, 4)
+    with pytest.raises(InputError, match=message) as error:
+        check(dataclasses.replace(data, **change(data)))
+    assert "\n" not in str(error.value)
+
+
+def test_tokens_must_lie_in_the_vocabulary(make):
+    tokens = np.zeros((6, 5), np.int32)
+    data = dataclasses.replace(
+        make(6, 3),
+        task=Task((5,), 3, tokens=True),
+        train_features=spoil(tokens, (4, 2), 3),
+        train_labels=tokens,
+        test_features=tokens,
+        test_labels=tokens,
+    )
+    with pytest.raises(InputError, match=r"token 3 in row 4 lies outside 0\.\.2"):
+        check(data)
+    assert check(dataclasses.replace(data, train_features=tokens))
+
+
+def test_the_first_bad_row_is_found_across_blocks(make):
+    wide = np.zeros((70, 2**16), np.float32)
+    wide[[66, 69], 5] = np.nan
+    data = dataclasses.replace(
+        make(70, 4),
+        task=Task((2**16,), 4),
+        train_features=wide,
+        test_features=wide[:20],
+    )
+    with pytest.raises(InputError, match=r"2 rows .* first row 66"):
+        check(data)
