@@ -7,6 +7,7 @@ from fedjax_compress.models.convolution import Convolution, max_pool
 from fedjax_compress.models.dense import logistic, mlp
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
+from fedjax_compress.models.nnx_model import from_nnx
 from fedjax_compress.models.text import char_lstm
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "cnn",
     "emnist_cnn",
     "from_linen",
+    "from_nnx",
     "logistic",
     "max_pool",
     "mlp",

@@ -1,0 +1,122 @@
+"""A flax.nnx module as a Model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fedjax_compress import tree
+from fedjax_compress.errors import InputError
+from fedjax_compress.models.adapt import Read, Score, default_inputs, make_model
+from fedjax_compress.typing import Array, Key, Model, Params, Task, Tree
+
+
+def from_nnx(
+    make: Callable[[nnx.Rngs], nnx.Module],
+    task: Task,
+    *,
+    inputs: Read | None = None,
+    loss: Score | None = None,
+    correct: Score | None = None,
+) -> Model:
+    """A Model of flax.nnx modules that map [batch, ...] to [batch, classes].
+
+    The module is split once into its graph and its state. The parameters, its
+    ``nnx.Param`` variables, become a plain nested dict whose keys are attribute names
+    and positions as text (``layers/0/kernel``). A key puts the module into training
+    (``module.train()``) and seeds its random streams; without one it is evaluated
+    (``module.eval()``). Arrays that are no variables are constants.
+
+    Args:
+      make: rngs -> module, as in ``lambda rngs: Net(rngs=rngs)``; the module holds no
+        running statistics (GroupNorm or LayerNorm instead of BatchNorm, whose
+        statistics belong to no client).
+      task: shape and classes of the data.
+      inputs: stored features [batch, ...] -> what the module reads, as in
+        ``from_linen``.
+      loss: (outputs, labels) -> float32 [batch], as in ``from_linen``.
+      correct: (outputs, labels) -> float32 [batch], as in ``from_linen``.
+
+    Raises:
+      InputError: the module keeps variables other than parameters and random streams,
+        a parameter is not float32, or the outputs are not one number per class
+        (checked where no ``loss`` is given).
+    """
+    read = inputs or default_inputs(task)
+    module = make(nnx.Rngs(0))
+    module.train()
+    training = nnx.split(module)[0]
+    module.eval()
+    pieces: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
+    evaluation, params, streams, constants = pieces
+    _refuse_variables(constants)
+    shapes, streams = tree.shapes(params), tree.shapes(streams)
+
+    @jax.jit
+    def init(key: Key) -> Params:
+        return _to_dict(nnx.state(make(nnx.Rngs(key)), nnx.Param))
+
+    def apply(params: Params, features: Array, key: Key | None) -> Any:
+        graph = evaluation if key is None else training
+        state = _from_dict(params, shapes)
+        whole = nnx.merge(graph, state, _seed(streams, key), constants)
+        return whole(read(features))
+
+    return make_model(init, apply, task, loss, correct)
+
+
+def _refuse_variables(constants: nnx.State) -> None:
+    def is_variable(leaf: Any) -> bool:
+        return isinstance(leaf, nnx.Variable)
+
+    for path, leaf in jax.tree_util.tree_flatten_with_path(constants, is_variable)[0]:
+        if is_variable(leaf):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise InputError(
+                f"the module keeps {name} ({type(leaf).__name__}) besides its "
+                "parameters, which cannot be averaged over clients; use GroupNorm or "
+                "LayerNorm"
+            )
+
+
+def _names(path: tuple) -> list[str]:
+    return [str(k.key) for k in path if isinstance(k, jax.tree_util.DictKey)]
+
+
+def _to_dict(state: nnx.State) -> Params:
+    made: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(state)[0]:
+        *parents, name = _names(path)
+        inner = made
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = leaf
+    return made
+
+
+def _from_dict(params: Params, shapes: nnx.State) -> nnx.State:
+    paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    leaves = []
+    for path, _ in paths:
+        leaf = params
+        for name in _names(path):
+            leaf = leaf[name]
+        leaves.append(leaf)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _seed(streams: nnx.State, key: Key | None) -> Tree:
+    leaves, structure = jax.tree.flatten(streams)
+    root = jax.random.key(0) if key is None else key
+    seeded = []
+    for i, leaf in enumerate(leaves):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            own = jax.random.fold_in(root, i)
+            seeded.append(jax.random.split(own, leaf.shape) if leaf.shape else own)
+        else:
+            seeded.append(jnp.zeros(leaf.shape, leaf.dtype))
+    return jax.tree.unflatten(structure, seeded)
