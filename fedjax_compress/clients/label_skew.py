@@ -33,11 +33,11 @@ def dirichlet(
 ) -> Partition:
     """Label skew: Dirichlet(alpha) class shares, in one of three published forms.
 
-    ``flower``: client j draws shares p_j ~ Dir(alpha * ones(classes)) and fills its
-    quota row by row from p_j. All clients have equally many rows (they differ by one
-    at most), so none is empty; every class still in stock gets 1e-5 on top of its
-    share; an exhausted class drops out and the shares are normalised again. The last
-    clients get what is left: their mix is not Dirichlet.
+    ``flower``, the default: client j draws shares p_j ~ Dir(alpha * ones(classes))
+    and fills its quota row by row from p_j. All clients have equally many rows (they
+    differ by one at most), so none is ever empty; every class still in stock gets
+    1e-5 on top of its share; an exhausted class drops out and the shares are
+    normalised again. The last clients get what is left: their mix is not Dirichlet.
 
     ``prior``: the same with p_j ~ Dir(alpha * prior), prior the class frequencies of
     the training rows, and nothing on top; should all classes that p_j favours be
@@ -59,7 +59,8 @@ def dirichlet(
     Reference: ``flower``: the helper of the Flower framework as used by Grativol et
     al. (2023). ``prior``: Hsu, Qi, Brown, "Measuring the Effects of Non-Identical
     Data Distribution for Federated Visual Classification" (2019); Reddi et al.,
-    "Adaptive Federated Optimization" (2021). ``rejection``: the partition of FedML.
+    "Adaptive Federated Optimization" (2021); details from memory.
+    ``rejection``: the partition of FedML.
 
     Deviations: rows of a class are taken in an order shuffled by ``rng``; ``inf`` in
     the forms ``prior`` and ``rejection`` is ours.

@@ -136,6 +136,22 @@ def test_an_exhausted_class_drops_out_and_the_rest_goes_on(make):
     assert table[0, 0] > 0
 
 
+def test_flower_spreads_what_its_favourite_lacks_evenly(make):
+    """Every class in stock has 1e-5 on top of its share. With alpha = 1e-6 a client
+    wants one class alone. Where the first client wants the class of 5 rows, its other
+    45 rows are a fair draw from the two other classes, whatever their stock (60 and
+    435): binomial over the pooled draws, six standard deviations, 2e-9."""
+    data = make(labels=np.repeat([0, 1, 2], [5, 60, 435]), classes=3)
+    small, draws = 0, 0
+    for seed in range(90):
+        got = assign("dirichlet(alpha=0.000001)", data, 10, seed)
+        first = counts_by_client(got, data.train_labels, 10, 3)[0]
+        if first[0] == 5:
+            small, draws = small + first[1], draws + 45
+    assert draws >= 10 * 45
+    assert abs(small - draws / 2) < 6 * np.sqrt(draws) / 2
+
+
 def test_infinite_alpha_is_the_overall_mix_for_prior(make):
     """Multinomial with q = 0.1 and 0.9, n = 100: sd 3, six of them, 100 clients;
     false alarm below 1e-6 (the binomial tail is 4e-8 a client at most)."""

@@ -100,6 +100,13 @@ def test_strangers_only_or_no_ids_in_the_test_file_give_no_test_clients(save, co
     assert data.own_clients == 3
 
 
+def test_names_in_one_part_and_numbers_in_the_other_are_refused(save, columns):
+    train = save(columns)
+    named = save(columns | {"writers": np.array(["ann"] * ROWS)}, "named.npz")
+    with pytest.raises(InputError, match=r"client ids are int64 .*, <U3 in the test"):
+        build(train, f", client=writers, test='{named}'")
+
+
 def test_tables_and_tokens(save, columns):
     table = {"x": np.random.default_rng(0).normal(size=(ROWS, 7)), "y": np.ones(ROWS)}
     data = build(save(table), ", features=x, labels=y, classes=4")

@@ -118,6 +118,11 @@ def number_clients(
         raise InputError(f"{where}: client ids must be one column, one id a row")
     if train.dtype.kind == "f" and not np.isfinite(train).all():
         raise InputError(f"{where}: client ids must not be NaN or infinite")
+    if test is not None and (train.dtype.kind in "SU") != (test.dtype.kind in "SU"):
+        raise InputError(
+            f"{where}: client ids are {train.dtype} in the train part, "
+            f"{test.dtype} in the test part"
+        )
     names, index = np.unique(train, return_inverse=True)
     if test is None or not len(names):
         return index.astype(np.int32), None
