@@ -1,0 +1,129 @@
+"""Who may import whom: walks the imports of every module of the package."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "fedjax_compress"
+LAYERS = [
+    ["typing", "tree", "registry", "spec", "errors", "shuffle", "randomness"],
+    ["wire", "clients", "models"],
+    ["local", "compress", "prune", "submodel", "aggregate", "server"],
+    ["algorithms"],
+    ["simulate"],
+    ["__init__"],  # the package itself, which gives every room on first use
+    ["experiment"],
+    ["__main__"],
+]
+LAYER = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
+
+# Libraries that only some rooms may know.
+ROOMS_OF = {
+    "flax": {"models"},
+    "optax": {"local", "server", "algorithms"},
+    "orbax": {"simulate"},
+    "tensorflow_datasets": {"clients"},
+    "sklearn": {"clients"},
+    "PIL": {"clients"},
+    "matplotlib": {"experiment"},
+    "rich": {"experiment"},
+    "tyro": {"experiment", "__main__"},
+    "jax": set(LAYER),
+    "numpy": set(LAYER),
+    "msgpack": set(LAYER),
+    "zstandard": set(LAYER),
+}
+WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax"}
+
+
+def imports(source: str, module: str) -> list[tuple[str, bool]]:
+    """(full name, inside a function) of everything that a module imports."""
+    found: list[tuple[str, bool]] = []
+
+    def visit(node: ast.AST, inside: bool) -> None:
+        if isinstance(node, ast.Import):
+            found.extend((name.name, inside) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                stem = module.split(".")[: -node.level]
+                base = ".".join([*stem, base]).rstrip(".")
+            found.extend((f"{base}.{name.name}", inside) for name in node.names)
+        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside)
+
+    visit(ast.parse(source), False)
+    return found
+
+
+def breaches(source: str, module: str) -> list[str]:
+    """What a module, named by its full dotted path, imports and must not."""
+    room = module.split(".")[1]
+    wrong = []
+    for name, inside in imports(source, module):
+        top, *rest = name.split(".")
+        if top == PACKAGE:
+            other = rest[0] if rest and rest[0] in LAYER else "__init__"
+            same = other == room or LAYER[other] == LAYER[room] == 0
+            if not same and LAYER[other] >= LAYER[room]:
+                wrong.append(f"{module} (layer {LAYER[room]}) imports {name}")
+        elif top in ROOMS_OF:
+            if room not in ROOMS_OF[top]:
+                wrong.append(f"{module} imports {top}, which {room} must not know")
+            elif top in WHEN_USED and not inside:
+                wrong.append(f"{module} imports {top} at its head, not when used")
+        elif top not in sys.stdlib_module_names:
+            wrong.append(f"{module} imports {top}, which pyproject.toml does not name")
+    return wrong
+
+
+def modules(root: Path) -> dict[str, Path]:
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts)] = path
+    return found
+
+
+def test_every_module_keeps_to_its_layer(repository):
+    found = modules(repository)
+    assert f"{PACKAGE}.simulate.manifest" in found
+    del found[f"{PACKAGE}.__init__"]
+    assert [m for m in found if m.split(".")[1] not in LAYER] == []
+    wrong = [b for m, path in found.items() for b in breaches(path.read_text(), m)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "count"),
+    [
+        ("wire.pack", "from fedjax_compress.typing import Array", 0),
+        ("wire.pack", "from fedjax_compress import tree, wire", 0),
+        ("wire.pack", "from . import field", 0),
+        ("wire.pack", "from ..compress import chain", 1),
+        ("wire.pack", "from fedjax_compress.clients import store", 1),
+        ("wire.pack", "def f():\n  import fedjax_compress.simulate", 1),
+        ("compress.chain", "from fedjax_compress import aggregate", 1),
+        ("compress.chain", "from fedjax_compress import wire, models", 0),
+        ("algorithms.fedavg", "from fedjax_compress import local, server", 0),
+        ("algorithms.fedavg", "import optax\nimport flax.linen as nn", 1),
+        ("simulate.engine", "import fedjax_compress", 1),
+        ("experiment.cli", "import fedjax_compress", 0),
+        ("experiment.cli", "from fedjax_compress import __version__", 0),
+        ("simulate.arrays", "def f():\n  import orbax.checkpoint", 0),
+        ("simulate.arrays", "import orbax.checkpoint", 1),
+        ("tree", "from fedjax_compress.errors import InputError", 0),
+        ("tree", "import tensorflow", 1),
+        ("clients.digits", "import sklearn.datasets", 1),
+        ("clients.digits", "def f():\n  from sklearn import datasets", 0),
+        ("models.mlp", "def f():\n  from sklearn import datasets", 1),
+        ("models.mlp", "import chex", 1),
+    ],
+)
+def test_a_breach_is_seen(module, source, count):
+    assert len(breaches(source, f"{PACKAGE}.{module}")) == count

@@ -1,0 +1,162 @@
+"""The specification language: what is written is read back, errors show the spot."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.spec import Call, Pipe, format_value, parse
+
+names = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,8}", fullmatch=True).filter(
+    lambda n: n not in {"true", "false", "True", "False", "inf"}
+)
+strings = st.text("abc XYZ/.-|(,'=é", min_size=1).filter(
+    lambda s: any(c in " /-|(,'=é" for c in s)
+)
+scalars = (
+    st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.booleans()
+    | strings
+    | names.map(lambda n: Pipe((Call(n),)))
+)
+
+
+def calls(values):
+    args = st.lists(values, max_size=3).map(tuple)
+    kwargs = st.dictionaries(names, values, max_size=3).map(lambda d: tuple(d.items()))
+    call = st.builds(Call, names, args, kwargs)
+    pipe = st.lists(call, min_size=1, max_size=3).map(lambda c: Pipe(tuple(c)))
+    return pipe | st.lists(values, max_size=3).map(tuple)
+
+
+pipes = st.recursive(scalars, calls, max_leaves=12).filter(
+    lambda v: isinstance(v, Pipe)
+)
+
+
+@given(pipes)
+def test_what_is_written_is_read_back(pipe):
+    assert parse(str(pipe)) == pipe
+
+
+@pytest.mark.parametrize(
+    ("text", "pipe"),
+    [
+        ("identity", Pipe((Call("identity"),))),
+        ("identity()", Pipe((Call("identity"),))),
+        (
+            " hadamard|uniform( bits = 4 ) ",
+            Pipe((Call("hadamard"), Call("uniform", (), (("bits", 4),)))),
+        ),
+        (
+            "top_k(0.01, exact=true, axes=[1, 2,],)",
+            Pipe((Call("top_k", (0.01,), (("exact", True), ("axes", (1, 2)))),)),
+        ),
+        (
+            "by_label(rules=(conv, top_k(.5) | cast(float16)))",
+            Pipe(
+                (
+                    Call(
+                        "by_label",
+                        (),
+                        (
+                            (
+                                "rules",
+                                (
+                                    Pipe((Call("conv"),)),
+                                    Pipe(
+                                        (
+                                            Call("top_k", (0.5,)),
+                                            Call("cast", (Pipe((Call("float16"),)),)),
+                                        )
+                                    ),
+                                ),
+                            ),
+                        ),
+                    ),
+                )
+            ),
+        ),
+        ("npz('a b/c.npz')", Pipe((Call("npz", ("a b/c.npz",)),))),
+    ],
+)
+def test_what_is_read(text, pipe):
+    assert parse(text) == pipe
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-3", -3),
+        ("3.", 3.0),
+        (".5", 0.5),
+        ("1e-3", 1e-3),
+        ("+2E2", 200.0),
+        ("inf", math.inf),
+        ("-inf", -math.inf),
+        ("()", ()),
+        ("(1,)", (1,)),
+        ("[1, (2, 3)]", (1, (2, 3))),
+        ('"it\'s"', "it's"),
+        ("False", False),
+    ],
+)
+def test_values(text, value):
+    (read,) = parse(f"f({text})").calls[0].args
+    assert read == value
+    assert type(read) is type(value)
+    assert parse(f"f({format_value(value)})").calls[0].args == (value,)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "reason"),
+    [
+        ("top_k(0.1", 9, "expected ','"),
+        ("top_k(0.1))", 10, "unexpected ')'"),
+        ("top_k 0.1", 6, "unexpected '0.1'"),
+        ("a | | b", 4, "expected a name, found '|'"),
+        ("a |", 3, "expected a name, found 'the end'"),
+        ("4", 0, "expected a name, found '4'"),
+        ("a(b=1, 2)", 7, "without a name cannot follow"),
+        ("a(b=1, b=2)", 7, "b is given twice"),
+        ("a(f(1)=2)", 6, "only a plain name"),
+        ("a(1 2)", 4, "expected ','"),
+        ("a & b", 2, "cannot read '&'"),
+        ("a('open)", 2, "cannot read"),
+        ("__import__('os').x", 16, "cannot read '.'"),
+    ],
+)
+def test_an_error_shows_the_spot(text, position, reason):
+    with pytest.raises(SpecError) as caught:
+        parse(text)
+    error = caught.value
+    assert reason in error.reason
+    assert error.position == position
+    told, written, caret = str(error).split("\n")
+    assert told == error.reason
+    assert written == f"  {text}"
+    assert caret == " " * (2 + position) + "^"
+
+
+@pytest.mark.parametrize("text", ["", "   ", None, 3])
+def test_nothing_to_read(text):
+    with pytest.raises(InputError, match="the specification is empty"):
+        parse(text)
+
+
+@given(st.text("ab1.,()[]|='\" ", max_size=12))
+def test_any_text_is_read_or_refused(text):
+    try:
+        pipe = parse(text)
+    except SpecError as error:
+        spot = error.position
+    else:
+        spot = 0
+        assert parse(str(pipe)) == pipe
+    assert spot is None or 0 <= spot <= len(text)
