@@ -18,6 +18,7 @@ from fedjax_compress import clients, compress, registry, spec, tree
 from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
+from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import ClientEvaluator, Evaluator, Simulator
 from fedjax_compress.typing import Algorithm, Model, Params
 
@@ -196,7 +197,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
     def evaluate(params: Params) -> dict[str, float]:
         return {k: v for score in scores for k, v in score(params).items()}
 
-    key = jax.random.fold_in(jax.random.key(config.seed), _MODEL_KEY)
+    key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
     params = jax.tree.map(jnp.asarray, model.init(key))
     return Parts(dataset, data, model, algorithm, simulator, evaluate, params)
 

@@ -15,6 +15,7 @@ from fedjax_compress.experiment.config import Config, difference
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.reporting import Finished, publish, read_finished
 from fedjax_compress.experiment.runner import resume, run
+from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml
 
 
@@ -100,10 +101,14 @@ def compare(
         title = f"{i + 1}/{len(jobs)} {scheme.name}: {job.uplink}"
         console.print(title, style="bold", markup=False, soft_wrap=True)
         place = folder / name
-        if files.holds_run(place):
-            resume(place, quiet=quiet, brief=True, dataset=dataset)
-        else:
-            run(job, place, quiet=quiet, brief=True, dataset=dataset)
+        try:
+            if files.holds_run(place):
+                resume(place, quiet=quiet, brief=True, dataset=dataset)
+            else:
+                run(job, place, quiet=quiet, brief=True, dataset=dataset)
+        except Stopped as stopped:
+            command = f"the same compare command with --output {folder}"
+            raise Stopped(stopped.signal, place, stopped.round, command) from None
         finished.append(read_finished(place, scheme.name))
     console.print()
     return publish(finished, folder, console)

@@ -32,7 +32,7 @@ class Config:
     """
 
     data: str = _option(
-        "digits", "data set, as in digits or npz(path=mnist.npz)", text_form=True
+        "digits", "data set, as in digits or npz(path='my/data.npz')", text_form=True
     )
     partition: str = _option(
         "dirichlet(alpha=0.5)", "how rows are dealt to clients", text_form=True

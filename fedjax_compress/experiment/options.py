@@ -45,7 +45,7 @@ _QUIET: _Field = (
 def _config_file() -> _Field:
     text = "settings to start from; options override them"
     about = arg(metavar="[CONFIG.toml]", help=text, help_behavior_hint="")
-    return ("config", Annotated[Positional[str | None], about], None)
+    return ("config", Annotated[str | None, Positional, about], None)
 
 
 def run_options(base: Config) -> type:
@@ -66,7 +66,7 @@ def run_options(base: Config) -> type:
 
 def resume_options(base: Config) -> type:
     """Options of ``resume``; settings are only there to be checked."""
-    folder = Annotated[Positional[str], arg(metavar="DIR", help="folder of the run")]
+    folder = Annotated[str, Positional, arg(metavar="DIR", help="folder of the run")]
     given = [n for n in FIELDS if TYPES[n] is not bool]
     settings = [_setting(n, None, unset=True) for n in given]
     return _make(
@@ -82,7 +82,8 @@ def compare_options(base: Config) -> type:
     """Options of ``compare``, with the defaults of ``base``."""
     settings = [_setting(n, getattr(base, n)) for n in FIELDS if n != "uplink"]
     schemes = Annotated[
-        UseAppendAction[tuple[str, ...]],
+        tuple[str, ...],
+        UseAppendAction,
         arg(
             metavar="NAME=UPLINK",
             help="a scheme to compare, as in '2 bit=hadamard | uniform(bits=2)'; give "
@@ -112,7 +113,7 @@ def report_options(base: Config) -> type:
     """Options of ``report``."""
     text = "folders of finished runs or comparisons"
     about = arg(metavar="DIR...", help=text, help_behavior_hint="(at least one)")
-    folders = Annotated[Positional[tuple[str, ...]], about]
+    folders = Annotated[tuple[str, ...], Positional, about]
     output = "folder for plot and numbers; if not given, the next free runs/report-NNN"
     return _make(
         "ReportOptions",
@@ -129,7 +130,7 @@ def list_options(base: Config) -> type:
     """Options of ``list``."""
     text = "data, partition, sampling, model, local, stage, ...; all if not given"
     about = arg(metavar="[KIND]", help=text, help_behavior_hint="")
-    kind = Annotated[Positional[str | None], about]
+    kind = Annotated[str | None, Positional, about]
     return _make(
         "ListOptions",
         "Everything that a SPEC may name, with options, types and defaults.",

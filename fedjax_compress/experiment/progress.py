@@ -12,8 +12,8 @@ from rich.text import Text
 from fedjax_compress.experiment.records import Record
 from fedjax_compress.experiment.words import duration, megabytes, number, percent
 
-PLAIN_WIDTH = 120
-"""Columns where the output is no terminal."""
+PLAIN_WIDTH = 240
+"""Columns where the output is no terminal: tables are as wide as they need."""
 _LINES, _BRIEF_LINES = 20, 4
 _SECONDS_BETWEEN = 0.1
 
@@ -24,6 +24,15 @@ def make_console(quiet: bool = False, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     return console
+
+
+def fitting(line: str, width: int) -> str:
+    """The line, without its longer words where the terminal is narrow."""
+    if len(line) >= width:
+        for word in ("round ", "accuracy "):
+            line = line.replace(word, "")
+        line = line.replace(" clients/s", "/s")
+    return line
 
 
 class Progress:
@@ -86,6 +95,7 @@ class Progress:
             self._begin, self.first = now, done
         if self._live is not None:
             if now - self._shown >= _SECONDS_BETWEEN or done == self.rounds:
+                line = fitting(line, self.console.width)
                 self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
                 self._live.refresh()
                 self._shown = now
@@ -103,7 +113,7 @@ class Progress:
         if self.accuracy is not None:
             parts.append(f"accuracy {percent(self.accuracy)}")
         parts += [
-            f"loss {number(record['train_loss'])}",
+            f"loss {number(record['train_loss'], 3)}",
             f"up {megabytes(self.up)}",
             f"down {megabytes(self.down)}",
             f"{record['clients_per_second']:,.0f} clients/s",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +14,6 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import files, plots, records, words
 from fedjax_compress.experiment.progress import make_console
 
-_WIDE = 110
 _CURVE = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down")
 
 
@@ -121,7 +121,7 @@ def publish(runs: list[Finished], folder: Path, console: Console) -> dict[str, A
     curves = [(run.name, run.curve) for run in runs]
     plots.draw_comparison(curves, folder / files.COMPARISON_PLOT)
     files.write_json(folder / files.COMPARISON, content)
-    console.print(table(runs, console.width))
+    console.print(table(runs, console))
     console.print(f"files: {folder}: {files.COMPARISON}, {files.COMPARISON_PLOT}")
     return content
 
@@ -143,16 +143,21 @@ def to_json(runs: list[Finished], folder: Path) -> dict[str, Any]:
     return {"schemes": schemes}
 
 
-def table(runs: list[Finished], width: int) -> Table:
+def table(runs: list[Finished], console: Console) -> Table:
     """One row a run: what it is, how good it got, what it cost.
 
-    Args:
-      runs: the runs.
-      width: columns to fill; where they are few, the specifications are left out.
+    Where the console is too narrow, the specifications are left out.
     """
-    wide = width >= _WIDE
+    wide = _table(runs, specifications=True)
+    unbounded = console.options.update(width=10_000)
+    if Measurement.get(console, unbounded, wide).maximum <= console.width:
+        return wide
+    return _table(runs, specifications=False)
+
+
+def _table(runs: list[Finished], specifications: bool) -> Table:
     found = Table(box=None, padding=(0, 1), pad_edge=False)
-    for name in ("scheme", "up", "down") if wide else ("scheme",):
+    for name in ("scheme", "up", "down") if specifications else ("scheme",):
         found.add_column(name, overflow="fold")
     for name in ("accuracy", "MB up", "saved", "MB down", "saved", "clients/s"):
         found.add_column(name, justify="right", no_wrap=True)
@@ -160,7 +165,7 @@ def table(runs: list[Finished], width: int) -> Table:
         s = run.summary
         cells = [
             run.name,
-            *([s["uplink"], s["downlink"]] if wide else []),
+            *([s["uplink"], s["downlink"]] if specifications else []),
             words.percent(s["test_accuracy"]),
             f"{s['bytes_up'] / 1e6:,.2f}",
             words.factor(s["saved_up"]),

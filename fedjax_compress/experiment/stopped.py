@@ -12,11 +12,14 @@ class Stopped(Exception):
       signal: the name of the signal, such as SIGTERM.
       folder: where the run lies.
       round: rounds finished and saved.
+
+    The message says how to go on: ``resume``, or the ``command`` given.
     """
 
-    def __init__(self, name: str, folder: Path, finished: int):
+    def __init__(self, name: str, folder: Path, finished: int, command: str = ""):
         self.signal, self.folder, self.round = name, folder, finished
+        command = command or f"fedjax-compress resume {folder}"
         super().__init__(
             f"stopped by {name} after round {finished}, everything is saved; "
-            f"go on with: fedjax-compress resume {folder}"
+            f"go on with: {command}"
         )

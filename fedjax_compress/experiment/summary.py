@@ -25,6 +25,9 @@ def summarize(
     with the same messages uncompressed: 32 bits a parameter for each client of each
     cohort, no header, over the true bytes.
 
+    ``seconds`` and ``clients_per_second`` are those of the rounds alone, without
+    compiling (``compile_seconds``, of the last start), evaluating and saving.
+
     Args:
       config: the run's configuration.
       history: records of all rounds; the last one was evaluated.
@@ -50,6 +53,7 @@ def summarize(
             "saved_up": uncompressed / max(sums["bytes_up"], 1),
             "saved_down": uncompressed / max(sums["bytes_down"], 1),
             "seconds": seconds,
+            "compile_seconds": parts.simulator.compile_seconds,
             "clients_per_second": messages / seconds if seconds > 0 else 0.0,
             "parameters": parameters,
             "parameters_sha256": tree.sha256(params),

@@ -24,9 +24,9 @@ def factor(value: float | None) -> str:
     return f"{value:,.0f}x" if value >= 100 else f"{value:.1f}x"
 
 
-def number(value: float | None) -> str:
-    """A loss or the like with four digits."""
-    return "not finite" if value is None else f"{value:.4g}"
+def number(value: float | None, digits: int = 4) -> str:
+    """A loss or the like with a few digits, zeros at the end kept."""
+    return "not finite" if value is None else f"{value:#.{digits}g}"
 
 
 def duration(seconds: float) -> str:
