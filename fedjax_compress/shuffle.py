@@ -18,16 +18,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from fedjax_compress.randomness import mix
 from fedjax_compress.typing import Array, Key
 
 ROUNDS = 24
-
-
-def _mix(x: Array) -> Array:
-    """A bijective mixer of 32-bit words in which each input bit reaches all others."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)
 
 
 def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -> Array:
@@ -52,7 +46,7 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
         offset = words[i, 0] % n
         partner = jnp.where(offset >= x, offset - x, offset + (n - x))
         larger = jnp.maximum(x, partner)
-        swap = _mix(larger ^ words[i, 1]) & 1
+        swap = mix(larger ^ words[i, 1]) & 1
         return jnp.where(swap == 1, partner, x)
 
     if unroll:

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
+from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
 from fedjax_compress.typing import Acc, Algorithm, Params, Server, Tree
@@ -56,6 +57,7 @@ class Simulator:
       rounds_per_call: rounds in one call of the program; 1 where client states are
         kept on the host.
       resident_limit: client states of more bytes than this are kept on the host.
+      generator: of random bits, see ``randomness.root_key``.
 
     Raises:
       InputError: cohort larger than the population, or more devices than there are.
@@ -73,6 +75,7 @@ class Simulator:
         devices: int = 1,
         rounds_per_call: int = 1,
         resident_limit: int = RESIDENT_LIMIT,
+        generator: str = "mix",
     ):
         self.algorithm = algorithm
         self.sizes = np.asarray(data.sizes)
@@ -86,7 +89,7 @@ class Simulator:
         self.compile_seconds = 0.0
         self._host: HostStore | None = None
         self._data = self._replicate(data)
-        self._root = self._replicate(jax.random.key(seed))
+        self._root = self._replicate(root_key(seed, generator))
         self._program: Any = None
         if not 1 <= cohort <= len(self.sizes):
             raise InputError(
@@ -102,7 +105,7 @@ class Simulator:
     def start(self, params: Params) -> RunState:
         """The state before the first round."""
         params = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
-        key = jax.random.fold_in(jax.random.key(self.seed), 2**31 - 1)
+        key = jax.random.fold_in(self._root, 2**31 - 1)
         server = self.algorithm.init(key, params)
         if not self.lanes:
             size, kind = tree.count(params), jax.devices()[0].platform

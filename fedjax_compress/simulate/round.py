@@ -13,7 +13,7 @@ No array of the size cohort x parameters exists: reports are reduced chunk by ch
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,8 +101,7 @@ def run_chunk(
     """
     real = ids != DUMMY
     client = jnp.where(real, ids, data.clients)
-    sizes = jax.vmap(lambda c: data.shard(c, 0).size)(client)
-    largest = jnp.max(sizes)
+    largest = jnp.max(jnp.diff(data.offsets, append=data.offsets[-1:])[client])
     states = jax.tree.map(lambda s: s.at[slots].get(mode="clip"), store)
 
     def lane(client: Array, real: Array, state: Tree) -> tuple:
@@ -147,7 +146,7 @@ def run_round(
     coin = broadcast_coin(root, number)
     view, message, server = algorithm.broadcast(server, coin)
 
-    def chunk(carry: tuple[Acc, Tree], lanes: tuple[Array, Array]) -> tuple:
+    def chunk(carry: Any, lanes: tuple[Array, Array]) -> tuple[Any, LaneRecord]:
         acc, store = carry
         one, store, record = run_chunk(
             algorithm, view, data, store, *lanes, root, number
@@ -160,8 +159,7 @@ def run_round(
         ]
     )
     start = (tree.zeros_like(shape), store)
-    carry, lanes = jax.lax.scan(chunk, start, (ids, slots))
-    acc, store = carry
+    (acc, store), lanes = jax.lax.scan(chunk, start, (ids, slots))
     server = algorithm.server(server, meet(acc))
     record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
     return server, store, record

@@ -12,6 +12,7 @@ import pytest
 from fedjax_compress import algorithms, compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
+from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.plan import DUMMY, choose_lanes, plan
 from fedjax_compress.simulate.round import client_coin
@@ -226,7 +227,7 @@ def test_the_ledger_counts_packed_bytes():
     simulator = simulator_of(algorithm, cohort=3, lanes=2)
     _, (record,) = simulator.advance(simulator.start(PARAMS), 1)
     data, up, down = data_of(), 0, 0
-    root, zero = jax.random.key(3), jnp.zeros((), jnp.int32)
+    root, zero = root_key(3), jnp.zeros((), jnp.int32)
     server = algorithm.init(jax.random.key(0), PARAMS)
     side = jax.random.fold_in(jax.random.fold_in(root, 0), 0)
     coin = type(client_coin(root, zero, zero))(

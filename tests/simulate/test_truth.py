@@ -13,6 +13,7 @@ import pytest
 
 from fedjax_compress import algorithms, compress, registry
 from fedjax_compress.clients import group
+from fedjax_compress.randomness import root_key
 from fedjax_compress.shuffle import permute
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.typing import Coin, Task
@@ -69,7 +70,7 @@ def tree_of(like, weights):
 
 def plain_loop(data, params, sampling, uplink, downlink):
     """FedAvg with one client after the other; returns parameters and losses."""
-    root = jax.random.key(SEED)
+    root = root_key(SEED)
     weights = leaves_of(params)
     states = {c: uplink.init(params) for c in range(CLIENTS)}
     for number in range(ROUNDS):
