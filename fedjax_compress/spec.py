@@ -116,7 +116,9 @@ class _Reader:
             return
         match = _TOKEN.match(self.text, self.next)
         if match is None:
-            raise self.error(f"cannot read {self.text[self.position]!r} here")
+            found = self.text[self.position]
+            reason = f"cannot read {found!r} here; put paths and the like in quotes"
+            raise self.error(reason)
         self.kind = str(match.lastgroup)
         self.value = match.group(self.kind)
         self.next = match.end()
