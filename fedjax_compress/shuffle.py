@@ -38,20 +38,14 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
     Returns:
       int32 array of the shape of ``index``.
     """
-    words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
     n = jnp.maximum(jnp.asarray(size).astype(jnp.uint32), 1)
+    words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
+    # The divisions once here, not again in the loop over elements.
+    offsets, salts = jax.lax.optimization_barrier((words[:, 0] % n, words[:, 1]))
     x = jnp.asarray(index).astype(jnp.uint32)
-
-    def swap_or_not(i: int | Array, x: Array) -> Array:
-        offset = words[i, 0] % n
+    for i in range(ROUNDS):
+        offset = offsets[i]
         partner = jnp.where(offset >= x, offset - x, offset + (n - x))
-        larger = jnp.maximum(x, partner)
-        swap = mix(larger ^ words[i, 1]) & 1
-        return jnp.where(swap == 1, partner, x)
-
-    if unroll:
-        for i in range(ROUNDS):
-            x = swap_or_not(i, x)
-    else:
-        x = jax.lax.fori_loop(0, ROUNDS, swap_or_not, x)
+        swap = mix(jnp.maximum(x, partner) ^ salts[i]) & 1
+        x = jnp.where(swap == 1, partner, x)
     return x.astype(jnp.int32)
