@@ -7,7 +7,11 @@ from typing import Literal
 import jax.numpy as jnp
 
 from fedjax_compress import wire
-from fedjax_compress.compress.stages import round_up_or_down, stateless
+from fedjax_compress.compress.stages import (
+    nan_unless_finite,
+    round_up_or_down,
+    stateless,
+)
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Stage
@@ -54,9 +58,9 @@ def uniform(
         lo, hi = jnp.min(array), jnp.max(array)
         position = _share(array, lo, hi) * (k - 1)
         symbols = jnp.clip(round_up_or_down(position, coin.private), 0, k - 1)
-        scales = wire.raw(jnp.stack([lo, hi]), "scales")
+        scales = nan_unless_finite(jnp.stack([lo, hi]), array)
         field = wire.Field(symbols.astype(wire.smallest(k)), k, code)
-        return None, {"scales": scales, "symbols": field}
+        return None, {"scales": wire.raw(scales, "scales"), "symbols": field}
 
     def decode(carrier, side, shared):
         lo, hi = side["scales"].symbols

@@ -7,7 +7,12 @@ from typing import Literal
 import jax.numpy as jnp
 
 from fedjax_compress import wire
-from fedjax_compress.compress.stages import flat, round_up_or_down, stateless
+from fedjax_compress.compress.stages import (
+    flat,
+    nan_unless_finite,
+    round_up_or_down,
+    stateless,
+)
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Stage
@@ -59,6 +64,7 @@ def qsgd(
         n = array.size
         rows = _buckets(flat(array), bucket)
         scale = (_max_norm if norm == "max" else _l2_norm)(rows)
+        scale = nan_unless_finite(scale, rows, -1)
         levels = _levels(rows, scale, s, coin.private)
         zigzag = jnp.where(levels > 0, 2 * levels - 1, -2 * levels)
         symbols = zigzag.reshape(-1)[:n].reshape(array.shape)
@@ -97,8 +103,7 @@ def _l2_norm(rows: Array) -> Array:
     largest = _max_norm(rows)
     safe = jnp.where(largest > 0, largest, 1)
     norm = largest * jnp.linalg.norm(rows / safe[:, None], axis=-1)
-    capped = jnp.minimum(norm, jnp.finfo(jnp.float32).max)
-    return jnp.where(jnp.isfinite(largest), capped, largest)
+    return jnp.minimum(norm, jnp.finfo(jnp.float32).max)
 
 
 def _levels(rows: Array, scale: Array, s: int, key: Array) -> Array:

@@ -51,3 +51,13 @@ def round_up_or_down(position: Array, key: Key) -> Array:
     floor = jnp.floor(position)
     up = jax.random.uniform(key, position.shape) < position - floor
     return floor + up
+
+
+def nan_unless_finite(scale: Array, array: Array, axis: int | None = None) -> Array:
+    """The scale, or NaN where an element that it stands for is not finite.
+
+    Maximum and minimum do not pass NaN on reliably: XLA's CPU backend compiles them
+    into instructions that drop it. Whoever sends a scale sends it through here, so
+    that a broken update stays recognisable at the other end.
+    """
+    return jnp.where(jnp.all(jnp.isfinite(array), axis), scale, jnp.nan)
