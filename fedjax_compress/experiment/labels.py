@@ -28,10 +28,10 @@ def label_ends(
     """Writes the names in steps above the lines, each tied to its end by a rule.
 
     The x axis is logarithmic. A name starts at the x of its end and runs to the
-    right; ends are taken from right to left and each name takes the lowest step that
-    is free. So a rule, which rises at the end of its line, never meets a name: names
-    on lower steps belong to ends further right. The axes are widened to the right
-    and upwards until all names fit.
+    right, one step above all names that begin below it. So a rule, which rises at the
+    end of its line, never meets a name: what is lower there begins further right. The
+    axes are widened to the right and upwards until all names fit; many names make the
+    figure higher.
 
     Args:
       axes: where; its limits are set here.
@@ -47,13 +47,21 @@ def label_ends(
         )
         for e in ends
     ]
+    for text in texts:
+        text.set_in_layout(False)  # the axes make room for them, not the figure
     canvas.draw()
     boxes = [t.get_window_extent(canvas.get_renderer()) for t in texts]
     frame = axes.get_window_extent()
     place = _widen(axes, ends, [b.width + 3 * _GAP for b in boxes], frame.width)
     steps = _steps(place, [b.width + 2 * _GAP for b in boxes])
     height = 1.35 * max(b.height for b in boxes)
-    share = min(0.65, ((max(steps) + 1) * height + 3 * _GAP) / frame.height)
+    band = (max(steps) + 1) * height + 3 * _GAP
+    if (lacking := 2 * band - frame.height) > 0:
+        figure = axes.figure.figure
+        figure.set_figheight(figure.get_figheight() + lacking / figure.dpi)
+        canvas.draw()
+        frame = axes.get_window_extent()
+    share = band / frame.height
     top = low + (high - low) / (1 - share)
     axes.set_ylim(low, top)
     unit = (top - low) / frame.height
@@ -88,14 +96,16 @@ def _widen(
 
 
 def _steps(place: list[float], widths: list[float]) -> list[int]:
-    """The step of each name: the lowest on which it ends before the next one begins."""
+    """The step of each name: one above all names that begin before it ends.
+
+    Names to the left of it begin earlier and stand higher, or end before it.
+    """
     steps = [0] * len(place)
-    begins: list[float] = []
+    done: list[int] = []
     for i in sorted(range(len(place)), key=lambda i: -place[i]):
-        end = place[i] + widths[i]
-        free = (s for s, begin in enumerate(begins) if end <= begin)
-        steps[i] = next(free, len(begins))
-        begins[steps[i] :] = [place[i], *begins[steps[i] + 1 :]]
+        below = (steps[j] for j in done if place[j] < place[i] + widths[i])
+        steps[i] = 1 + max(below, default=-1)
+        done.append(i)
     return steps
 
 

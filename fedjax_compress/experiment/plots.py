@@ -17,7 +17,7 @@ from fedjax_compress.experiment.files import write_atomically
 from fedjax_compress.experiment.labels import End, label_ends
 from fedjax_compress.experiment.records import Record
 
-PALETTE = ("#000000", "#0072b2", "#d55e00", "#00795a", "#b0568c", "#a86f00", "#3f7fb5")
+PALETTE = ("#000000", "#0072b2", "#b84d00", "#007a55", "#a8447f", "#876000", "#5a5f9e")
 """Okabe and Ito's colours, the light ones darkened for letters on white."""
 STYLES = ("-", "--", ":")
 _GRID = "#dddddd"
@@ -97,7 +97,7 @@ class _Shares(MaxNLocator):
         self.high = min(1.0, high)
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        ticks = super().tick_values(vmin, vmax)
+        ticks = super().tick_values(vmin, self.high)
         return [t for t in ticks if t <= self.high + 1e-9]
 
 
