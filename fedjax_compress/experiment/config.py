@@ -41,18 +41,22 @@ class Config:
         0, "number of clients; 0: 100, or the data's own if natural", least=0
     )
     cohort: int = _option(20, "clients that take part in each round", least=1)
-    rounds: int = _option(60, "number of rounds", least=1)
+    rounds: int = _option(100, "number of rounds", least=1)
     seed: int = _option(
         0, "everything random follows from it: split, model, cohorts, noise", least=0
     )
-    model: str = _option("mlp", "model that is trained", text_form=True)
+    model: str = _option(
+        "mlp(hidden=(128, 64))", "model that is trained", text_form=True
+    )
     local: str = _option(
         "sgd(lr=0.1, epochs=2, batch=10)",
         "what one client computes on its own data",
         text_form=True,
     )
     server: str = _option(
-        "fedavg", "optimizer of the server, as in fedadam(lr=0.01)", text_form=True
+        "fedavgm(lr=1.0, momentum=0.9)",
+        "optimizer of the server, as in fedavg or fedadam(lr=0.01)",
+        text_form=True,
     )
     aggregate: str = _option(
         "mean", "how the clients' updates become one", text_form=True
