@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Array
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.field import Field, count
@@ -46,6 +46,8 @@ def _decode_blocks(bits: np.ndarray, m: int, alphabet: int) -> np.ndarray:
     digits = np.empty((words.size, m), np.uint64)
     for column in reversed(range(m)):
         words, digits[:, column] = np.divmod(words, np.uint64(alphabet))
+    if words.any():
+        raise WireError(f"a block that is no number of {m} digits below {alphabet}")
     return digits.reshape(-1)
 
 

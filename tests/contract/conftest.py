@@ -1,0 +1,158 @@
+"""Every registered stage and compressor, as specifications to be tested.
+
+A test that takes ``specification`` runs over all of them. A name whose options all have
+defaults is covered by itself; one that needs options needs an example here, and
+``test_every_entry_has_an_example`` fails until it has one. Variants come on top.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fedjax_compress import compress, registry, wire
+from fedjax_compress.typing import Coin
+
+EXAMPLES = {
+    "top_k": "top_k(0.3)",
+    "random_k": "random_k(0.3)",
+    "on_leaves": "on_leaves(hadamard | uniform(bits=4))",
+    "on_vector": "on_vector(hadamard | uniform(bits=4))",
+    "by_label": "by_label(uniform(bits=4), head=top_k(0.5), scale=cast)",
+    "error_feedback": "error_feedback(top_k(0.3) | qsgd(bits=4))",
+}
+VARIANTS = [
+    "cast(bfloat16)",
+    "uniform(bits=1)",
+    "uniform(levels=3, code=radix)",
+    "qsgd(bits=2, bucket=8, norm=l2, code=elias)",
+    "qsgd(bits=3, bucket=7, code=radix)",
+    "top_k(0.3, indices=fixed)",
+    "top_k(0.5, indices=bitmask) | cast(bfloat16)",
+    "top_k(1.0)",
+    "random_k(0.5, rescale=false)",
+    "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
+    "hadamard(block=8)",
+    "hadamard(block=8) | top_k(0.5)",
+    "error_feedback(identity)",
+    "error_feedback(uniform(bits=2), decay=0.5)",
+    "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
+]
+
+
+def names() -> list[str]:
+    """Every name registered as a stage or a compressor."""
+    return [*registry.entries("stage"), *registry.entries("compressor")]
+
+
+def specifications() -> list[str]:
+    """One specification for each registered name, then the variants."""
+    return [EXAMPLES.get(name, name) for name in names()] + VARIANTS
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "specification" in metafunc.fixturenames:
+        metafunc.parametrize("specification", specifications())
+    if "entry_name" in metafunc.fixturenames:
+        metafunc.parametrize("entry_name", names())
+
+
+@pytest.fixture
+def examples() -> dict[str, str]:
+    """The examples, by registered name."""
+    return EXAMPLES
+
+
+_FAST = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""Compiles in half the time; for what need not be compiled as users compile it."""
+
+
+class Case:
+    """A compressor and its compiled rounds, shared by the tests of a specification.
+
+    Attributes:
+      compressor: as parsed.
+      other_end: parsed once more, as a receiver would.
+      traces: how often a round has been traced.
+      round: (tree, state, coin) -> (payload, state after, decoded, bits, size,
+        nominal size), compiled.
+      batch: the same for a batch of trees and coins and one state, compiled.
+      decode: the receiver's decode, compiled.
+    """
+
+    def __init__(self, specification: str):
+        self.compressor = compress.parse(specification)
+        self.other_end = compress.parse(specification)
+        self.traces = 0
+        self.round = jax.jit(self.eager_round, compiler_options=_FAST)
+        self.batch = jax.jit(jax.vmap(self.eager_round, (0, None, 0)))
+        self.decode = jax.jit(self.other_end.decode, compiler_options=_FAST)
+
+    def eager_round(self, tree, state, coin):
+        self.traces += 1
+        payload, state = self.compressor.encode(tree, state, coin)
+        decoded = self.compressor.decode(payload, tree, coin.shared)
+        sizes = wire.bits(payload), wire.size(payload), wire.nominal_size(payload)
+        return payload, state, decoded, *sizes
+
+    def draws(self, tree, count):
+        """Decoded ``body`` of a stateless start under ``count`` coins: [count, n]."""
+        state = self.compressor.init(tree)
+
+        def one(key):
+            coin = Coin(*jax.random.split(key))
+            return self.eager_round(tree, state, coin)[2]["body"]
+
+        keys = jax.random.split(jax.random.key(11), count)
+        return jax.jit(jax.vmap(one), compiler_options=_FAST)(keys)
+
+
+@functools.cache
+def _case(specification: str) -> Case:
+    return Case(specification)
+
+
+@pytest.fixture
+def case(specification: str) -> Case:
+    """The compiled compressor of the specification."""
+    return _case(specification)
+
+
+def _tree(seed: int):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    normal = jax.random.normal
+    return {
+        "body": {"kernel": normal(keys[0], (3, 4, 5))},
+        "head": normal(keys[1], (7,)).astype("bfloat16"),
+        "scale": normal(keys[2], ()),
+    }
+
+
+@pytest.fixture
+def make_tree():
+    """Seed -> a tree of float32 [3, 4, 5], bfloat16 [7] and a float32 scalar."""
+    return _tree
+
+
+def _alone(vector):
+    """The vector as the one leaf that has elements, in a tree with all labels."""
+    nothing = jnp.zeros((*vector.shape[:-1], 0))
+    return {"body": vector, "head": nothing, "scale": nothing}
+
+
+@pytest.fixture
+def alone():
+    """Vector -> a tree of that vector and of empty leaves."""
+    return _alone
+
+
+@pytest.fixture
+def make_coin():
+    """Seed -> coin."""
+    return lambda seed: Coin(*jax.random.split(jax.random.key(1000 + seed)))

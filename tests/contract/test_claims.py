@@ -1,0 +1,75 @@
+"""What every registered stage and compressor claims, it keeps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import wire
+
+DRAWS = 4000
+VECTORS = {
+    "random": [
+        0.31,
+        -1.2,
+        0.07,
+        2.4,
+        -0.55,
+        0.9,
+        -0.02,
+        1.1,
+        -1.7,
+        0.4,
+        0.8,
+        -0.6,
+        0.2,
+    ],
+    "three": [0.3, -0.1, 0.7],
+}
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_claims_hold(case, alone, name):
+    """Unbiased, omega, alpha and lossless, all on the same 4000 draws.
+
+    Thresholds of 7 standard errors, for at most 14 means: a false alarm has probability
+    below 14 * 2.6e-12 < 1e-10 where the mean is normal. Float rounding is allowed 1e-6
+    relative. A claim of omega without unbiased means nothing and is refused.
+    """
+    claims = case.compressor.claims
+    vector = np.asarray(VECTORS[name], np.float32)
+    n, power = vector.size, float(np.sum(np.square(vector, dtype=np.float64)))
+    arrived = case.draws(alone(jnp.asarray(vector)), DRAWS)
+    errors = np.asarray(arrived, np.float64) - vector
+    rounding = 1e-6 * np.abs(vector).max()
+    if claims.unbiased:
+        spread = errors.std(axis=0) / np.sqrt(DRAWS)
+        assert (np.abs(errors.mean(axis=0)) <= 7 * spread + rounding).all()
+    squares = (errors**2).sum(axis=-1)
+    margin = 7 * squares.std() / np.sqrt(DRAWS) + 1e-6 * power
+    if claims.omega is not None:
+        assert claims.unbiased
+        assert squares.mean() <= claims.omega(n) * power + margin
+    if claims.alpha is not None:
+        assert 0 <= claims.alpha(n) <= 1
+        assert squares.mean() <= (1 - claims.alpha(n)) * power + margin
+    if claims.lossless:
+        np.testing.assert_array_equal(errors, 0)
+
+
+def test_linear_ones_can_be_summed_before_decoding(case, make_tree, make_coin):
+    if not case.compressor.claims.linear:
+        return
+    coin = make_coin(1)
+    state = case.compressor.init(make_tree(0))
+    one, two = (case.round(make_tree(s), state, coin) for s in (1, 2))
+    assert all(f.kind == "values" for f in wire.fields(one[0]))
+    summed = jax.tree.map(jnp.add, one[0], two[0])
+    together = case.decode(summed, make_tree(0), coin.shared)
+    apart = jax.tree.map(jnp.add, one[2], two[2])
+    for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+        tolerance = 1e-5 if x.dtype == jnp.float32 else 2e-2
+        x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)

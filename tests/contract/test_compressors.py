@@ -1,0 +1,237 @@
+"""What every registered stage and compressor must do, whatever it is."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress import compress, registry, tree, wire
+from fedjax_compress.typing import Coin
+
+ROWS = 34
+"""Of every batch of vectors, so that it compiles once."""
+
+
+def same(a, b):
+    """Equal structure, dtypes and elements, NaN equal to NaN."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def close(a, b, tolerance):
+    """Equal structure and dtypes, elements within a tolerance, relative to 1."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+def same_round(a, b):
+    """Equal messages and sizes, states and decoded trees up to rounding."""
+    close(a[1:3], b[1:3], 1e-5)
+    assert [int(x) for x in a[3:]] == [int(x) for x in b[3:]]
+    assert tree.shapes(a[0]) == tree.shapes(b[0])
+
+
+def stack(parts):
+    """One tree with a leading axis, from a list of trees."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *parts)
+
+
+def test_every_entry_has_an_example(entry_name, examples):
+    kind = "stage" if entry_name in registry.entries("stage") else "compressor"
+    needed = [
+        o.name
+        for o in registry.entries(kind)[entry_name].options()
+        if "=" not in str(o)
+    ]
+    assert not needed or entry_name in examples, f"give an example of {entry_name}"
+    example = examples.get(entry_name, entry_name)
+    assert example.startswith(entry_name)
+    assert isinstance(compress.parse(example), type(compress.parse("identity")))
+    assert len(registry.entries(kind)[entry_name].summary) > 10
+
+
+def test_specification_prints_back(specification):
+    text = compress.canonical(specification)
+    assert compress.canonical(text) == text
+
+
+def test_round_trip_keeps_shape_and_dtype(case, make_tree, make_coin):
+    values = make_tree(0)
+    state = case.compressor.init(values)
+    decoded = case.round(values, state, make_coin(0))[2]
+    assert jax.tree.structure(decoded) == jax.tree.structure(values)
+    for x, y in zip(jax.tree.leaves(decoded), jax.tree.leaves(values), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+        assert np.isfinite(np.asarray(x, np.float32)).all()
+
+
+def test_init_needs_only_shapes(case, make_tree):
+    values = make_tree(0)
+    same(case.compressor.init(values), case.compressor.init(tree.shapes(values)))
+
+
+def test_compiled_and_mapped_equal_eager(case, alone, make_coin):
+    """jit equals eager, and each lane of vmap equals the round alone."""
+    vectors = [jnp.sin(s + jnp.arange(33, dtype=jnp.float32)) for s in range(ROWS)]
+    coins = [make_coin(s) for s in range(ROWS)]
+    state = case.compressor.init(alone(vectors[0]))
+    lanes = case.batch(alone(jnp.stack(vectors)), state, stack(coins))
+    for i in (0, ROWS - 1):
+        alone_i = case.round(alone(vectors[i]), state, coins[i])
+        same_round(jax.tree.map(lambda x, i=i: x[i], lanes), alone_i)
+        if i == 0:
+            same_round(case.eager_round(alone(vectors[i]), state, coins[i]), alone_i)
+
+
+def test_rounds_trace_once(case, make_tree, make_coin):
+    state = case.compressor.init(make_tree(0))
+    before = case.traces
+    for seed in range(3):
+        state = case.round(make_tree(seed), state, make_coin(seed))[1]
+    assert case.traces - before <= 1
+
+
+def test_state_keeps_structure_under_scan_and_cond(case, make_tree, make_coin):
+    trees = stack([make_tree(s) for s in range(4)])
+    coins = stack([make_coin(s) for s in range(4)])
+    skip = jnp.array([False, True, False, False])
+    start = case.compressor.init(make_tree(0))
+
+    def step(state, given):
+        values, coin, leave_out = given
+        after = jax.lax.cond(
+            leave_out,
+            lambda: state,
+            lambda: case.compressor.encode(values, state, coin)[1],
+        )
+        return after, None
+
+    end = jax.jit(lambda: jax.lax.scan(step, start, (trees, coins, skip))[0])()
+    assert jax.tree.structure(end) == jax.tree.structure(start)
+    state = start
+    for seed in (0, 2, 3):
+        state = case.round(make_tree(seed), state, make_coin(seed))[1]
+    close(end, state, 1e-4)
+
+
+def test_counted_sizes_are_the_packed_ones(case, make_tree, make_coin):
+    for seed in range(3):
+        values = jax.tree.map(
+            lambda x, s=seed: x * 10.0 ** (3 * s - 3), make_tree(seed)
+        )
+        state = case.compressor.init(values)
+        payload, _, _, bits, size, nominal = case.round(values, state, make_coin(seed))
+        packed = wire.pack(payload)
+        assert len(packed) == int(size) == -(-int(bits) // 8) + wire.HEADER_BYTES
+        assert int(nominal) <= int(size)
+        assert all(
+            x.dtype == jnp.int32 and x.shape == () for x in (bits, size, nominal)
+        )
+
+
+def test_bytes_shapes_and_shared_key_are_all_that_decoding_needs(
+    case, make_tree, make_coin
+):
+    values, coin = make_tree(2), make_coin(2)
+    payload, _, decoded, *_ = case.round(values, case.compressor.init(values), coin)
+    like = tree.shapes(payload)
+    arrived = wire.unpack(wire.pack(payload), like)
+    same(arrived, payload)
+    close(case.decode(arrived, tree.zeros_like(values), coin.shared), decoded, 1e-6)
+
+
+def test_messages_of_the_same_tree_have_the_same_structure(case, make_tree, make_coin):
+    values = make_tree(3)
+    state = case.compressor.init(values)
+    one = case.round(values, state, make_coin(3))[0]
+    two = case.round(make_tree(4), state, make_coin(4))[0]
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    assert tree.shapes(one) == tree.shapes(two)
+
+
+def edge_inputs(n):
+    """Float32 [cases, n]: extremes of magnitude and of shape."""
+    one_hot = np.zeros(n)
+    one_hot[n // 2] = -3.0
+    signs = np.where(np.arange(n) % 3 == 0, -1.0, 1.0)
+    ramp = np.linspace(-1, 1, n)
+    cases = {
+        "zero": np.zeros(n),
+        "constant": np.full(n, 0.7),
+        "one hot": one_hot,
+        "huge": 1e30 * signs,
+        "tiny": 1e-30 * signs,
+        "subnormal": 1e-41 * signs,
+        "mixed": np.where(np.arange(n) == 0, 1e30, 1e-30 * ramp),
+        "ramp": ramp,
+        "signs": signs,
+    }
+    return {name: jnp.asarray(x, jnp.float32) for name, x in cases.items()}
+
+
+def test_edge_inputs_stay_finite(case, alone, make_coin):
+    for n in (1, 33):
+        cases = edge_inputs(n)
+        rows = list(cases.values())
+        rows += [rows[0]] * (ROWS - len(rows))
+        batch = alone(jnp.stack(rows))
+        state = case.compressor.init(alone(rows[0]))
+        coins = stack([make_coin(n)] * ROWS)
+        _, after, decoded, bits, *_ = case.batch(batch, state, coins)
+        for leaf in jax.tree.leaves((decoded, after)):
+            leaf = np.asarray(leaf)
+            for i, name in enumerate(cases):
+                assert np.isfinite(leaf[i]).all(), (name, n)
+            assert not leaf[list(cases).index("zero")].any()
+        assert (np.asarray(bits) >= 0).all()
+
+
+def test_what_is_not_finite_never_becomes_finite(case, alone, make_coin):
+    """An element that is not finite spoils the decoded tree, unless it is not sent.
+
+    Not sent means decoded as exactly zero while all others arrive finite; which cannot
+    be so for all elements at once.
+    """
+    n = ROWS - 1
+    coins = stack([make_coin(5)] * ROWS)
+    base = jnp.sin(jnp.arange(n, dtype=jnp.float32)) + 2
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        single = jnp.where(jnp.eye(n, dtype=bool), bad, base)
+        batch = alone(jnp.concatenate([single, jnp.full((1, n), bad)]))
+        state = case.compressor.init(alone(base))
+        body = np.asarray(case.batch(batch, state, coins)[2]["body"])
+        spoilt = ~np.isfinite(body).all(axis=1)
+        assert all(spoilt[i] or body[i, i] == 0 for i in range(n))
+        sent = [i for i in range(n) if spoilt[i]]
+        assert sent, bad
+        assert spoilt[n]
+
+
+def test_different_clients_draw_different_noise(case, make_tree, make_coin):
+    """A compressor that is unbiased without being exact must be random.
+
+    Coins differ as those of two clients do; the tree is the same.
+    """
+    values = make_tree(5)
+    state = case.compressor.init(values)
+    claims = case.compressor.claims
+    draws = [case.round(values, state, make_coin(s))[2] for s in (0, 0, 1, 2, 3)]
+    kernels = [np.asarray(d["body"]["kernel"]).tobytes() for d in draws]
+    assert kernels[0] == kernels[1]
+    if claims.unbiased and claims.omega(60) > 0:
+        assert len(set(kernels)) == 4
+
+
+def test_private_key_stays_with_the_encoder(case, make_tree, make_coin):
+    """Decoding a message never needs the private key, only the shared one."""
+    values, coin = make_tree(6), make_coin(6)
+    state = case.compressor.init(values)
+    other = Coin(make_coin(7).private, coin.shared)
+    payload, _, decoded, *_ = case.round(values, state, other)
+    close(case.decode(payload, tree.zeros_like(values), coin.shared), decoded, 1e-6)
