@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 
-_KINDS = {
+KINDS = {
     "data": "--data: where examples come from",
     "partition": "--partition: how rows are dealt to clients",
     "sampling": "--sampling: how the cohort of a round is drawn",
@@ -36,7 +36,7 @@ def _block(kind: str) -> str:
     entries = registry.entries(kind)
     if not entries:
         return ""
-    lines = [f"{kind}  ({_KINDS[kind]})" if kind in _KINDS else kind]
+    lines = [f"{kind}  ({KINDS[kind]})" if kind in KINDS else kind]
     for entry in entries.values():
         lines += ["", *_call(entry), f"      {entry.summary}"]
     return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""From a configuration to parts: what is refused before anything compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from fedjax_compress.clients import Dataset
+from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.experiment import Config, build
+from fedjax_compress.typing import Task
+
+
+def small(rows: int = 20) -> Dataset:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(rows, 3)).astype(np.float32)
+    labels = np.arange(rows, dtype=np.int32) % 2
+    owners = np.arange(rows, dtype=np.int32) % 4
+    return Dataset(
+        "small", Task((3,), 2), features, labels, owners, features, labels, None
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("model", "mpl", "model: unknown model 'mpl'; did you mean 'mlp'?"),
+        ("data", "digit", "data: unknown data 'digit'; did you mean 'digits'?"),
+        ("uplink", "hadamrd", "did you mean 'hadamard'?"),
+        ("uplink", "identity | unifrm(bits=2)", "did you mean 'uniform'?"),
+        ("downlink", "uniform(bit=2)", "did you mean 'bits'?"),
+        ("local", "sgd(lr=fast)", "lr must be float, not 'fast'"),
+        ("server", "fedavg | fedavg", "a server is one call, not a pipe"),
+        ("model", "mlp | mlp", "a model is one call, not a pipe"),
+        ("partition", "dirichlet(alpha=-1)", "alpha must be above 0"),
+        ("sampling", "uniformly", "did you mean 'uniform'?"),
+        ("aggregate", "median", "aggregate: unknown aggregate 'median'"),
+        ("algorithm", "fedavgg", "did you mean 'fedavg'?"),
+    ],
+)
+def test_specs_are_checked_with_a_caret(name: str, text: str, words: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        build.check_specs(dataclasses.replace(Config(), **{name: text}))
+    reason, shown, caret = str(caught.value).split("\n")
+    assert words in reason
+    assert reason.startswith(f"{name}: ")
+    assert shown == f"  {text}"
+    assert caret.strip() == "^"
+
+
+def test_cohort_and_clients() -> None:
+    config = Config(partition="natural", cohort=5)
+    with pytest.raises(InputError, match="cohort can be at most 4"):
+        build.deal(config, small())
+    with pytest.raises(InputError, match="ask for 0"):
+        build.deal(Config(partition="natural", clients=9, cohort=2), small())
+    with pytest.raises(InputError, match="cannot share"):
+        build.deal(Config(clients=30), small())
+
+
+def test_empty_client_is_refused() -> None:
+    owners = np.array([0, 0, 2, 2] * 5, np.int32)
+    dataset = dataclasses.replace(small(), train_clients=owners)
+    with pytest.raises(InputError, match=r"empty|missing"):
+        build.deal(Config(partition="natural", cohort=2), dataset)
+
+
+def test_a_model_that_does_not_fit_the_data() -> None:
+    with pytest.raises(InputError) as caught:
+        build.build_model(Config(model="cnn"), small())
+    assert "\n" not in str(caught.value).split("\n  ")[0]
+    assert "(3,)" in str(caught.value)
+
+
+def test_more_devices_than_there_are() -> None:
+    count = len(jax.devices())
+    config = Config(devices=count + 1, cohort=2, model="logistic", partition="natural")
+    with pytest.raises(InputError, match=f"1 to {count}"):
+        build.build(config, small())
+
+
+def test_split_and_model_follow_the_seed() -> None:
+    base = Config(clients=4, cohort=2, model="logistic")
+    one, same, other = (
+        build.build(dataclasses.replace(base, seed=seed), small()) for seed in (1, 1, 2)
+    )
+    assert build.digest(one) == build.digest(same)
+    assert build.digest(one) != build.digest(other)
+    leaves = [jax.tree.leaves(parts.params) for parts in (one, same, other)]
+    assert all(np.array_equal(a, b) for a, b in zip(*leaves[:2], strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(*leaves[1:], strict=True))
+
+
+def test_fingerprint_holds_what_changes_numbers() -> None:
+    base = Config(clients=4, cohort=2, model="logistic")
+    parts = build.build(base, small())
+    found = build.fingerprint(base, parts)
+    for free in ("rounds", "checkpoint_every", "keep"):
+        changed = dataclasses.replace(base, **{free: 77})
+        assert build.fingerprint(changed, parts) == found
+    for name in ("seed", "uplink", "lanes", "devices", "local", "data"):
+        assert name in found
+    for name in ("jax", "platform", "device_kind", "data_sha256"):
+        assert found[name]
+
+
+def test_request_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--other")
+    build.request_devices(1)
+    assert build.os.environ["XLA_FLAGS"] == "--other"
+    build.request_devices(3)
+    flags = "--other --xla_force_host_platform_device_count=3"
+    assert build.os.environ["XLA_FLAGS"] == flags
+    build.request_devices(5)
+    assert build.os.environ["XLA_FLAGS"] == flags
