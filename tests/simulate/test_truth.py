@@ -38,12 +38,25 @@ def ragged_data():
     return group(features[mixed], labels[mixed], assignment[mixed], CLIENTS)
 
 
+order_of = jax.jit(permute)
+
+
+@jax.jit
+def coins_of(root, number, client):
+    """The coin of the broadcast and that of a client, by fold_in alone."""
+    here = jax.random.fold_in(root, number)
+    sides = jax.random.fold_in(here, BROADCAST), jax.random.fold_in(here, CLIENT)
+    down, up = ([jax.random.fold_in(s, i) for i in (PRIVATE, SHARED)] for s in sides)
+    return Coin(*down), Coin(*(jax.random.fold_in(k, client) for k in up))
+
+
 def numpy_training(weights, features, labels, key):
     """SGD on softmax regression; float32 in, float32 out, all in numpy."""
     kernel, bias = (w.copy() for w in weights)
     for epoch in range(EPOCHS):
         order_key = jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
-        order = np.asarray(permute(order_key, jnp.arange(len(labels)), len(labels)))
+        order = np.asarray(order_of(order_key, jnp.arange(30), len(labels)))
+        order = order[: len(labels)]
         for begin in range(0, len(labels), BATCH):
             rows = order[begin : begin + BATCH]
             x, y = features[rows], np.eye(CLASSES, dtype=np.float32)[labels[rows]]
@@ -73,18 +86,15 @@ def plain_loop(data, params, sampling, uplink, downlink):
     root = root_key(SEED)
     weights = leaves_of(params)
     states = {c: uplink.init(params) for c in range(CLIENTS)}
+    encode, decode = jax.jit(uplink.encode), jax.jit(uplink.decode)
     for number in range(ROUNDS):
-        here = jax.random.fold_in(root, number)
-        side = jax.random.fold_in(here, BROADCAST)
-        coin = Coin(*(jax.random.fold_in(side, i) for i in (PRIVATE, SHARED)))
+        coin, _ = coins_of(root, number, 0)
         message, _ = downlink.encode(tree_of(params, weights), (), coin)
         view = downlink.decode(message, params, coin.shared)
         total, examples = [np.zeros_like(w) for w in weights], 0
         for client in sampling(SEED, number, data.sizes, COHORT):
             rows = slice(data.offsets[client], data.offsets[client + 1])
-            side = jax.random.fold_in(here, CLIENT)
-            keys = (jax.random.fold_in(side, i) for i in (PRIVATE, SHARED))
-            coin = Coin(*(jax.random.fold_in(k, int(client)) for k in keys))
+            _, coin = coins_of(root, number, int(client))
             start = leaves_of(view)
             trained = numpy_training(
                 start,
@@ -94,10 +104,10 @@ def plain_loop(data, params, sampling, uplink, downlink):
             )
             update = [t - s for t, s in zip(trained, start, strict=True)]
             coin = coin.fold(UPLINK)
-            message, states[client] = uplink.encode(
+            message, states[client] = encode(
                 tree_of(params, update), states[client], coin
             )
-            decoded = leaves_of(uplink.decode(message, params, coin.shared))
+            decoded = leaves_of(decode(message, params, coin.shared))
             size = rows.stop - rows.start
             for t, d in zip(total, decoded, strict=True):
                 t += size * d
