@@ -42,10 +42,16 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
     words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
     # The divisions once here, not again in the loop over elements.
     offsets, salts = jax.lax.optimization_barrier((words[:, 0] % n, words[:, 1]))
-    x = jnp.asarray(index).astype(jnp.uint32)
-    for i in range(ROUNDS):
-        offset = offsets[i]
-        partner = jnp.where(offset >= x, offset - x, offset + (n - x))
+
+    def turn(i: int | Array, x: Array) -> Array:
+        partner = jnp.where(offsets[i] >= x, offsets[i] - x, offsets[i] + (n - x))
         swap = mix(jnp.maximum(x, partner) ^ salts[i]) & 1
-        x = jnp.where(swap == 1, partner, x)
+        return jnp.where(swap == 1, partner, x)
+
+    x = jnp.asarray(index).astype(jnp.uint32)
+    if unroll:
+        for i in range(ROUNDS):
+            x = turn(i, x)
+    else:
+        x = jax.lax.fori_loop(0, ROUNDS, turn, x)
     return x.astype(jnp.int32)
