@@ -17,8 +17,9 @@ from fedjax_compress.typing import Array, Coin, Compressor, Key, Stage, Tree
 def on_leaves(stage: Stage) -> Compressor:
     """The stage on every leaf of the tree by itself.
 
-    What travels: for each leaf what its stage sends, and the last carrier as it is in
-    memory. A leaf without elements sends nothing. Leaf i gets the coin folded by i.
+    What travels: leaf by leaf, the last carrier as it is in memory if there is one,
+    then what the stages send, in their order, the fields of a stage by name. A leaf
+    without elements sends nothing. Leaf i gets the coin folded by i.
 
     Claims: those of the stage, for float32 leaves; with several leaves, ``n`` is the
     number of elements of the leaf for which the bound is weakest.
