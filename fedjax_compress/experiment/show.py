@@ -31,6 +31,7 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
     low, middle, high = sizes.min(), int(np.median(sizes)), sizes.max()
     device = jax.devices()[0]
     plural = "s" if config.devices > 1 else ""
+    maker = "" if device.device_kind == device.platform else f" ({device.device_kind})"
     lines(
         console,
         [
@@ -50,12 +51,18 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
             ("down", config.downlink),
             (
                 "engine",
-                f"{config.devices} {device.platform} device{plural} "
-                f"({device.device_kind}), {config.lanes} lanes",
+                f"{config.devices} {device.platform} device{plural}{maker}, "
+                f"{config.lanes} lanes",
             ),
             ("output", str(folder)),
         ],
     )
+
+
+def _saved(factor: float) -> str:
+    if 0.95 < factor < 1.05:
+        return "about as many as"
+    return f"{words.factor(factor)} fewer than"
 
 
 def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
@@ -71,7 +78,7 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
             (
                 f"bytes {way}",
                 f"{words.megabytes(found[f'bytes_{way}'])}, "
-                f"{words.factor(found[f'saved_{way}'])} fewer than FP32 "
+                f"{_saved(found[f'saved_{way}'])} FP32 "
                 f"({words.megabytes(found['fp32_bytes'])})",
             )
             for way in ("up", "down")

@@ -309,7 +309,9 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_killed_and_stopped_runs_go_on_bit_for_bit(tmp_path: Path) -> None:
+def test_killed_and_stopped_runs_go_on_bit_for_bit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One run of 2 devices is killed, resumed, stopped by SIGTERM, and resumed."""
     rounds = ["--rounds", "150", "--devices", "2"]
     with subprocess_of(["run", "--output", "a", *rounds, *TINY], cwd=tmp_path) as one:
@@ -324,12 +326,10 @@ def test_killed_and_stopped_runs_go_on_bit_for_bit(tmp_path: Path) -> None:
     assert "stopped by SIGTERM after round" in complaint
     assert "go on with: fedjax-compress resume a" in complaint
     assert "Traceback" not in complaint
-    with subprocess_of(["resume", "a", "--quiet"], cwd=tmp_path) as three:
-        out, complaint = three.communicate()
-    assert (three.returncode, out, complaint) == (0, "", "")
-    whole = ["run", "--output", "b", "--quiet", *rounds, *TINY]
-    with subprocess_of(whole, cwd=tmp_path) as four:
-        assert four.communicate() == ("", "")
+    assert main(["resume", str(tmp_path / "a"), "--quiet"]) == 0
+    whole = ["run", "--output", str(tmp_path / "b"), "--quiet", *rounds, *TINY]
+    assert main(whole) == 0
+    assert capsys.readouterr() == ("", "")
     assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
     digests = [
         json.loads((tmp_path / n / files.SUMMARY).read_text())["parameters_sha256"]
