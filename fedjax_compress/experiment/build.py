@@ -23,6 +23,7 @@ from fedjax_compress.simulate import ClientEvaluator, Evaluator, Simulator
 from fedjax_compress.typing import Algorithm, Model, Params
 
 _PARTITION_STREAM = 0x50415254
+_TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
 _FREE = ("rounds", "checkpoint_every", "keep")
 """Settings that change no number of the rounds that are computed."""
@@ -90,8 +91,8 @@ def load_data(config: Config) -> Dataset:
     return with_field("data", registry.build, "data", config.data)
 
 
-def deal(config: Config, dataset: Dataset) -> ClientData:
-    """The training rows dealt to clients.
+def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
+    """The training rows dealt to clients, and the client of each row.
 
     Raises:
       InputError: a client without rows, or a cohort larger than the population.
@@ -118,7 +119,27 @@ def deal(config: Config, dataset: Dataset) -> ClientData:
             f"cohort is {config.cohort}, but there are only {data.clients} clients; "
             f"cohort can be at most {data.clients}"
         )
-    return data
+    return data, owner
+
+
+def test_rows(
+    config: Config, dataset: Dataset, owner: np.ndarray, data: ClientData
+) -> ClientData:
+    """The test rows by client, for evaluation on each client's own data.
+
+    Raises:
+      InputError: no test row belongs to a client that trains.
+    """
+    rng = np.random.default_rng([config.seed, _TEST_STREAM])
+    found = clients.share_test_rows(dataset, owner, data.clients, rng)
+    if not (found >= 0).any():
+        raise InputError(
+            "evaluate_clients: no test row belongs to a client that trains; "
+            "leave evaluate_clients out, or hold out rows of each client"
+        )
+    return clients.group(
+        dataset.test_features, dataset.test_labels, found, data.clients
+    )
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
@@ -175,7 +196,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
     request_devices(config.devices)
     check_specs(config)
     dataset = dataset or load_data(config)
-    data = deal(config, dataset)
+    data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     algorithm = build_algorithm(config, model)
     simulator = Simulator(
@@ -192,7 +213,7 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
         Evaluator(model, dataset.test_features, dataset.test_labels)
     ]
     if config.evaluate_clients:
-        scores.append(ClientEvaluator(model, data))
+        scores.append(ClientEvaluator(model, test_rows(config, dataset, owner, data)))
 
     def evaluate(params: Params) -> dict[str, float]:
         return {k: v for score in scores for k, v in score(params).items()}

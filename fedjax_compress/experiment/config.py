@@ -88,7 +88,7 @@ class Config:
         5, "rounds between evaluations on the test data; the last is always", least=1
     )
     evaluate_clients: bool = _option(
-        False, "also evaluate on each client's data: mean and 10th percentile"
+        False, "also score each client on its own test rows: mean and 10th percentile"
     )
     checkpoint_every: int = _option(20, "rounds between checkpoints", least=1)
     keep: int = _option(2, "number of checkpoints to keep", least=1)

@@ -72,7 +72,7 @@ class ClientEvaluator:
 
     Args:
       model: the model.
-      data: rows by client, host arrays; clients without rows are left out.
+      data: test rows by client, host arrays; clients without rows are left out.
       batch: rows a batch.
     """
 
