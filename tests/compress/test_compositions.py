@@ -144,7 +144,7 @@ def test_on_vector_is_the_stage_on_the_concatenation():
     expected = stage.decode(carrier, side, COIN.shared)
     arrived = through(compress.on_vector(stage), values)
     got = jnp.concatenate([x.reshape(-1) for x in jax.tree.leaves(arrived)])
-    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_on_vector_of_mixed_dtypes():

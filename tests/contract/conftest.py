@@ -26,7 +26,6 @@ EXAMPLES = {
 }
 VARIANTS = [
     "cast(bfloat16)",
-    "uniform(bits=1)",
     "uniform(levels=3, code=radix)",
     "qsgd(bits=2, bucket=8, norm=l2, code=elias)",
     "qsgd(bits=3, bucket=7, code=radix)",
@@ -35,9 +34,7 @@ VARIANTS = [
     "top_k(1.0)",
     "random_k(0.5, rescale=false)",
     "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
-    "hadamard(block=8)",
     "hadamard(block=8) | top_k(0.5)",
-    "error_feedback(identity)",
     "error_feedback(uniform(bits=2), decay=0.5)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
