@@ -29,7 +29,9 @@ def uniform(
 
     With lo, hi the extremes of the array and t = (x - lo) / (hi - lo): the symbol is
     j = floor(t (k - 1)) or j + 1, at random so that E[C(x)] = x; decoded as
-    lo (1 - j / (k - 1)) + hi j / (k - 1). Both extremes and constant arrays are exact.
+    lo (1 - j / (k - 1)) + hi j / (k - 1). Both extremes and constant arrays are exact
+    (numbers below 1e-38 count as zero, as in all float32 arithmetic of XLA). If an
+    element is not finite, lo and hi arrive as NaN, and so does the array.
 
     What travels: n symbols of k, n ceil(log2 k) bits when fixed; lo and hi, 64 bits.
 

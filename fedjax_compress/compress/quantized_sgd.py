@@ -31,7 +31,8 @@ def qsgd(
 
     In a bucket with norm r, a_i = |x_i| s / r and l_i = floor(a_i) or floor(a_i) + 1 at
     random so that E[l_i] = a_i; C(x)_i = r sign(x_i) l_i / s, with
-    s = 2**(bits - 1) - 1. A bucket of zeros stays zero.
+    s = 2**(bits - 1) - 1. A bucket of zeros stays zero; one with an element that is not
+    finite arrives as NaN.
 
     What travels: n symbols of 2 s + 1, in zigzag order 0, 1, -1, 2, -2, ... (n * bits
     bits when fixed); one float32 norm for each bucket. The last, short bucket sends

@@ -12,6 +12,7 @@ from fedjax_compress import compress, wire
 from fedjax_compress.compress.rotation import rotate
 from fedjax_compress.compress.stages import kept
 from fedjax_compress.errors import InputError
+from fedjax_compress.shuffle import permute
 from fedjax_compress.typing import Coin
 
 COIN = Coin(jax.random.key(1), jax.random.key(2))
@@ -205,6 +206,14 @@ def test_random_k_keeps_k_scaled_elements():
     np.testing.assert_allclose(y[chosen], x[chosen] * 5, rtol=1e-6)
     plain = through(compress.random_k(0.2, rescale=False), x)
     np.testing.assert_array_equal(plain[chosen], x[chosen])
+
+
+def test_positions_are_the_same_in_a_loop_and_unrolled():
+    for n in (1, 7, 1000):
+        index = jnp.arange(min(n, 20))
+        rolled = permute(COIN.shared, index, n, unroll=False)
+        np.testing.assert_array_equal(rolled, permute(COIN.shared, index, n))
+        assert len(set(rolled.tolist())) == index.size
 
 
 def test_random_k_draws_every_position_alike():

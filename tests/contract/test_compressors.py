@@ -30,13 +30,6 @@ def close(a, b, tolerance):
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
 
 
-def same_round(a, b):
-    """Equal messages and sizes, states and decoded trees up to rounding."""
-    close(a[1:3], b[1:3], 1e-5)
-    assert [int(x) for x in a[3:]] == [int(x) for x in b[3:]]
-    assert tree.shapes(a[0]) == tree.shapes(b[0])
-
-
 def stack(parts):
     """One tree with a leading axis, from a list of trees."""
     return jax.tree.map(lambda *x: jnp.stack(x), *parts)
@@ -77,18 +70,19 @@ def test_init_needs_only_shapes(case, make_tree):
 
 
 def test_compiled_and_mapped_equal_eager(case, alone, make_coin):
-    """jit equals eager, and each lane of vmap equals the round alone."""
+    """Each lane of a compiled batch equals the message computed alone and eagerly."""
     vectors = [jnp.sin(s + jnp.arange(33, dtype=jnp.float32)) for s in range(ROWS)]
     coins = [make_coin(s) for s in range(ROWS)]
     state = case.compressor.init(alone(vectors[0]))
     lanes = case.batch(alone(jnp.stack(vectors)), state, stack(coins))
     for i in (0, ROWS - 1):
-        alone_i = case.round(alone(vectors[i]), state, coins[i])
-        same_round(jax.tree.map(lambda x, i=i: x[i], lanes), alone_i)
-    payload, after = case.compressor.encode(alone(vectors[i]), state, coins[i])
-    decoded = case.compressor.decode(payload, alone(vectors[i]), coins[i].shared)
-    close((after, decoded), alone_i[1:3], 1e-5)
-    assert int(wire.bits(payload)) == int(alone_i[3])
+        values = alone(vectors[i])
+        payload, after = case.compressor.encode(values, state, coins[i])
+        decoded = case.compressor.decode(payload, values, coins[i].shared)
+        lane = jax.tree.map(lambda x, i=i: x[i], lanes)
+        close((after, decoded), lane[1:3], 1e-5)
+        assert int(wire.bits(payload)) == int(lane[3])
+        assert tree.shapes(payload) == tree.shapes(lane[0])
 
 
 def test_rounds_trace_once(case, make_tree, make_coin):
@@ -185,7 +179,8 @@ def test_edge_inputs_stay_finite(case, alone, make_coin):
         batch = alone(jnp.stack(rows))
         state = case.compressor.init(alone(rows[0]))
         coins = stack([make_coin(n)] * ROWS)
-        _, after, decoded, bits, *_ = case.batch(batch, state, coins)
+        run = case.batch if n == 33 else case.fast_batch
+        _, after, decoded, bits, *_ = run(batch, state, coins)
         for leaf in jax.tree.leaves((decoded, after)):
             leaf = np.asarray(leaf)
             for i, name in enumerate(cases):
