@@ -63,7 +63,10 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
             flat[_key(i)] = np.asarray(leaf)
     silence = _Silence()
     logging.getLogger("absl").addFilter(silence)
-    checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler())
+    # A folder that cannot be made is an error here, not a long wait in the background.
+    options = ocp.AsyncOptions(create_directories_asynchronously=False)
+    handler = ocp.PyTreeCheckpointHandler()
+    checkpointer = ocp.AsyncCheckpointer(handler, async_options=options)
 
     def finish() -> None:
         with contextlib.closing(checkpointer):

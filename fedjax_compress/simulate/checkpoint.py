@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from fedjax_compress.errors import CheckpointError, InputError
-from fedjax_compress.simulate import arrays, manifest
+from fedjax_compress.simulate import arrays, background, manifest
 from fedjax_compress.typing import Tree
 
 _NAME = re.compile(r"(\d{8,})(?:\.(\d+))?")
@@ -38,9 +38,8 @@ class CheckpointWarning(UserWarning):
 class Checkpoints:
     """The checkpoints of one run.
 
-    As a context it waits for the save in flight on leaving. Without that, or a call
-    of ``wait``, a save that the end of the program overtakes is given up, and the
-    checkpoint before it stays the newest.
+    As a context it waits for the save in flight on leaving, as ``wait`` does. The end
+    of the program waits as well, but nobody hears then if the save has failed.
 
     Args:
       folder: where they lie; made by the first save.
@@ -93,8 +92,7 @@ class Checkpoints:
                 shutil.rmtree(target, ignore_errors=True)
                 raise
         work = functools.partial(self._finish, round, target, written, extra, leaves)
-        self._thread = threading.Thread(target=work, name=f"checkpoint {round}")
-        self._thread.start()
+        self._thread = background.start(work, f"checkpoint {round}")
 
     def _free(self, round: int) -> Path:
         names = (f"{round:08d}.{i}" if i else f"{round:08d}" for i in itertools.count())

@@ -456,9 +456,12 @@ def test_a_killed_process_leaves_a_usable_checkpoint(tmp_path, delay):
     check_survivor(tmp_path, at_least=5)  # save 6 has waited for save 5
 
 
-def test_a_program_that_ends_without_waiting_ends_quietly(tmp_path):
+def test_a_program_that_ends_without_waiting_ends_with_the_save(tmp_path):
     child = start(tmp_path, 3)
-    _, errors = child.communicate(timeout=60)
+    try:
+        _, errors = child.communicate(timeout=60)
+    finally:
+        child.kill()
     assert child.returncode == 0
     assert errors == ""
-    check_survivor(tmp_path, at_least=2)
+    check_survivor(tmp_path, at_least=3)
