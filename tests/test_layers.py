@@ -34,8 +34,6 @@ ROOMS_OF = {
     "tyro": {"experiment", "__main__"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
-    "msgpack": set(LAYER),
-    "zstandard": set(LAYER),
 }
 WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax"}
 
