@@ -105,13 +105,16 @@ def rotate(blocks: Array) -> Array:
 
     H of N = a b c is the Kronecker product of H_a, H_b, H_c: seen as an array
     [a, b, c], the transform multiplies each axis with its own small matrix. That is a
-    few matrix products instead of log2(N) steps of additions.
+    few matrix products instead of log2(N) steps of additions. Each step multiplies
+    the last axis, whose elements lie side by side, and moves it to the front; after
+    the last step the axes stand as they stood.
     """
-    shape = blocks.shape
-    rest, after = shape[-1], 1
-    while rest > 1:
-        factor = min(_RADIX, rest)
-        grid = blocks.reshape(-1, factor, after)
-        blocks = jnp.matmul(matrix(factor), grid, precision=jax.lax.Precision.HIGHEST)
-        rest, after = rest // factor, after * factor
-    return blocks.reshape(shape)
+    size = left = blocks.shape[-1]
+    grid = blocks
+    while left > 1:
+        factor = min(_RADIX, left)
+        grid = grid.reshape(-1, size // factor, factor)
+        highest = jax.lax.Precision.HIGHEST
+        grid = jnp.matmul(grid, matrix(factor), precision=highest).swapaxes(1, 2)
+        left //= factor
+    return grid.reshape(blocks.shape)
