@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -75,14 +76,16 @@ def my_file(readme: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def my_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def my_run(tmp_path_factory: pytest.TempPathFactory, quick_flags: str) -> Path:
     """A short run of ``mine.py`` as a program, with its stage by name."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text(my_file((ROOT / "README.md").read_text()))
     command = [sys.executable, "mine.py", "run", "--output", "run", "--quiet"]
     command += ["--model", "logistic", "--rounds", "2", "--cohort", "5"]
     command += ["--uplink", "error_feedback(my_sign)", "--downlink", "identity"]
-    subprocess.run([*command, "--evaluate-clients"], cwd=folder, check=True)
+    command += ["--evaluate-clients"]
+    environment = {**os.environ, "XLA_FLAGS": quick_flags}
+    subprocess.run(command, cwd=folder, env=environment, check=True)
     return folder / "run"
 
 
