@@ -37,6 +37,10 @@ class Schedule(NamedTuple):
             return size // self.batch
         return (size + self.batch - 1) // self.batch
 
+    def rows(self, size: Array) -> Array:
+        """Number of rows, of ``size``, that one pass covers."""
+        return jnp.minimum(self.per_epoch(size) * self.batch, size)
+
     def total(self, size: Array) -> Array:
         """Number of local steps of a client with ``size`` rows.
 

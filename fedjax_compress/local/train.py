@@ -37,6 +37,10 @@ def train(
     that has finished takes steps of weight zero: its parameters and its optimizer
     state are held still, so momentum and weight decay do not move it.
 
+    The metric ``examples``, a client's weight in the mean, is the number of rows that
+    a pass covers: where incomplete batches are dropped, those of the full ones. So a
+    client that has none neither counts nor pulls the mean towards zero.
+
     Args:
       model: the model to train.
       optimizer: any optax gradient transformation; its state starts anew each round.
@@ -85,7 +89,7 @@ def train(
         trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {
             "loss": loss / jnp.maximum(seen, 1.0),
-            "examples": shard.size.astype(jnp.float32),
+            "examples": schedule.rows(shard.size).astype(jnp.float32),
         }
         return tree.subtract(trained, params), state, metrics
 

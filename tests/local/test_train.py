@@ -118,6 +118,18 @@ def test_no_rows_no_update(model, columns):
     assert metrics["loss"] == 0
 
 
+def test_rows_that_no_batch_holds_have_no_weight(model, columns):
+    """With last=drop a client smaller than a batch does nothing and counts nothing."""
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(batch=8, last=drop)")
+    for size, learned in [(7, 0), (8, 8), (9, 8), (23, 16)]:
+        update, _, metrics = run(
+            params, (), shard(columns, size=size), jax.random.key(0)
+        )
+        assert metrics["examples"] == learned
+        assert any(np.any(x) for x in jax.tree.leaves(update)) == (learned > 0)
+
+
 def test_fedprox_with_mu_zero_is_sgd_bit_for_bit(model, columns):
     params = model.init(jax.random.key(0))
     args = params, (), shard(columns), jax.random.key(2)
