@@ -14,7 +14,7 @@ from fedjax_compress.typing import Array, Params, ServerOptimizer, Tree
 
 
 class Moments(NamedTuple):
-    """First and second moment of the mean updates, trees like the parameters."""
+    """First and second moments of the mean updates: float32 trees like the params."""
 
     first: Tree
     second: Tree
@@ -112,7 +112,7 @@ def _adaptive(
 
     def init(params: Params) -> Moments:
         def fill(value: float) -> Tree:
-            return jax.tree.map(lambda p: jnp.full_like(p, value), params)
+            return jax.tree.map(lambda p: jnp.full(p.shape, value, jnp.float32), params)
 
         return Moments(fill(0.0), fill(initial))
 
