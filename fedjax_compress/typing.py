@@ -200,7 +200,7 @@ class LocalUpdate(NamedTuple):
       init: params -> client state, ``()`` when stateless.
       run: (params, state, shard, key) -> (update, state, metrics). The update is
         trained minus received parameters. Metrics hold at least ``loss`` (mean over
-        the examples seen) and ``examples`` (number of rows of the client).
+        the examples seen) and ``examples`` (number of rows it learns from).
     """
 
     init: Callable[[Params], ClientState]
@@ -239,8 +239,10 @@ class Report(NamedTuple):
       weight: float32 scalar, its weight in the mean.
       state: the client's state after the round.
       metrics: ``loss``, ``examples``, and whatever else.
-      ok: bool scalar, False where the update is not finite: the client is then left
-        out of the mean and keeps its old state; its bytes are counted all the same.
+      ok: bool scalar, False where the update is not finite. The engine adds its own
+        look at the accumulator and the new state. If anything is not finite, the
+        client is left out of the mean and keeps its old state; its bytes are counted
+        all the same.
     """
 
     payload: Payload
@@ -262,7 +264,8 @@ class Algorithm(NamedTuple):
       client: (view, client state, shard, coin) -> Report.
       reduce: (view, report, shared key of that client) -> accumulator: decode and
         lift one report.
-      server: (server, accumulator) -> server.
+      server: (server, accumulator) -> server; its result is not taken in a round
+        without a single usable report.
       params: server -> parameters to evaluate.
     """
 

@@ -18,7 +18,8 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
-from fedjax_compress.typing import Acc, Algorithm, Params, Server, Tree
+from fedjax_compress.typing import Algorithm, Params, Server, Tree
+from fedjax_compress.wire import Ledger
 
 Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
 RESIDENT_LIMIT = 2**31
@@ -60,7 +61,8 @@ class Simulator:
       generator: of random bits, see ``randomness.root_key``.
 
     Raises:
-      InputError: cohort larger than the population, or more devices than there are.
+      InputError: cohort larger than the population, more devices than there are, or
+        a number that is too small.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Simulator:
     ):
         self.algorithm = algorithm
         self.sizes = np.asarray(data.sizes)
+        _check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.mesh = _mesh(devices)
         self.devices = devices
@@ -91,11 +94,6 @@ class Simulator:
         self._data = self._replicate(data)
         self._root = self._replicate(root_key(seed, generator))
         self._program: Any = None
-        if not 1 <= cohort <= len(self.sizes):
-            raise InputError(
-                f"the cohort must be 1 to {len(self.sizes)} clients (the population), "
-                f"got {cohort}"
-            )
 
     @property
     def clients(self) -> int:
@@ -104,9 +102,11 @@ class Simulator:
 
     def start(self, params: Params) -> RunState:
         """The state before the first round."""
-        params = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        params = jax.tree.map(jnp.asarray, params)
         key = jax.random.fold_in(self._root, 2**31 - 1)
         server = self.algorithm.init(key, params)
+        # Rounds give the server's arrays up: each must be its own, nobody else's.
+        server = jax.tree.map(lambda x: jnp.array(x, copy=True), server)
         if not self.lanes:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
@@ -235,12 +235,23 @@ class Simulator:
             self._meet,
         )  # fmt: skip
 
-    def _meet(self, acc: Acc) -> Acc:
+    def _meet(self, part: Tree) -> Tree:
         """The sum over devices, as one reduction of one vector."""
         if self.devices == 1:
-            return acc
-        flat, restore = ravel_pytree(acc)
+            return part
+        flat, restore = ravel_pytree(part)
         return restore(jax.lax.psum(flat, rounds_.AXIS))
+
+
+def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
+    if not 1 <= cohort <= clients:
+        raise InputError(
+            f"the cohort must be 1 to {clients} clients (the population), got {cohort}"
+        )
+    if lanes < 0:
+        raise InputError(f"lanes must not be negative (0 chooses), got {lanes}")
+    if rounds_per_call < 1:
+        raise InputError(f"rounds_per_call must be at least 1, got {rounds_per_call}")
 
 
 def _mesh(devices: int) -> Mesh:
@@ -264,15 +275,19 @@ def _record(
     loss = lanes.loss[order][ok].astype(np.float64)
     clients = int(real.sum())
     total = float(weight.sum())
+    ledger = Ledger()
+    ledger.up(lanes.up, lanes.nominal_up)
+    down, nominal = int(record.down[i]), int(record.nominal_down[i])
+    ledger.down([down] * clients, [nominal] * clients)
     return {
         "round": number,
         "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
         "clients": clients,
         "dropped": int(clients - ok.sum()),
-        "bytes_up": sum(int(b) for b in lanes.up),
-        "bytes_down": int(record.down[i]) * clients,
-        "nominal_bytes_up": sum(int(b) for b in lanes.nominal_up),
-        "nominal_bytes_down": int(record.nominal_down[i]) * clients,
+        "bytes_up": ledger.bytes_up,
+        "bytes_down": ledger.bytes_down,
+        "nominal_bytes_up": ledger.nominal_bytes_up,
+        "nominal_bytes_down": ledger.nominal_bytes_down,
         "seconds": seconds,
         "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
     }

@@ -40,12 +40,14 @@ _PRIVATE, _SHARED = 0, 1
 class LaneRecord(NamedTuple):
     """What each lane of a round tells the ledger; all arrays [..., lanes].
 
+    Only the lanes of real clients mean anything.
+
     Attributes:
       up: int32, bytes of the client's packed message.
       nominal_up: int32, paper-style bytes of the same.
-      ok: bool, False for a report that is not finite.
+      ok: bool, False for a report that is not finite, and for a dummy.
       loss: float32, mean training loss of the client.
-      examples: float32, rows of the client.
+      examples: float32, rows that the client learned from.
     """
 
     up: Array
@@ -109,13 +111,13 @@ def run_chunk(
         shard = data.shard(client, largest)
         report = algorithm.client(view, state, shard, coin)
         acc = algorithm.reduce(view, report, coin.shared)
-        ok = report.ok & tree.all_finite(acc) & real
+        ok = report.ok & tree.all_finite((acc, report.state)) & real
         record = LaneRecord(
-            jnp.where(real, wire.size(report.payload), 0),
-            jnp.where(real, wire.nominal_size(report.payload), 0),
-            ok | ~real,
+            wire.size(report.payload),
+            wire.nominal_size(report.payload),
+            ok,
             report.metrics["loss"],
-            jnp.where(real, report.metrics["examples"], 0.0),
+            report.metrics["examples"],
         )
         kept = tree.where(ok, report.state, state)
         return tree.where(ok, acc, tree.zeros_like(acc)), kept, record
@@ -135,9 +137,12 @@ def run_round(
     slots: Array,
     root: Key,
     number: Array,
-    meet: Callable[[Acc], Acc],
+    meet: Callable[[Tree], Tree],
 ) -> tuple[Server, Tree, RoundRecord]:
     """One round on one device; ``meet`` adds the accumulators of all devices.
+
+    A round without a single usable report leaves the server as the broadcast left it:
+    no momentum moves it.
 
     Args:
       ids, slots: int32 [chunks of this device, lanes].
@@ -147,20 +152,22 @@ def run_round(
     view, message, server = algorithm.broadcast(server, coin)
 
     def chunk(carry: Any, lanes: tuple[Array, Array]) -> tuple[Any, LaneRecord]:
-        acc, store = carry
+        acc, reports, store = carry
         one, store, record = run_chunk(
             algorithm, view, data, store, *lanes, root, number
         )
-        return (tree.add(acc, one), store), record
+        reports = reports + jnp.sum(record.ok.astype(jnp.float32))
+        return (tree.add(acc, one), reports, store), record
 
     shape = jax.eval_shape(
         lambda: run_chunk(algorithm, view, data, store, ids[0], slots[0], root, number)[
             0
         ]
     )
-    start = (tree.zeros_like(shape), store)
-    (acc, store), lanes = jax.lax.scan(chunk, start, (ids, slots))
-    server = algorithm.server(server, meet(acc))
+    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), store)
+    (acc, reports, store), lanes = jax.lax.scan(chunk, start, (ids, slots))
+    acc, reports = meet((acc, reports))
+    server = tree.where(reports > 0, algorithm.server(server, acc), server)
     record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
     return server, store, record
 
@@ -175,7 +182,7 @@ def run_rounds(
     root: Key,
     first: Array,
     rounds: Array,
-    meet: Callable[[Acc], Acc],
+    meet: Callable[[Tree], Tree],
 ) -> tuple[Server, Tree, RoundRecord]:
     """``rounds`` rounds, a traced number of at most ``ids.shape[0]``.
 
