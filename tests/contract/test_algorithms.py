@@ -1,0 +1,197 @@
+"""What every registered algorithm must do: what must not matter does not matter.
+
+A test that takes ``algorithm_name`` runs over all of them. An algorithm is built from
+the five usual parts; clients and server keep a state, so that states are tested too.
+The compressors decide nothing at random from the values, so that a last bit that
+differs stays one: with random rounding see ``simulate/test_truth.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import compress, registry, tree, wire
+from fedjax_compress.clients import group
+from fedjax_compress.randomness import root_key
+from fedjax_compress.simulate import RunState, Simulator
+from fedjax_compress.simulate.round import broadcast_coin, client_coin
+from fedjax_compress.typing import Task
+
+CLIENTS, COHORT, ROUNDS, SEED = 13, 9, 5, 3
+WIDTH, CLASSES = 5, 3
+UPLINK = "error_feedback(on_vector(top_k(0.3)))"
+DOWNLINK = "error_feedback(cast(bfloat16))"
+MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
+PARAMS = MODEL.init(jax.random.key(0))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "algorithm_name" in metafunc.fixturenames:
+        metafunc.parametrize("algorithm_name", registry.entries("algorithm"))
+
+
+@functools.cache
+def data():
+    rng = np.random.default_rng(2)
+    sizes = 1 + rng.integers(0, 12, CLIENTS)
+    owner = np.repeat(np.arange(CLIENTS), sizes).astype(np.int32)
+    features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
+    labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
+    return group(features, labels, owner, CLIENTS)
+
+
+@functools.cache
+def algorithm_of(name):
+    return registry.build(
+        "algorithm",
+        name,
+        registry.build("local", "sgd(batch=4)", MODEL),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
+        compress.parse(UPLINK),
+        compress.parse(DOWNLINK),
+    )
+
+
+@functools.cache
+def simulator_of(name, lanes=4, **options):
+    """A simulator that has compiled at most once, shared by the tests."""
+    options = {"cohort": COHORT, "seed": SEED, **options}
+    sampling = registry.build("sampling", "uniform")
+    algorithm = algorithm_of(name)
+    return Simulator(algorithm, data(), sampling=sampling, lanes=lanes, **options)
+
+
+def run(simulator, rounds=ROUNDS, state=None):
+    state = state or simulator.start(PARAMS)
+    state, records = simulator.advance(state, rounds)
+    clean = [{k: v for k, v in r.items() if "second" not in k} for r in records]
+    return jax.device_get(state), clean
+
+
+@functools.cache
+def base(name):
+    return run(simulator_of(name))
+
+
+def assert_same_run(found, expected):
+    """Equal but for rounding; bytes and counts exactly."""
+    for part in (0, 1):
+        pairs = jax.tree.leaves(found[0][part]), jax.tree.leaves(expected[0][part])
+        for x, y in zip(*pairs, strict=True):
+            np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6)
+    assert found[0].round == expected[0].round
+    for line, other in zip(found[1], expected[1], strict=True):
+        losses = line["train_loss"], other["train_loss"]
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+        assert {**line, "train_loss": 0} == {**other, "train_loss": 0}
+
+
+def test_a_run_learns_and_uses_its_state(algorithm_name):
+    """Lest the tests below compare nothing with nothing."""
+    state, records = base(algorithm_name)
+    losses = [r["train_loss"] for r in records]
+    assert losses[-1] < losses[0]
+    assert [r["round"] for r in records] == list(range(1, ROUNDS + 1))
+    assert all(r["clients"] == COHORT and r["dropped"] == 0 for r in records)
+    assert any(np.any(x) for x in jax.tree.leaves(state.store))
+    assert tree.all_finite((state.server, state.store))
+
+
+@pytest.mark.parametrize("lanes", [1, 16])
+def test_chunks_padding_and_dummies_change_nothing_beyond_rounding(
+    algorithm_name, lanes
+):
+    """One lane: no dummy, no step of weight zero. Sixteen: 7 dummies, most padding."""
+    found = run(simulator_of(algorithm_name, lanes))
+    assert_same_run(found, base(algorithm_name))
+
+
+def test_the_order_of_the_cohort_changes_nothing(algorithm_name):
+    simulator = simulator_of(algorithm_name)
+    sampling = simulator.sampling
+    try:
+        simulator.sampling = lambda *given: sampling(*given)[::-1]
+        found = run(simulator)
+    finally:
+        simulator.sampling = sampling
+    assert_same_run(found, base(algorithm_name))
+    jax.tree.map(np.testing.assert_array_equal, found[0], base(algorithm_name)[0])
+
+
+def test_several_rounds_in_one_call_are_the_same_rounds(algorithm_name):
+    """Five rounds in calls of at most three: the last one is shorter."""
+    found = run(simulator_of(algorithm_name, rounds_per_call=3))
+    assert_same_run(found, base(algorithm_name))
+
+
+@pytest.mark.parametrize("options", [{"resident_limit": 0}, {"devices": 2}])
+def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
+    algorithm_name, options
+):
+    simulator = simulator_of(algorithm_name, **options)
+    state, records = run(simulator)
+    assert not simulator.resident
+    seen = state.store["started"]
+    resident = base(algorithm_name)[0].store
+    for rows, kept in zip(
+        jax.tree.leaves(state.store["rows"]), jax.tree.leaves(resident), strict=True
+    ):
+        np.testing.assert_allclose(rows[seen], kept[seen], rtol=2e-5, atol=1e-6)
+        assert not np.any(kept[~seen])
+    found = state._replace(store=resident), records
+    assert_same_run(found, base(algorithm_name))
+
+
+@pytest.mark.parametrize("options", [{}, {"devices": 2}])
+def test_going_on_from_a_saved_state_is_going_on(algorithm_name, options):
+    """Bit for bit, from numpy arrays as a checkpoint holds them."""
+    simulator = simulator_of(algorithm_name, **options)
+    whole, lines = run(simulator)
+    whole = jax.tree.map(np.array, whole)
+    half, first = run(simulator, 2)
+    saved = jax.tree.map(np.array, half)
+    run(simulator, 1)  # whatever happens in between
+    simulator.start(PARAMS)
+    state = simulator.place(RunState(saved.server, saved.store, half.round))
+    found, rest = run(simulator, ROUNDS - 2, state)
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    assert first + rest == lines
+
+
+def test_a_client_that_stays_away_keeps_its_state(algorithm_name):
+    simulator = simulator_of(algorithm_name)
+    before = run(simulator, 1)[0]
+    before = jax.tree.map(np.array, before)
+    after = run(simulator, 2)[0]
+    here = simulator.sampling(SEED, 1, simulator.sizes, COHORT)
+    away = np.setdiff1d(np.arange(CLIENTS), here)
+    assert len(away) == CLIENTS - COHORT
+    pairs = jax.tree.leaves(before.store), jax.tree.leaves(after.store)
+    for old, new in zip(*pairs, strict=True):
+        np.testing.assert_array_equal(old[away], new[away])
+    assert any(np.any(a[here] != b[here]) for a, b in zip(*pairs, strict=True))
+
+
+def test_the_ledger_counts_packed_bytes(algorithm_name):
+    """The first round once more, client by client, every message packed."""
+    algorithm, root = algorithm_of(algorithm_name), root_key(SEED)
+    sizes, up, down = data().sizes, 0, 0
+    server = algorithm.init(jax.random.key(0), PARAMS)
+    broadcast = jax.jit(algorithm.broadcast)
+    view, message, _ = broadcast(server, broadcast_coin(root, 0))
+    client = jax.jit(algorithm.client)
+    cohort = registry.build("sampling", "uniform")(SEED, 0, sizes, COHORT)
+    for number in cohort:
+        shard = data().shard(jnp.asarray(number), jnp.asarray(sizes[number]))
+        coin = client_coin(root, 0, number)
+        report = client(view, algorithm.client_init(PARAMS), shard, coin)
+        up += len(wire.pack(jax.device_get(report.payload)))
+        down += len(wire.pack(jax.device_get(message)))
+    first = base(algorithm_name)[1][0]
+    assert (first["bytes_up"], first["bytes_down"]) == (up, down)
