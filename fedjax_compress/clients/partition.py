@@ -145,11 +145,11 @@ def quantity(sigma: float = 1.0, alpha: float | None = None) -> Partition:
     dealt in proportion, rounded by largest remainder.
 
     Args:
-      sigma: spread of the logarithm of the sizes, 0 (all equal) or more.
+      sigma: spread of the logarithm of the sizes, 0 (all equal) to 100.
       alpha: concentration, above 0; small values give few clients most rows.
     """
-    if not sigma >= 0 or not np.isfinite(sigma):
-        raise InputError(f"sigma must be 0 or more, not {sigma}")
+    if not 0 <= sigma <= 100:
+        raise InputError(f"sigma must be 0 to 100, not {sigma}")
     if alpha is not None and not (alpha > 0 and np.isfinite(alpha)):
         raise InputError(f"alpha must be above 0, not {alpha}")
 

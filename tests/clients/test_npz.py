@@ -135,7 +135,12 @@ def test_colour_images_keep_their_channels(save, columns):
         ({}, ", classes=2", r"label 2 in row \d+ lies outside 0\.\.1"),
         ({}, ", classes=-2", "classes must be positive"),
         ({"labels": np.zeros(9, int)}, "", "60 rows of features but 9 labels"),
-        ({"writers": np.zeros(9)}, ", client=writers", "but 9 client ids"),
+        ({"writers": np.zeros(9)}, ", client=writers", r"shape \(60,\), not \(9,\)"),
+        ({"writers": np.zeros((ROWS, 1))}, ", client=writers", r"not \(60, 1\)"),
+        ({"is_test": np.zeros(9)}, ", test_column=is_test", r"marks .*, not \(9,\)"),
+        ({"images": np.zeros((ROWS, 0))}, "", r"row of features is empty: .*\(60, 0\)"),
+        ({"images": np.full((ROWS, 2), 1e300)}, "", "not finite, first row 0"),
+        ({"writers": np.arange(ROWS)}, ", client=writers", "no row can be held out"),
         ({"labels": np.full(ROWS, 0.5)}, "", "label 0.5 in row 0 is no whole number"),
         ({"labels": np.full(ROWS, -1)}, "", r"label -1 in row 0 lies outside"),
         ({"labels": np.array(["a"] * ROWS)}, "", "labels must be integers, not <U1"),
@@ -156,7 +161,7 @@ def test_colour_images_keep_their_channels(save, columns):
         (
             {"images": np.array([None] * ROWS, object)},
             "",
-            "is damaged: Object arrays cannot be loaded",
+            "array 'images' holds Python objects",
         ),
     ],
 )

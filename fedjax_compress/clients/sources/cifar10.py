@@ -30,7 +30,7 @@ def cifar10(folder: str, batches: int = 5) -> Dataset:
     """
     if not 1 <= batches <= 5:
         raise InputError(f"batches must be 1 to 5, not {batches}")
-    place = find(folder, "cifar10")
+    place = find(folder, "folder")
     parts = [_read(str(place / f"train_{i + 1}.npz")) for i in range(batches)]
     test_images, test_labels = _read(str(place / "test.npz"))
     return check(

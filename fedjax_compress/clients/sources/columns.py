@@ -11,14 +11,16 @@ from fedjax_compress.errors import InputError
 
 
 def find(path: str, what: str) -> Path:
-    """The file or folder at ``path`` (``~`` is the home folder).
+    """The file or folder at ``path`` (``~`` is the home folder), called ``what``.
 
     Raises:
       InputError: it does not exist.
     """
     found = Path(path).expanduser()
     if not path or not found.exists():
-        raise InputError(f"{what}: {path!r} does not exist (looked in {Path.cwd()})")
+        raise InputError(
+            f"{what} {path!r} does not exist; paths start from {Path.cwd()}"
+        )
     return found
 
 
@@ -33,10 +35,20 @@ def load_npz(path: str, names: list[str]) -> list[np.ndarray]:
             if name not in archive.files:
                 hint = registry.nearest(name, list(archive.files))
                 raise InputError(f"{path} has no array {name!r}; {hint}")
-        try:
-            return [archive[name] for name in names]
-        except Exception as error:
-            raise InputError(f"{path} is damaged: {_one_line(error)}") from None
+        return [_array(archive, name, path) for name in names]
+
+
+def _array(archive: np.lib.npyio.NpzFile, name: str, path: str) -> np.ndarray:
+    try:
+        return archive[name]
+    except Exception as error:
+        reason = _one_line(error)
+        if "Object arrays" in reason:
+            raise InputError(
+                f"{path}: array {name!r} holds Python objects, which are not read; "
+                "save it as numbers or as text (dtype 'U')"
+            ) from None
+        raise InputError(f"{path} is damaged: {reason}") from None
 
 
 def has_array(path: str, name: str) -> bool:
@@ -46,7 +58,7 @@ def has_array(path: str, name: str) -> bool:
 
 
 def _open(path: str) -> np.lib.npyio.NpzFile:
-    file = find(path, "npz")
+    file = find(path, "file")
     try:
         archive = np.load(file, allow_pickle=False)
     except Exception as error:
@@ -75,12 +87,15 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
         raise InputError(
             f"{where}: features must have shape [rows, ...], not {array.shape}"
         )
+    if not np.prod(array.shape[1:]):
+        raise InputError(f"{where}: a row of features is empty: shape {array.shape}")
     if tokens:
         if array.dtype.kind not in "iu":
             raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
         return array.astype(np.int32)
     if array.dtype != np.uint8:
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # found later, as not finite
+            array = array.astype(np.float32)
     return array[..., None] if array.ndim == 3 else array
 
 

@@ -78,6 +78,12 @@ def npz(
             held = rest[-1].astype(bool)
         else:
             held = hold_out(_groups(y) if ids is None else ids, holdout)
+            if not held.any():
+                raise InputError(
+                    f"{name}: no row can be held out for testing: a class, or a client "
+                    "where there are ids, keeps its last row; name a file or a column "
+                    "of test rows with test or test_column"
+                )
         test_x, test_y = x[held], y[held]
         test_ids = None if ids is None else ids[held]
         x, y, ids = x[~held], y[~held], None if ids is None else ids[~held]
@@ -109,4 +115,8 @@ def _check_columns(
             raise InputError(f"{where}: a column is a single value, not rows")
     check_rows(where, features, labels, None)
     for column in others:
-        check_rows(where, features, labels, column)
+        if column.ndim != 1 or len(column) != len(labels):
+            raise InputError(
+                f"{where}: {len(labels)} rows, so a column of client ids or test marks "
+                f"must have shape ({len(labels)},), not {column.shape}"
+            )

@@ -97,7 +97,7 @@ def _columns(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _read(path: str) -> list[list[str]]:
     """The speeches of each role that says something."""
-    file = find(path, "text")
+    file = find(path, "file")
     opener = lzma.open if file.suffix == ".xz" else open
     try:
         with opener(file, "rt", encoding="utf-8") as stream:
