@@ -179,7 +179,10 @@ def bind(entry: Entry, call: spec.Call, text: str) -> dict[str, Any]:
     options = {o.name: o for o in entry.options()}
     names = list(options)
     if len(call.args) > len(names):
-        reason = f"{call.name} takes at most {len(names)} options: {', '.join(names)}"
+        reason = f"{call.name} takes no options"
+        if names:
+            most = f"{len(names)} option{'s' * (len(names) > 1)}"
+            reason = f"{call.name} takes at most {most}: {', '.join(names)}"
         raise SpecError(reason, text, call.position)
     written = dict(zip(names, call.args, strict=False))
     for name, value in call.kwargs:

@@ -99,12 +99,16 @@ def parse(text: str) -> Pipe:
     return pipe
 
 
+_DEEPEST = 32
+
+
 class _Reader:
     """A recursive-descent reader with one token of look-ahead."""
 
     def __init__(self, text: str):
         self.text = text
         self.next = 0
+        self.depth = 0
         self.advance()
 
     def advance(self) -> None:
@@ -177,6 +181,14 @@ class _Reader:
             args.append(value)
 
     def value_(self) -> Any:
+        if self.depth == _DEEPEST:
+            raise self.error(f"more than {_DEEPEST} calls or lists inside one another")
+        self.depth += 1
+        found = self.plain_value()
+        self.depth -= 1
+        return found
+
+    def plain_value(self) -> Any:
         kind, value = self.kind, self.value
         if kind == "number":
             self.advance()

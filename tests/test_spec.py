@@ -129,6 +129,8 @@ def test_values(text, value):
         ("a(1 2)", 4, "expected ','"),
         ("a & b", 2, "cannot read '&'"),
         ("a('open)", 2, "cannot read"),
+        ("a(" * 5000, 66, "more than 32 calls or lists inside one another"),
+        ("a(" + "(" * 5000, 34, "more than 32 calls or lists inside one another"),
         ("__import__('os').x", 16, "cannot read '.'"),
     ],
 )
