@@ -357,9 +357,9 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path, monkeypatch):
     checkpoints = write(tmp_path, [1])
-    usage = shutil.disk_usage(tmp_path)._replace(free=51)
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**18 + 51)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    told = "round 2 .*No space left on device: 52 bytes are needed, 51 are free; the"
+    told = "round 2 .*No space left on device: 262196 bytes are needed, 262195 are"
     with pytest.raises(CheckpointError, match=told) as caught:
         checkpoints.save(2, small_tree(2), {})
     assert "\n" not in str(caught.value)
