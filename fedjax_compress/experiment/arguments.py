@@ -31,10 +31,13 @@ def shape_of(options: type, positional: str | None) -> Shape:
       options: as made by ``options``.
       positional: the field that is no option.
     """
+    from tyro.conf import FlagCreatePairsOff
+
     values: dict[str, type] = {}
     flags = {"--help"}
     most, least = 0, 0
     hints = typing.get_type_hints(options)
+    marked = typing.get_type_hints(options, include_extras=True)
     for field in dataclasses.fields(options):
         kinds = [k for k in _flat(hints[field.name]) if k in (str, int, bool)]
         name = f"--{field.name.replace('_', '-')}"
@@ -43,7 +46,8 @@ def shape_of(options: type, positional: str | None) -> Shape:
             most = 10**6 if several else 1
             least = int(several or field.default is dataclasses.MISSING)
         elif bool in kinds:
-            flags |= {name, f"--no-{name[2:]}"}
+            single = FlagCreatePairsOff in typing.get_args(marked[field.name])
+            flags |= {name} if single else {name, f"--no-{name[2:]}"}
         else:
             values[name] = kinds[0]
     return Shape(values, flags, (least, most))
@@ -72,6 +76,8 @@ def positionals(arguments: list[str], shape: Shape, command: str) -> list[str]:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
         if name in shape.flags:
+            if equals:
+                raise InputError(f"{name} takes no value")
             continue
         if name not in shape.values:
             hint = nearest(name, [*shape.values, *sorted(shape.flags)])

@@ -82,7 +82,8 @@ def _check_names(kind: str, text: str) -> None:
     pipe = spec.parse(text)
     if len(pipe.calls) > 1:
         position = pipe.calls[1].position
-        raise SpecError(f"a {kind} is one call, not a pipe", text, position)
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
     registry.bind(registry.lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
 
 
@@ -207,7 +208,10 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
         sampling=with_field("sampling", registry.build, "sampling", config.sampling),
         lanes=config.lanes,
         devices=config.devices,
-        rounds_per_call=config.rounds_per_call,
+        # The runner stops for these, so a longer program would stay partly empty.
+        rounds_per_call=min(
+            config.rounds_per_call, config.evaluate_every, config.checkpoint_every
+        ),
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test_features, dataset.test_labels)
@@ -220,6 +224,9 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
 
     key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
     params = jax.tree.map(jnp.asarray, model.init(key))
+    for name in ("uplink", "downlink"):  # some name leaves of the model
+        compressor = compress.parse(getattr(config, name))
+        with_field(name, jax.eval_shape, compressor.init, params)
     return Parts(dataset, data, model, algorithm, simulator, evaluate, params)
 
 

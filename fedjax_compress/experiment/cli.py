@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ _POSITIONAL = {
 }
 _BAD_INPUT = 2
 _SIGNALLED = 128
+_NO_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
             status = _command(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed before the start
+            sys.stdout.flush()
         return status
     except InputError as error:
         _say(f"error: {error}")
@@ -57,10 +60,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python would complain once more when it flushes stdout on leaving.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGNALLED + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in _NO_DEFECT:
+            raise
+        _say(f"error: {error.filename or 'cannot write'}: {error.strerror}")
+        return _BAD_INPUT
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        _say(
+            "error: there is not enough memory: take fewer lanes, fewer rounds per "
+            f"call, a smaller batch, model or data set ({_first_line(error)})"
+        )
+        return _BAD_INPUT
 
 
 def _say(text: str) -> None:
     print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _warn(message: Warning | str, *rest: Any, **more: Any) -> None:

@@ -107,7 +107,7 @@ def compare(
             else:
                 run(job, place, quiet=quiet, brief=True, dataset=dataset)
         except Stopped as stopped:
-            command = f"the same compare command with --output {folder}"
+            command = f"the same compare command with --output {files.quoted(folder)}"
             raise Stopped(stopped.signal, place, stopped.round, command) from None
         finished.append(read_finished(place, scheme.name))
     console.print()

@@ -12,12 +12,17 @@ from fedjax_compress.registry import nearest
 
 
 def _option(
-    default: Any, text: str, *, least: int | None = None, text_form: bool = False
+    default: Any,
+    text: str,
+    *,
+    least: int | None = None,
+    most: int = 2**31 - 1,
+    text_form: bool = False,
 ) -> Any:
-    """A field with its description, smallest value, and whether it is a SPEC."""
+    """A field with its description, bounds, and whether it is a SPEC."""
     return dataclasses.field(
         default=default,
-        metadata={"help": text, "least": least, "spec": text_form},
+        metadata={"help": text, "least": least, "most": most, "spec": text_form},
     )
 
 
@@ -77,7 +82,9 @@ class Config:
     algorithm: str = _option(
         "fedavg", "algorithm that joins the parts above", text_form=True
     )
-    devices: int = _option(1, "devices over which the cohort is spread", least=1)
+    devices: int = _option(
+        1, "devices over which the cohort is spread", least=1, most=1024
+    )
     lanes: int = _option(
         0, "clients trained side by side on a device; 0: chosen", least=0
     )
@@ -99,7 +106,6 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 }
 TYPES: dict[str, type] = typing.get_type_hints(Config)
 SPECS = [name for name, field in FIELDS.items() if field.metadata["spec"]]
-LARGEST = 2**31 - 1
 
 
 def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
@@ -135,11 +141,9 @@ def validate(config: Config) -> None:
     for name in FIELDS:
         value = getattr(config, name)
         check_type(name, value)
-        least = FIELDS[name].metadata["least"]
-        if least is not None and not least <= value <= LARGEST:
-            raise InputError(
-                f"{name} must be between {least} and {LARGEST}, not {value}"
-            )
+        least, most = (FIELDS[name].metadata[bound] for bound in ("least", "most"))
+        if least is not None and not least <= value <= most:
+            raise InputError(f"{name} must be between {least} and {most}, not {value}")
     if 0 < config.clients < config.cohort:
         raise InputError(
             f"cohort is {config.cohort}, but there are only {config.clients} clients; "

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +64,14 @@ def holds_run(folder: Path) -> bool:
 
 def check_free(folder: Path) -> None:
     """Raises InputError unless a new run can be put into this folder."""
+    if folder == Path():
+        raise InputError("output is empty; give the name of a folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output {folder} is a file; give a folder")
     if holds_run(folder):
         raise InputError(
-            f"{folder} already holds a run; go on with 'fedjax-compress resume "
-            f"{folder}', or give another folder with --output"
+            f"{folder} already holds a run; go on with: {resume_command(folder)}; "
+            "or give another folder with --output"
         )
     if (folder / COMPARISON).exists():
         raise InputError(
@@ -87,6 +93,35 @@ def create(folder: Path) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While this context is open, no other process works on the folder.
+
+    The lock is on the folder itself and ends with the process, however it ends. Where
+    the system has no such locks, nothing is held.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK:
+                raise InputError(
+                    f"another process is at work in {folder}; wait until it has ended"
+                ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def next_free(stem: str, parent: str | Path = "runs") -> Path:
     """Makes and returns the first of ``parent/stem-001``, ``-002``, ... not there."""
     create(Path(parent))
@@ -102,6 +137,16 @@ def next_free(stem: str, parent: str | Path = "runs") -> Path:
             raise InputError(
                 f"cannot make the output folder {folder}: {error.strerror}"
             ) from None
+
+
+def quoted(folder: Path) -> str:
+    """The folder as a shell takes it."""
+    return shlex.quote(str(folder))
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the run in a folder."""
+    return f"fedjax-compress resume {quoted(folder)}"
 
 
 def plain_name(text: str) -> str:

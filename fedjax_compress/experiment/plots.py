@@ -151,7 +151,7 @@ def _draw_bytes(axes: Axes, summary: dict[str, Any]) -> None:
     for row, (value, saved) in enumerate(zip(values, factors, strict=True)):
         text = words.megabytes(value)
         if saved:
-            text += f"\n{words.factor(saved)} fewer"
+            text += f"\n{words.saving(saved)}"
         inside = value > 0.6 * max(values)
         axes.annotate(
             text, (value / 1e6, row), (-6 if inside else 6, 0),

@@ -23,7 +23,13 @@ def make_console(quiet: bool = False, stderr: bool = False) -> Console:
     console = Console(quiet=quiet, stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
+    console.on_broken_pipe = _broken_pipe  # type: ignore[method-assign]
     return console
+
+
+def _broken_pipe() -> None:
+    """Instead of rich's silent exit with status 1."""
+    raise BrokenPipeError
 
 
 def fitting(line: str, width: int) -> str:

@@ -46,7 +46,7 @@ def read_finished(folder: Path, name: str = "") -> Finished:
     if not (folder / files.SUMMARY).is_file():
         raise InputError(
             f"the run in {folder} is not finished; go on with: "
-            f"fedjax-compress resume {folder}"
+            f"{files.resume_command(folder)}"
         )
     summary = files.read_json(folder / files.SUMMARY)
     history = records.read(folder / files.METRICS)
@@ -167,9 +167,9 @@ def _table(runs: list[Finished], specifications: bool) -> Table:
             run.name,
             *([s["uplink"], s["downlink"]] if specifications else []),
             words.percent(s["test_accuracy"]),
-            f"{s['bytes_up'] / 1e6:,.2f}",
+            words.millions(s["bytes_up"]),
             words.factor(s["saved_up"]),
-            f"{s['bytes_down'] / 1e6:,.2f}",
+            words.millions(s["bytes_down"]),
             words.factor(s["saved_down"]),
             f"{s['clients_per_second']:,.0f}",
         ]

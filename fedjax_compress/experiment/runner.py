@@ -50,18 +50,20 @@ def run(
     if output is not None:
         files.check_free(Path(output))
     parts = build(config, dataset)
+    state = parts.simulator.start(parts.params)
     if output is None:
         folder = files.next_free(files.plain_name(parts.dataset.name))
     else:
         folder = Path(output)
         files.create(folder)
-    state = parts.simulator.start(parts.params)
-    config = dataclasses.replace(config, lanes=parts.simulator.lanes)
-    files.write_atomically(folder / files.CONFIG, dump_toml(config))
-    console = make_console(quiet)
-    if not brief:
-        show.header(console, config, parts, folder)
-    return _go_on(config, parts, state, folder, console, brief)
+    with files.held(folder):
+        files.check_free(folder)  # again: another one may have started meanwhile
+        config = dataclasses.replace(config, lanes=parts.simulator.lanes)
+        files.write_atomically(folder / files.CONFIG, dump_toml(config))
+        console = make_console(quiet)
+        if not brief:
+            show.header(console, config, parts, folder)
+        return _go_on(config, parts, state, folder, console, brief)
 
 
 def resume(
@@ -88,14 +90,29 @@ def resume(
       Stopped: SIGTERM or Ctrl-C; the run is saved and can be resumed.
     """
     folder = Path(folder)
+    if (folder / files.COMPARISON).is_file():
+        raise InputError(
+            f"{folder} holds a comparison; give the same compare command again with "
+            f"--output {files.quoted(folder)}"
+        )
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")
+    with files.held(folder):
+        return _resume(folder, changes or {}, quiet, brief, dataset)
+
+
+def _resume(
+    folder: Path,
+    changes: dict[str, Any],
+    quiet: bool,
+    brief: bool,
+    dataset: Dataset | None,
+) -> Summary:
     old = load_toml(folder / files.CONFIG)
-    config = _changed(old, changes or {}, folder)
+    config = _changed(old, changes, folder)
     request_devices(config.devices)
     console = make_console(quiet)
-    if config == old and (folder / files.SUMMARY).is_file():
-        summary: Summary = files.read_json(folder / files.SUMMARY)
+    if summary := _finished(config, folder):
         console.print(f"{folder} is finished: {summary['rounds']} rounds")
         if not brief:
             show.summary(console, summary, folder)
@@ -110,6 +127,15 @@ def resume(
         show.header(console, config, parts, folder)
     console.print(f"going on after round {state.round}")
     return _go_on(config, parts, state, folder, console, brief)
+
+
+def _finished(config: Config, folder: Path) -> Summary | None:
+    """The summary, if it is whole and of as many rounds as are wanted."""
+    try:
+        summary: Summary = files.read_json(folder / files.SUMMARY)
+        return summary if summary["rounds"] == config.rounds else None
+    except (InputError, TypeError, KeyError):
+        return None
 
 
 def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:

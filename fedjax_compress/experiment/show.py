@@ -60,9 +60,8 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
 
 
 def _saved(factor: float) -> str:
-    if 0.95 < factor < 1.05:
-        return "about as many as"
-    return f"{words.factor(factor)} fewer than"
+    text = words.saving(factor)
+    return "about as many as" if text == "as many" else f"{text} than"
 
 
 def summary(console: Console, found: dict[str, Any], folder: Path) -> None:

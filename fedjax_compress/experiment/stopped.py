@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedjax_compress.experiment.files import resume_command
+
 
 class Stopped(Exception):
     """A signal ended the run early; everything is saved.
@@ -18,7 +20,7 @@ class Stopped(Exception):
 
     def __init__(self, name: str, folder: Path, finished: int, command: str = ""):
         self.signal, self.folder, self.round = name, folder, finished
-        command = command or f"fedjax-compress resume {folder}"
+        command = command or resume_command(folder)
         super().__init__(
             f"stopped by {name} after round {finished}, everything is saved; "
             f"go on with: {command}"

@@ -18,7 +18,7 @@ def load_toml(path: str | Path) -> Config:
         the nearest known one), or a value has the wrong type.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # Notepad puts a mark
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise InputError(f"cannot read the configuration {path}: {reason}") from None

@@ -12,6 +12,19 @@ def megabytes(count: float) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
+def millions(count: float) -> str:
+    """Bytes in 10^6 bytes for a column of numbers: two decimals, or two digits."""
+    value = count / 1e6
+    return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"
+
+
+def saving(value: float) -> str:
+    """A factor of bytes saved in words: 8.0x fewer, as many, 1.2x more."""
+    if 0.95 < value < 1.05:
+        return "as many"
+    return f"{factor(value)} fewer" if value > 1 else f"{factor(1 / value)} more"
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal; a dash where there is none."""
     return "-" if share is None else f"{100 * share:.1f} %"

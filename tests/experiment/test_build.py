@@ -35,6 +35,8 @@ def small(rows: int = 20) -> Dataset:
         ("downlink", "uniform(bit=2)", "did you mean 'bits'?"),
         ("local", "sgd(lr=fast)", "lr must be float, not 'fast'"),
         ("server", "fedavg | fedavg", "a server is one call, not a pipe"),
+        ("algorithm", "fedavg | fedavg", "an algorithm is one call, not a pipe"),
+        ("sampling", "weighted(3)", "weighted takes no options"),
         ("model", "mlp | mlp", "a model is one call, not a pipe"),
         ("partition", "dirichlet(alpha=-1)", "alpha must be above 0"),
         ("sampling", "uniformly", "did you mean 'uniform'?"),

@@ -37,6 +37,12 @@ def test_file_round_trip_and_comments(tmp_path: Path) -> None:
         assert lines[at - 1] == f"# {field.metadata['help']}"
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("rounds = 3\n", encoding="utf-8-sig")
+    assert load_toml(path) == Config(rounds=3)
+
+
 def test_absent_settings_have_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("rounds = 3\n")

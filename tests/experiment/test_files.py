@@ -67,3 +67,20 @@ def test_plain_name() -> None:
     assert files.plain_name("top-k 1 %, error feedback") == "top-k-1-error-feedback"
     assert files.plain_name("../..") == "run"
     assert files.plain_name("hadamard | uniform(bits=4)") == "hadamard-uniform-bits-4"
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with (
+        files.held(tmp_path),
+        pytest.raises(InputError, match="another process is at work"),
+        files.held(tmp_path),
+    ):
+        pass
+    with files.held(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
+def test_commands_are_quoted_for_the_shell() -> None:
+    text = files.resume_command(Path("my runs/1"))
+    assert text == "fedjax-compress resume 'my runs/1'"

@@ -168,6 +168,48 @@ def test_resume_refuses_other_settings(
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
 
 
+def test_two_processes_do_not_share_a_folder(
+    finished: Path, tiny: Config, tmp_path: Path
+) -> None:
+    pytest.importorskip("fcntl")
+    folder = unfinished(finished, tmp_path / "busy", rounds=4)
+    before = (folder / files.METRICS).read_bytes()
+    (tmp_path / "new").mkdir()
+    with files.held(folder), files.held(tmp_path / "new"):
+        with pytest.raises(InputError, match="another process is at work"):
+            resume(folder, quiet=True)
+        with pytest.raises(InputError, match="another process is at work"):
+            run(tiny, tmp_path / "new", quiet=True)
+    assert (folder / files.METRICS).read_bytes() == before
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_label_no_leaf_has_leaves_no_folder(tiny: Config, tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny, uplink="by_label(default=cast, nope=cast)")
+    with pytest.raises(InputError, match="uplink: no leaf is labelled 'nope'"):
+        run(config, tmp_path / "new", quiet=True)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("text", ["{}", "torn", '{"rounds": 4}'])
+def test_a_summary_of_something_else_is_written_again(
+    finished: Path, tmp_path: Path, text: str
+) -> None:
+    """As a kill between a raised number of rounds and the old summary leaves it."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / files.SUMMARY).write_text(text)
+    summary = resume(folder, quiet=True)
+    assert summary["rounds"] == 6
+    assert digest(folder) == digest(finished)
+
+
+def test_resume_of_a_comparison_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / files.COMPARISON).write_text("{}")
+    with pytest.raises(InputError, match="same compare command"):
+        resume(tmp_path)
+
+
 def test_an_edited_configuration_is_noticed(finished: Path, tmp_path: Path) -> None:
     folder = unfinished(finished, tmp_path / "edited", rounds=4)
     text = (folder / files.CONFIG).read_text().replace("seed = 0", "seed = 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -58,6 +59,10 @@ def subprocess_of(arguments: list[str], **options: Any) -> subprocess.Popen[str]
         (["run", "--rounds", "x"], "--rounds needs a whole number, not 'x'"),
         (["run", "--rounds=2.5"], "--rounds needs a whole number, not '2.5'"),
         (["run", "--rounds"], "--rounds needs a value"),
+        (["run", "--quiet=1"], "--quiet takes no value"),
+        (["run", "--no-quiet"], "no option --no-quiet; did you mean '--quiet'?"),
+        (["run", "--output="], "output is empty; give the name of a folder"),
+        (["run", "--devices", "1000000"], "devices must be between 1 and 1024"),
         (["run", "--rounds", "--quiet"], "--rounds needs a value"),
         (["run", "--rounds", "0"], "rounds must be between 1 and"),
         (["run", "a.toml", "b.toml"], "does not take the argument 'b.toml'"),
@@ -359,3 +364,46 @@ def test_defaults_are_those_of_the_configuration() -> None:
         "server", "uplink", "downlink", "devices", "checkpoint_every",
     }  # fmt: skip
     assert Config().data == "digits"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), RuntimeError("RESOURCE_EXHAUSTED: no room\nx")]
+)
+def test_too_little_memory_is_one_line(
+    error: Exception,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("fedjax_compress.experiment.run", exhausted)
+    (line,) = error_of(["run"], capsys)
+    assert line.startswith("there is not enough memory: take fewer lanes")
+    assert "no room" in line
+
+
+def test_a_full_disk_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedjax_compress.experiment.run", full)
+    assert error_of(["run"], capsys) == ["cannot write: No space left on device"]
+
+
+def test_closed_output_is_no_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["list", "sampling"]) == 0
+
+
+def test_a_reader_that_has_gone_ends_a_run(tmp_path: Path) -> None:
+    program = subprocess_of(["run", *TINY, "--rounds", "4", "--output", "run"],
+        cwd=tmp_path)  # fmt: skip
+    assert program.stdout is not None
+    assert program.stderr is not None
+    program.stdout.close()
+    with program.stderr:
+        assert program.stderr.read() == ""
+    assert program.wait() == 141
