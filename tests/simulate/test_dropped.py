@@ -10,31 +10,39 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress import algorithms, compress, registry
+from fedjax_compress import algorithms, compress, registry, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import LocalUpdate
+from fedjax_compress.typing import Compressor, LocalUpdate
 
 
 def local_of(update):
     """A local update from a function of (params, size) alone."""
 
     def run(params, state, shard, key):
-        metrics = {"loss": jnp.ones(()), "examples": shard.size.astype(jnp.float32)}
+        examples = shard.size.astype(jnp.float32)
+        metrics = {"loss": examples**2, "examples": examples}
         return update(params, shard.size), state, metrics
 
     return LocalUpdate(lambda params: (), run)
 
 
-def simulator_of(update, uplink="identity", server="fedavg", clients=6, **options):
+def simulator_of(
+    update,
+    uplink="identity",
+    server="fedavg",
+    clients=6,
+    weight="uniform",
+    **options,
+):
     owner = np.repeat(np.arange(clients), 1 + np.arange(clients) % 3).astype(np.int32)
     zeros = np.zeros((len(owner), 1), np.float32)
     algorithm = algorithms.fedavg(
         local_of(update),
-        registry.build("aggregate", "mean(uniform)"),
+        registry.build("aggregate", f"mean({weight})"),
         registry.build("server", server),
-        compress.parse(uplink),
+        compress.parse(uplink) if isinstance(uplink, str) else uplink,
         compress.parse("identity"),
     )
     options = {"cohort": clients, "lanes": 4, **options}
@@ -46,12 +54,15 @@ def simulator_of(update, uplink="identity", server="fedavg", clients=6, **option
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("server", ["fedavgm(momentum=0.5)", "fedadam(lr=0.1)"])
 def test_a_round_without_a_usable_report_moves_nothing(server, devices):
-    """From round 2 on every update is NaN: momentum must not move the server."""
+    """From round 2 on every update is NaN: momentum must not move the server.
+
+    Only the dummies, in the lanes that are left, hand in something finite.
+    """
 
     def update(params, size):
-        return jnp.where(params == 0, 1.0, jnp.nan)
+        return jnp.where((params == 0) | (size == 0), 1.0, jnp.nan)
 
-    simulator = simulator_of(update, server=server, devices=devices, lanes=2)
+    simulator = simulator_of(update, server=server, devices=devices)
     state, (first,) = simulator.advance(simulator.start(jnp.zeros(3)), 1)
     before = jax.device_get(state.server)
     assert (before.params != 0).all()
@@ -70,6 +81,46 @@ def test_one_usable_report_is_enough():
     state, (record,) = simulator.advance(simulator.start(jnp.zeros(3)), 1)
     np.testing.assert_allclose(state.server.params, 2.0)
     assert record["dropped"] == 4
+
+
+def test_what_a_compressor_hides_is_dropped_all_the_same():
+    hide = Compressor(
+        lambda like: (),
+        lambda values, state, coin: (wire.raw(jnp.nan_to_num(values)), state),
+        lambda payload, like, key: payload.symbols,
+    )
+    simulator = simulator_of(lambda params, size: params + jnp.nan, hide)
+    state, (record,) = simulator.advance(simulator.start(jnp.zeros(3)), 1)
+    assert record["dropped"] == 6
+    np.testing.assert_array_equal(state.server.params, 0)
+
+
+def test_what_overflows_by_its_weight_is_dropped():
+    """3e38 alone is finite, three times 3e38 is not."""
+
+    def update(params, size):
+        return jnp.where(size == 3, 3e38, jnp.ones(3))
+
+    simulator = simulator_of(update, weight="examples")
+    state, (record,) = simulator.advance(simulator.start(jnp.zeros(3)), 1)
+    assert record["dropped"] == 2
+    np.testing.assert_allclose(state.server.params, 1)
+
+
+def test_the_training_loss_is_a_mean_over_examples():
+    """Sizes 1, 2, 3, 1, 2, 3, each with its square as loss."""
+    simulator = simulator_of(lambda params, size: params)
+    _, (record,) = simulator.advance(simulator.start(jnp.zeros(3)), 1)
+    assert record["train_loss"] == pytest.approx((1 + 8 + 27) / (1 + 2 + 3), 1e-12)
+
+
+def test_a_round_gives_the_old_state_up():
+    simulator = simulator_of(lambda params, size: params, "error_feedback(identity)")
+    old = simulator.start(jnp.zeros(3))
+    simulator.advance(old, 1)
+    leaves = jax.tree.leaves((old.server, old.store))
+    assert len(leaves) == 2
+    assert all(leaf.is_deleted() for leaf in leaves)
 
 
 def test_a_residual_that_overflows_is_not_kept():
