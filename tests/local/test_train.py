@@ -109,6 +109,9 @@ def test_rows_of_others_do_not_matter(model, columns):
 
 
 def test_no_rows_no_update(model, columns):
+    """Whatever the rows of others hold that it reads, masked, on the way."""
+    features, labels = columns
+    columns = np.full_like(features, np.nan), labels
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(momentum=0.5, batch=4)")
     empty = shard(columns, size=0, largest=ROWS)
@@ -151,6 +154,58 @@ def test_fedprox_pulls_by_mu_times_the_distance(model, columns):
     close(update, jax.tree.map(jnp.subtract, expected, params))
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_weight_decay_and_momentum_by_hand(model, columns, nesterov):
+    """g <- g + decay w; m <- 0.9 m + g; the step is m, or 0.9 m + g for Nesterov."""
+    params = model.init(jax.random.key(0))
+    text = f"momentum=0.9, nesterov={str(nesterov).lower()}, weight_decay=0.3"
+    run = build(model, f"sgd(lr=0.2, {text}, batch=64, steps=3)")
+    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    expected, velocity = params, jax.tree.map(jnp.zeros_like, params)
+    for _ in range(3):
+        grads = mean_gradient(model, expected, *columns)
+        grads = jax.tree.map(lambda g, p: g + 0.3 * p, grads, expected)
+        velocity = jax.tree.map(lambda m, g: 0.9 * m + g, velocity, grads)
+        move = velocity
+        if nesterov:
+            move = jax.tree.map(lambda m, g: 0.9 * m + g, velocity, grads)
+        expected = jax.tree.map(lambda p, m: p - 0.2 * m, expected, move)
+    close(update, jax.tree.map(jnp.subtract, expected, params))
+
+
+def test_each_step_has_noise_of_its_own(columns):
+    """A model whose gradient is its noise: the update is minus lr times their sum."""
+
+    def apply(params, features, key):
+        return params * jax.random.normal(key) + 0 * features[:, 0]
+
+    noisy = Model(
+        init=lambda key: jnp.zeros(()),
+        apply=apply,
+        loss=lambda outputs, labels: outputs,
+        correct=lambda outputs, labels: outputs,
+    )
+    key = jax.random.key(4)
+    run = build(noisy, "sgd(lr=0.5, batch=8)")
+    update = run(jnp.zeros(()), (), shard(columns), key)[0]
+    stream = jax.random.fold_in(key, 1)
+    noise = [jax.random.normal(jax.random.fold_in(stream, t)) for t in range(3)]
+    np.testing.assert_allclose(update, -0.5 * np.sum(noise), rtol=1e-5)
+
+
+def test_rows_in_stored_order(model, columns):
+    features, labels = columns
+    params = model.init(jax.random.key(0))
+    run = build(model, "sgd(lr=0.3, batch=8, shuffle=false)")
+    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    expected = params
+    for begin in range(0, ROWS, 8):
+        rows = slice(begin, begin + 8)
+        grads = mean_gradient(model, expected, features[rows], labels[rows])
+        expected = jax.tree.map(lambda p, g: p - 0.3 * g, expected, grads)
+    close(update, jax.tree.map(jnp.subtract, expected, params))
+
+
 def test_steps_wrap_around_epochs(model, columns):
     """Twice as many steps as an epoch has equal two epochs."""
     params = model.init(jax.random.key(0))
@@ -166,6 +221,9 @@ def test_optax_by_name(model, columns):
     ours = build(model, "sgd(lr=0.1, batch=8)")(*args)[0]
     theirs = build(model, "optax(sgd, lr=0.1, batch=8)")(*args)[0]
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    prox = build(model, "optax(sgd, lr=0.1, mu=0.7, batch=8)")(*args)[0]
+    own = build(model, "fedprox(mu=0.7, lr=0.1, batch=8)")(*args)[0]
+    jax.tree.map(np.testing.assert_array_equal, prox, own)
     adam = build(model, "optax(adam, lr=0.01, b1=0.5, batch=64)")(*args)[0]
     for leaf in jax.tree.leaves(adam):  # Adam's first step is lr in each coordinate
         np.testing.assert_allclose(np.abs(leaf), 0.01, rtol=1e-3)

@@ -23,8 +23,8 @@ def trajectory(text):
     return np.asarray(params["w"])
 
 
-def adaptive(lr, b1, tau, second):
-    w, m, v = START.astype(np.float64), np.zeros(4), np.zeros(4)
+def adaptive(lr, b1, tau, second, initial=0.0):
+    w, m, v = START.astype(np.float64), np.zeros(4), np.full(4, initial)
     for u in UPDATES.astype(np.float64):
         m = b1 * m + (1 - b1) * u
         v = second(v, u)
@@ -51,6 +51,16 @@ def test_fedavgm_keeps_a_velocity():
     np.testing.assert_allclose(plain, trajectory("fedavg(lr=0.3)"), rtol=1e-6)
 
 
+def test_fedavgm_with_nesterov_looks_ahead():
+    """The step is momentum m + mean, with m already moved."""
+    w, m = START.copy(), np.zeros(4, np.float32)
+    for u in UPDATES:
+        m = 0.8 * m + u
+        w = w + 0.3 * (0.8 * m + u)
+    found = trajectory("fedavgm(lr=0.3, momentum=0.8, nesterov=true)")
+    np.testing.assert_allclose(found, w, rtol=1e-5)
+
+
 def test_adaptive_methods_follow_the_paper():
     def adagrad(v, u):
         return v + u**2
@@ -62,10 +72,12 @@ def test_adaptive_methods_follow_the_paper():
         return v - 0.05 * u**2 * np.sign(v - u**2)
 
     options = "lr=0.1, b1=0.8, b2=0.95, tau=0.01"
+    start = f"{options}, initial=0.4"
     for text, expected in [
         ("fedadagrad(lr=0.1, tau=0.01)", adaptive(0.1, 0.0, 0.01, adagrad)),
         (f"fedadam({options})", adaptive(0.1, 0.8, 0.01, adam)),
         (f"fedyogi({options})", adaptive(0.1, 0.8, 0.01, yogi)),
+        (f"fedyogi({start})", adaptive(0.1, 0.8, 0.01, yogi, 0.4)),
     ]:
         np.testing.assert_allclose(trajectory(text), expected, rtol=1e-4)
 
@@ -73,6 +85,16 @@ def test_adaptive_methods_follow_the_paper():
 def test_optax_by_name_equals_fedavg():
     found = trajectory("optax(sgd, lr=0.5)")
     np.testing.assert_array_equal(found, trajectory("fedavg(lr=0.5)"))
+
+
+def test_an_optimizer_of_optax_gets_the_negative_mean_and_its_options():
+    """Adam's first step is lr against the gradient, so along the update."""
+    server = registry.build("server", "optax(adam, lr=0.5, b1=0.5, b2=0.5, eps=1e-3)")
+    params = {"w": jnp.asarray(START)}
+    found = server.apply({"w": jnp.asarray(UPDATES[0])}, server.init(params), params)[0]
+    u = UPDATES[0].astype(np.float64)
+    expected = START + 0.5 * u / (np.abs(u) + 1e-3)
+    np.testing.assert_allclose(found["w"], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
