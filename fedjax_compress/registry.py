@@ -295,34 +295,3 @@ def _named(entry: Entry, call: spec.Call, text: str) -> spec.Call:
             value = _named_pipe(value, kinds, text)
         named.append((name, value))
     return spec.Call(call.name, (), tuple(named), call.position)
-
-
-def library_call(
-    module: types.ModuleType, name: str, needs: str, options: dict[str, Any]
-) -> Any:
-    """``module.name(**options)`` for a function that has the argument ``needs``.
-
-    Raises:
-      InputError: the module has no such function, or it lacks one of the options.
-    """
-    takes = _arguments(module, name)
-    if needs not in takes:
-        known = [n for n in dir(module) if needs in _arguments(module, n)]
-        hint = nearest(name, known)
-        raise InputError(f"{module.__name__} has no {name!r} with a {needs}; {hint}")
-    for option in options:
-        if option not in takes:
-            hint = nearest(option, takes)
-            raise InputError(
-                f"{module.__name__}.{name} has no option {option!r}; {hint}"
-            )
-    return getattr(module, name)(**options)
-
-
-def _arguments(module: types.ModuleType, name: str) -> list[str]:
-    factory = getattr(module, name, None)
-    return (
-        list(inspect.signature(factory).parameters)
-        if inspect.isfunction(factory)
-        else []
-    )

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = "fedjax_compress"
 LAYERS = [
-    ["typing", "tree", "registry", "spec", "errors", "shuffle", "randomness"],
+    ["typing", "tree", "registry", "spec", "errors", "shuffle", "randomness", "lookup"],
     ["wire", "clients", "models"],
     ["local", "compress", "prune", "submodel", "aggregate", "server"],
     ["algorithms"],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import subprocess
 import sys
-import types
 from typing import Any, Literal, NamedTuple
 
 import pytest
@@ -143,19 +141,6 @@ def test_canonical_names_every_option_also_inside():
     inner = "uniform(bits=3) | uniform(bits=2)"
     assert text == f"uniform(bits=4, scale=0.5) | wrap(inner={inner}, sizes=3)"
     assert registry.canonical("stage", text) == text
-
-
-def test_library_call_names_what_is_missing():
-    module = types.ModuleType("library")
-    vars(module).update(adam=lambda rate, beta=0.9: (rate, beta), pi=3)
-    take = functools.partial(registry.library_call, module)
-    assert take("adam", "rate", {"rate": 1}) == (1, 0.9)
-    with pytest.raises(InputError, match="no 'adm' with a rate; did you mean 'adam'"):
-        take("adm", "rate", {})
-    with pytest.raises(InputError, match="no option 'bet'; did you mean 'beta'"):
-        take("adam", "rate", {"bet": 1})
-    with pytest.raises(InputError, match="no 'pi' with a rate"):
-        take("pi", "rate", {})
 
 
 def test_a_kind_brings_its_room():

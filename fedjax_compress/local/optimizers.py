@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import optax as library
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.steps import Last, schedule
 from fedjax_compress.local.train import train
+from fedjax_compress.lookup import call_by_name
 from fedjax_compress.typing import LocalUpdate, Model
 
 
@@ -116,10 +119,10 @@ def optax(
     """
     _positive("lr", lr)
     options["learning_rate"] = lr
-    step = registry.library_call(library, name, "learning_rate", options)
+    step = call_by_name(library, name, "learning_rate", options)
     return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
 
 
 def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise InputError(f"{name} must be positive, got {value}")
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be positive and finite, got {value}")

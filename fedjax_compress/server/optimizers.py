@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import optax as library
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
+from fedjax_compress.lookup import call_by_name
 from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
 
 
@@ -72,11 +75,11 @@ def optax(name: str, lr: float, **options: float | bool) -> ServerOptimizer:
       InputError: unknown optimizer or option.
     """
     options["learning_rate"] = positive("lr", lr)
-    return from_optax(registry.library_call(library, name, "learning_rate", options))
+    return from_optax(call_by_name(library, name, "learning_rate", options))
 
 
 def positive(name: str, value: float) -> float:
     """The value, or an InputError that names it."""
-    if not value > 0:
-        raise InputError(f"{name} must be positive, got {value}")
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be positive and finite, got {value}")
     return value

@@ -53,7 +53,8 @@ class Simulator:
       cohort: clients per round.
       seed: root of all randomness, together with round and client id.
       sampling: (seed, round, sizes, cohort) -> distinct client ids.
-      lanes: clients side by side on a device; 0 chooses by model size and device.
+      lanes: clients side by side on a device, at most a device's share of the cohort;
+        0 chooses by model size and device.
       devices: devices of the mesh axis ``clients``.
       rounds_per_call: rounds in one call of the program; 1 where client states are
         kept on the host.
@@ -86,7 +87,7 @@ class Simulator:
         self.mesh = _mesh(devices)
         self.devices = devices
         self.rounds_per_call = rounds_per_call
-        self.lanes = lanes
+        self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.traces = 0
         self.compile_seconds = 0.0

@@ -1,0 +1,24 @@
+"""Functions of other libraries by name."""
+
+from __future__ import annotations
+
+import functools
+import types
+
+import pytest
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.lookup import call_by_name
+
+
+def test_what_is_missing_is_named():
+    module = types.ModuleType("library")
+    vars(module).update(adam=lambda rate, beta=0.9: (rate, beta), pi=3)
+    take = functools.partial(call_by_name, module)
+    assert take("adam", "rate", {"rate": 1}) == (1, 0.9)
+    with pytest.raises(InputError, match="no 'adm' with a rate; did you mean 'adam'"):
+        take("adm", "rate", {})
+    with pytest.raises(InputError, match="no option 'bet'; did you mean 'beta'"):
+        take("adam", "rate", {"bet": 1})
+    with pytest.raises(InputError, match="no 'pi' with a rate"):
+        take("pi", "rate", {})
