@@ -1,0 +1,25 @@
+"""The run that a newcomer starts first keeps what it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedjax_compress.experiment import Config, run
+
+
+def test_the_default_run_learns_and_saves_bytes(tmp_path: Path) -> None:
+    """At least 94 %, 8 times fewer bytes up, 4 times fewer down.
+
+    Seeds 0, 1 and 2 gave 96.7, 95.6 and 96.9 %; one image of the test set is 0.3 %.
+    """
+    summary = run(Config(), tmp_path / "default", quiet=True)
+    assert summary["test_accuracy"] >= 0.94
+    assert 8 * summary["bytes_up"] <= summary["fp32_bytes"]
+    assert 4 * summary["bytes_down"] <= summary["fp32_bytes"]
+    assert summary["dropped"] == 0
+    lines = (tmp_path / "default" / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [r["round"] for r in records] == list(range(1, summary["rounds"] + 1))
+    for name in ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down"):
+        assert sum(r[name] for r in records) == summary[name]
