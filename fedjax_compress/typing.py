@@ -138,6 +138,9 @@ class Shard:
       start: int32 scalar, first row of this client.
       size: int32 scalar, number of rows of this client; 0 for a dummy.
       largest: int32 scalar, the largest size among clients that run together.
+      rows: int32 [places of all clients], if the columns are a pool that clients
+        share: the client's rows are then those that places start .. start + size - 1
+        name. None: the client's rows stand in the columns themselves.
     """
 
     features: Array
@@ -145,6 +148,7 @@ class Shard:
     start: Array
     size: Array
     largest: Array
+    rows: Array | None = None
 
     def take(self, index: Array, mask: Array) -> Batch:
         """The rows ``index`` [batch] (0-based within the client), masked by ``mask``.
@@ -152,6 +156,8 @@ class Shard:
         Masked-out positions read row ``start`` or a valid neighbour and carry mask 0.
         """
         rows = self.start + jnp.where(mask, index, 0)
+        if self.rows is not None:
+            rows = self.rows.at[rows].get(mode="clip")
         rows = jnp.clip(rows, 0, self.labels.shape[0] - 1)
         return Batch(
             jnp.take(self.features, rows, axis=0),

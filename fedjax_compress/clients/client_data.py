@@ -18,17 +18,20 @@ class ClientData:
     """Everybody's rows, without padding.
 
     Invariants: rows offsets[c] .. offsets[c+1]-1 belong to client c; offsets start at
-    0, never fall, and end at the number of rows. Pixels stay uint8.
+    0, never fall, and end at the number of rows. Pixels stay uint8. Where ``rows`` is
+    given, the columns are a pool that clients share, and offsets count in ``rows``.
 
     Attributes:
       features: [rows, ...].
       labels: [rows, ...], integer.
       offsets: int32 [clients + 1].
+      rows: int32 [offsets[-1]], which row of the pool stands at each place, or None.
     """
 
     features: Array
     labels: Array
     offsets: Array
+    rows: Array | None = None
 
     @property
     def clients(self) -> int:
@@ -57,6 +60,7 @@ class ClientData:
             start,
             end - start,
             jnp.asarray(largest, jnp.int32),
+            None if self.rows is None else jnp.asarray(self.rows),
         )
 
 

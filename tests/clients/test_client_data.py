@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress.clients import describe, group
+from fedjax_compress.clients import ClientData, describe, group
 from fedjax_compress.errors import InputError
 
 
@@ -74,3 +74,18 @@ def test_describe_gives_the_spread_in_one_line():
         "3 clients, 12 rows, 3 to 5, median 4 each"
     )
     assert describe(np.full(1000, 2)) == "1,000 clients, 2,000 rows, 2 each"
+
+
+def test_clients_can_share_a_pool_of_rows():
+    rows = np.array([3, 1, 1, 0, 2, 3], np.int32)
+    pool = ClientData(
+        np.arange(4, dtype=np.uint8), np.arange(4) * 10, np.array([0, 2, 6]), rows
+    )
+    assert pool.clients == 2
+    np.testing.assert_array_equal(pool.sizes, [2, 4])
+    for client, own in enumerate(([3, 1], [1, 0, 2, 3])):
+        shard = pool.shard(jnp.asarray(client), 4)
+        batch = shard.take(jnp.arange(4), jnp.arange(4) < shard.size)
+        np.testing.assert_array_equal(batch.features[: len(own)], own)
+        np.testing.assert_array_equal(batch.labels[: len(own)], np.array(own) * 10)
+        assert batch.mask.sum() == len(own)
