@@ -12,6 +12,7 @@ from fedjax_compress.clients.partition import (
     quantity,
     shards,
 )
+from fedjax_compress.clients.rows import Rows
 from fedjax_compress.clients.sampling import Sampling, uniform, weighted
 from fedjax_compress.clients.sources.cifar10 import cifar10
 from fedjax_compress.clients.sources.digits import digits
@@ -26,6 +27,7 @@ __all__ = [
     "Dataset",
     "HostStore",
     "Partition",
+    "Rows",
     "Sampling",
     "check",
     "cifar10",

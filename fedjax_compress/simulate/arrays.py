@@ -3,6 +3,7 @@
 Orbax gets a flat dictionary of numpy arrays by leaf number; the structure of the tree
 stays with the caller. So empty parts of a tree, NamedTuples and arrays without
 elements come back as they were, which Orbax alone would refuse or change.
+Memory-mapped arrays and ``Rows`` are files of raw bytes beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress.clients.rows import Rows
 from fedjax_compress.tree import paths
 from fedjax_compress.typing import Tree
 
 _ARRAYS, _MAPPED, _EMPTY = "arrays", "mapped", "empty"
 _OVERHEAD = 2**18
 """Bytes that a checkpoint may take beside its arrays; measured: 60 kB or less."""
+COPIED = 2**30
+"""``Rows`` in memory of at most this many bytes in all are copied and written later."""
 
 
 def describe(tree: Tree) -> list[list[Any]]:
@@ -34,14 +38,34 @@ def describe(tree: Tree) -> list[list[Any]]:
     return [[path, list(np.shape(leaf)), _dtype(leaf).name] for path, leaf in leaves]
 
 
+def expect(like: Tree) -> list[list[Any]]:
+    """As ``describe``, with "any" for the number of ``Rows``."""
+    described = describe(like)
+    for leaf, line in zip(jax.tree.leaves(like), described, strict=True):
+        if isinstance(leaf, Rows):
+            line[1][0] = "any"
+    return described
+
+
+def fits(saved: list[Any] | None, wanted: list[Any] | None) -> bool:
+    """Whether a described leaf is as ``expect`` says."""
+    if saved is None or wanted is None or len(saved[1]) != len(wanted[1]):
+        return False
+    sizes = zip(saved[1], wanted[1], strict=True)
+    same = all(b in ("any", a) for a, b in sizes)
+    return same and (saved[0], saved[2]) == (wanted[0], wanted[2])
+
+
 def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]]:
     """Copies the arrays of ``tree`` and begins to write them into ``folder``.
 
-    Memory-mapped arrays go from file to file, all others are copied in memory.
+    Memory-mapped arrays and ``Rows`` go from file to file, a block at a time, before
+    this returns. So do ``Rows`` in memory, if they are more than ``COPIED`` bytes
+    together. All others are copied in memory.
 
     Args:
       folder: must not exist.
-      tree: jax or numpy arrays and Python numbers.
+      tree: jax or numpy arrays, ``Rows`` and Python numbers.
 
     Returns:
       [path, shape, dtype, place] of every leaf, and a function that waits until
@@ -57,10 +81,15 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
     flat = {"leaves": np.array(len(leaves))}  # Orbax refuses an empty tree
+    copies: dict[Path, np.ndarray] = {}
+    in_memory = [x for x in leaves if isinstance(x, Rows) and not x.mapped]
+    few = sum(x.nbytes for x in in_memory) <= COPIED
     for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
-        if place == _MAPPED:
-            # Not ndarray.tofile, which does not notice a full disk.
-            _file(folder, i).write_bytes(_bytes(leaf))
+        if place == _MAPPED and isinstance(leaf, Rows) and not leaf.mapped and few:
+            copies[_file(folder, i)] = np.asarray(leaf)
+        elif place == _MAPPED:
+            pieces = leaf.pieces() if isinstance(leaf, Rows) else [leaf]
+            _write_file(_file(folder, i), pieces)
         elif place == _ARRAYS:
             flat[_key(i)] = np.asarray(leaf)
     silence = _Silence()
@@ -73,6 +102,9 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
     def finish() -> None:
         with contextlib.closing(checkpointer):
             try:
+                while copies:
+                    path, array = copies.popitem()
+                    _write_file(path, [array])
                 checkpointer.wait_until_finished()
             finally:
                 logging.getLogger("absl").removeFilter(silence)
@@ -88,15 +120,22 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
     return [[*leaf, place] for leaf, place in described], finish
 
 
-def read(folder: Path, places: list[str], like: Tree) -> Tree:
+def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
     """The arrays of ``folder`` in the structure of ``like``.
 
     Each leaf comes back as what stands in ``like``: a jax array on the same devices,
-    a numpy array, a Python number. A memory-mapped leaf is filled in place.
+    a numpy array, a Python number. A memory-mapped leaf is filled in place. ``Rows``
+    come back as many as were saved, and read their file when they are read.
+
+    Args:
+      folder: as written by ``write``.
+      saved: what ``write`` has returned.
+      like: fits what was saved.
     """
     import orbax.checkpoint as ocp
 
     leaves, structure = jax.tree.flatten(like)
+    places = [place for *_, place in saved]
     stored = [i for i, place in enumerate(places) if place == _ARRAYS]
     names = ["leaves", *map(_key, stored)]
     silence = _Silence()
@@ -109,13 +148,13 @@ def read(folder: Path, places: list[str], like: Tree) -> Tree:
     finally:
         logging.getLogger("absl").removeFilter(silence)
     filled = []
-    for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
+    for i, (leaf, (_, shape, _, place)) in enumerate(zip(leaves, saved, strict=True)):
         if place == _MAPPED:
-            filled.append(_load(_file(folder, i), leaf))
+            filled.append(_load(_file(folder, i), shape, leaf))
         elif place == _ARRAYS:
             filled.append(_as(flat[_key(i)], leaf))
         else:
-            filled.append(_as(np.zeros(np.shape(leaf), _dtype(leaf)), leaf))
+            filled.append(_as(np.zeros(shape, _dtype(leaf)), leaf))
     return jax.tree.unflatten(structure, filled)
 
 
@@ -135,8 +174,15 @@ class _Silence(logging.Filter):
         return "orbax" not in record.pathname
 
 
+def _write_file(path: Path, pieces: Iterable[np.ndarray]) -> None:
+    # Not ndarray.tofile, which does not notice a full disk.
+    with path.open("wb") as stream:
+        for piece in pieces:
+            stream.write(_bytes(piece))
+
+
 def _place(leaf: Any) -> str:
-    if _is_mapped(leaf):
+    if _is_mapped(leaf) or (isinstance(leaf, Rows) and leaf.size):
         return _MAPPED
     return _ARRAYS if np.size(leaf) else _EMPTY
 
@@ -145,7 +191,7 @@ def _is_mapped(leaf: Any) -> bool:
     return isinstance(leaf, np.memmap) and leaf.flags.c_contiguous and leaf.size > 0
 
 
-def _bytes(leaf: np.memmap) -> memoryview:
+def _bytes(leaf: np.ndarray) -> memoryview:
     return leaf.reshape(-1).view(np.uint8).data
 
 
@@ -161,15 +207,21 @@ def _dtype(leaf: Any) -> np.dtype:
     return np.dtype(leaf.dtype) if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
-def _load(path: Path, leaf: Any) -> Any:
+def _load(path: Path, shape: list[int], leaf: Any) -> Any:
+    if isinstance(leaf, Rows):
+        return _as(np.memmap(path, leaf.dtype, "r", shape=tuple(shape)), leaf)
     if not _is_mapped(leaf):
-        return _as(np.fromfile(path, _dtype(leaf)).reshape(np.shape(leaf)), leaf)
+        return _as(np.fromfile(path, _dtype(leaf)).reshape(shape), leaf)
     with path.open("rb") as stream:
         stream.readinto(_bytes(leaf))
     return leaf
 
 
 def _as(array: np.ndarray, leaf: Any) -> Any:
+    if isinstance(leaf, Rows):
+        row = np.zeros(leaf.shape[1:], leaf.dtype)
+        mapped = isinstance(array, np.memmap)
+        return Rows([np.asarray(array)], len(array), row, mapped)
     if isinstance(leaf, np.memmap):
         leaf[...] = array
         return leaf

@@ -3,7 +3,7 @@
 Layout of one checkpoint, ``FOLDER/00000040/``::
 
     arrays/          written by Orbax, asynchronously and atomically
-    mapped/0007.bin  raw bytes of leaf 7, if it was a memory-mapped array
+    mapped/0007.bin  raw bytes of leaf 7, if it was a memory-mapped array or ``Rows``
     manifest.json    the seal, written last: see ``manifest``
 
 A folder without a manifest is what a killed save has left; it is ignored, and removed
@@ -72,9 +72,10 @@ class Checkpoints:
 
         Args:
           round: number of finished rounds.
-          tree: jax or numpy arrays and Python numbers. They may change, or be
-            donated, as soon as this returns. Memory-mapped arrays are copied piece
-            by piece from file to file, all others in memory.
+          tree: jax or numpy arrays, ``Rows`` and Python numbers. They may change, or
+            be donated, as soon as this returns. Memory-mapped ones, and ``Rows`` of
+            more than ``arrays.COPIED`` bytes, are copied piece by piece to their
+            file, all others in memory.
           extra: JSON, handed back by ``restore``.
 
         Raises:
@@ -145,7 +146,8 @@ class Checkpoints:
         Args:
           like: a tree of the same structure, shapes and dtypes. A leaf comes back
             as what stands here: a jax array on the same devices, a numpy array, or
-            a Python number. A memory-mapped leaf is filled in place.
+            a Python number. A memory-mapped leaf is filled in place. ``Rows`` come
+            back as many as were saved.
 
         Raises:
           CheckpointError: there is no usable one, or the newest usable one has
@@ -169,8 +171,7 @@ class Checkpoints:
                     CheckpointWarning,
                     stacklevel=2,
                 )
-            places = [leaf[3] for leaf in found.leaves]
-            return found.round, arrays.read(folder, places, like), found.extra
+            return found.round, arrays.read(folder, found.leaves, like), found.extra
         raise CheckpointError(self._none_usable(damage))
 
     def _check(self, folder: Path, found: manifest.Manifest, like: Tree) -> None:
@@ -184,8 +185,8 @@ class Checkpoints:
             reason = f"checkpoint {folder} is of another run: {'; '.join(lines)}"
             raise CheckpointError(reason)
         stored = [leaf[:3] for leaf in found.leaves]
-        for saved, wanted in itertools.zip_longest(stored, arrays.describe(like)):
-            if saved != wanted:
+        for saved, wanted in itertools.zip_longest(stored, arrays.expect(like)):
+            if not arrays.fits(saved, wanted):
                 reason = f"it holds {_leaf(saved)} where {_leaf(wanted)} is expected"
                 raise CheckpointError(f"checkpoint {folder} does not fit: {reason}")
 
@@ -272,7 +273,7 @@ def _leaf(described: list[Any] | None) -> str:
     if described is None:
         return "nothing more"
     path, shape, dtype = described
-    return f"{path or 'an array'} {dtype}{shape}"
+    return f"{path or 'an array'} {dtype}[{', '.join(map(str, shape))}]"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
