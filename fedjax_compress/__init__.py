@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fedjax_compress import (
         aggregate,
         algorithms,
+        bench,
         clients,
         compress,
         errors,
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "aggregate",
     "algorithms",
+    "bench",
     "clients",
     "compress",
     "errors",

@@ -15,6 +15,7 @@ LAYERS = [
     ["local", "compress", "prune", "submodel", "aggregate", "server"],
     ["algorithms"],
     ["simulate"],
+    ["bench"],
     ["__init__"],  # the package itself, which gives every room on first use
     ["experiment"],
     ["__main__"],
@@ -111,6 +112,9 @@ def test_every_module_keeps_to_its_layer(repository):
         ("algorithms.fedavg", "from fedjax_compress import local, server", 0),
         ("algorithms.fedavg", "import optax\nimport flax.linen as nn", 1),
         ("simulate.engine", "import fedjax_compress", 1),
+        ("simulate.engine", "from fedjax_compress import bench", 1),
+        ("bench.measure", "from fedjax_compress import simulate", 0),
+        ("bench.measure", "from fedjax_compress import experiment", 1),
         ("experiment.cli", "import fedjax_compress", 0),
         ("experiment.cli", "from fedjax_compress import __version__", 0),
         ("simulate.arrays", "def f():\n  import orbax.checkpoint", 0),

@@ -20,11 +20,12 @@ from fedjax_compress.experiment.toml import load_toml
 from fedjax_compress.registry import nearest
 
 PROGRAM = "fedjax-compress"
-_POSITIONAL = {
+_POSITIONAL: dict[str, str | None] = {
     "run": "config",
     "resume": "folder",
     "compare": "config",
     "report": "folders",
+    "bench": None,
     "list": "kind",
 }
 _BAD_INPUT = 2
@@ -161,6 +162,14 @@ def _report(options: Any, base: Config) -> None:
     report(list(options.folders), options.output, quiet=options.quiet)
 
 
+def _bench(options: Any, base: Config) -> None:
+    from fedjax_compress.experiment.benching import Outputs, bench
+
+    given = dataclasses.asdict(options)
+    outputs = Outputs(given.pop("json"), given.pop("plot"), given.pop("quiet"))
+    bench(given, outputs)
+
+
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import describe
 
@@ -172,5 +181,6 @@ _COMMANDS = {
     "resume": _resume,
     "compare": _compare,
     "report": _report,
+    "bench": _bench,
     "list": _list,
 }

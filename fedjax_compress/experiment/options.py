@@ -35,11 +35,17 @@ def _setting(name: str, default: Any, unset: bool = False) -> _Field:
     return (name, Annotated[kind, arg(metavar=_METAVARS[kind], help=text)], default)
 
 
-_QUIET: _Field = (
-    "quiet",
-    Annotated[bool, FlagCreatePairsOff, arg(help="show nothing but errors")],
-    False,
-)
+def _whole(name: str, default: int | None, text: str) -> _Field:
+    hint = "" if default is None else f"(default: {default})"
+    about = arg(metavar="N", help=text, help_behavior_hint=hint)
+    return (name, Annotated[int | None, about], default)
+
+
+def _flag(name: str, text: str) -> _Field:
+    return (name, Annotated[bool, FlagCreatePairsOff, arg(help=text)], False)
+
+
+_QUIET = _flag("quiet", "show nothing but errors")
 
 
 def _config_file() -> _Field:
@@ -138,11 +144,43 @@ def list_options(base: Config) -> type:
     )
 
 
+def bench_options(base: Config) -> type:
+    """Options of ``bench``."""
+    sweep = (
+        "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2 or "
+        "'uplink=SPEC;SPEC': measure all of these"
+    )
+    return _make(
+        "BenchOptions",
+        "Measure the speed of the engine, against simpler programs where asked for.\n\n"
+        "All contenders run in turn, round by round, each in a process of its own. "
+        "Workloads: W1, a CNN on 28x28 images; W2, one dense layer on the same; W3, a "
+        "character LSTM. All three, small, if none is named.",
+        [
+            _own("workload", None, "W1|W2|W3", "what to train"),
+            _whole("clients", None, "clients a round; if not given, 20, 1000 and 4"),
+            _whole("rounds", 5, "measured rounds, after one of warm-up"),
+            _flag("compare", "add a Python loop over clients, and SGD without clients"),
+            _flag("overhead", "measure a list of compressors"),
+            _own("sweep", None, "NAME=VALUES", sweep),
+            _whole("population", 0, "registered clients; 0: 3400, or as --clients"),
+            _whole("lanes", 0, FIELDS["lanes"].metadata["help"]),
+            _whole("devices", 1, FIELDS["devices"].metadata["help"]),
+            _own("uplink", "identity", "SPEC", "compressor of what clients send"),
+            _own("downlink", "identity", "SPEC", "compressor of the model"),
+            _own("json", None, "FILE", "where all figures go"),
+            _own("plot", None, "FILE.png", "where a picture of --sweep goes"),
+            _QUIET,
+        ],
+    )
+
+
 OPTIONS = {
     "run": run_options,
     "resume": resume_options,
     "compare": compare_options,
     "report": report_options,
+    "bench": bench_options,
     "list": list_options,
 }
 
