@@ -139,8 +139,6 @@ def _check(request: Request) -> None:
 
 def _check_case(case: Case) -> None:
     check(case.workload, case.clients, case.population)
-    if case.population < 0:
-        raise InputError(f"population must not be negative, got {case.population}")
     if case.lanes < 0:
         raise InputError(f"lanes must not be negative (0 chooses), got {case.lanes}")
     if not 1 <= case.devices <= _MOST_DEVICES:
