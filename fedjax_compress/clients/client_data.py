@@ -43,6 +43,12 @@ class ClientData:
         """int32 [clients] on the host: number of rows of each client."""
         return np.diff(np.asarray(self.offsets))
 
+    def size_of(self, client: Array) -> Array:
+        """Number of rows of ``client`` (any shape); 0 for ``clients`` and beyond."""
+        offsets = jnp.asarray(self.offsets)
+        start = jnp.take(offsets, client, mode="clip")
+        return jnp.take(offsets, client + 1, mode="clip") - start
+
     def shard(self, client: Array, largest: Array) -> Shard:
         """One client's rows; works under jit and vmap over ``client``.
 
@@ -52,13 +58,11 @@ class ClientData:
           largest: int32 scalar, the largest size among clients that run together.
         """
         offsets = jnp.asarray(self.offsets)
-        start = jnp.take(offsets, client, mode="clip")
-        end = jnp.take(offsets, client + 1, mode="clip")
         return Shard(
             jnp.asarray(self.features),
             jnp.asarray(self.labels),
-            start,
-            end - start,
+            jnp.take(offsets, client, mode="clip"),
+            self.size_of(client),
             jnp.asarray(largest, jnp.int32),
             None if self.rows is None else jnp.asarray(self.rows),
         )

@@ -160,10 +160,6 @@ def _checkpoints(config: Config, parts: Parts, folder: Path) -> Checkpoints:
     return Checkpoints(folder / files.CHECKPOINTS, found, keep=config.keep)
 
 
-def _saved(state: RunState) -> dict[str, Any]:
-    return {"server": state.server, "store": state.store}
-
-
 def _restore(config: Config, parts: Parts, start: RunState, folder: Path) -> RunState:
     """The newest saved state; the start, if the run ended before it saved anything."""
     checkpoints = _checkpoints(config, parts, folder)
@@ -175,9 +171,9 @@ def _restore(config: Config, parts: Parts, start: RunState, folder: Path) -> Run
                 "start a new run in another folder"
             )
         return start
-    finished, saved, _ = checkpoints.restore(_saved(start))
-    state = RunState(saved["server"], saved["store"], finished)
-    return parts.simulator.place(state)
+    like = parts.simulator.snapshot(start)
+    finished, saved, _ = checkpoints.restore(like)
+    return parts.simulator.place(saved, finished)
 
 
 def _go_on(
@@ -197,7 +193,7 @@ def _go_on(
     ):
         saved = state.round
         if state.round == 0:
-            checkpoints.save(0, _saved(state), {})
+            checkpoints.save(0, parts.simulator.snapshot(state), {})
         while state.round < config.rounds and not stop:
             state, fresh = parts.simulator.advance(state, _step(config, state.round))
             if not metrics.records:
@@ -210,11 +206,11 @@ def _go_on(
                 progress.update(metrics.records[-1])
             if state.round % config.checkpoint_every == 0:
                 metrics.sync()
-                checkpoints.save(state.round, _saved(state), {})
+                checkpoints.save(state.round, parts.simulator.snapshot(state), {})
                 saved = state.round
         if saved != state.round:
             metrics.sync()
-            checkpoints.save(state.round, _saved(state), {})
+            checkpoints.save(state.round, parts.simulator.snapshot(state), {})
         checkpoints.wait()
         stopped = bool(stop) and state.round < config.rounds
         history = metrics.records

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import round as rounds_
-from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
+from fedjax_compress.simulate.placement import AXIS, Placement
+from fedjax_compress.simulate.plan import DUMMY, Planner, Sampling, choose_lanes
+from fedjax_compress.simulate.states import HostStates
+from fedjax_compress.simulate.streaming import Stream
+from fedjax_compress.simulate.supply import Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
 from fedjax_compress.wire import Ledger
 
-Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
 RESIDENT_LIMIT = 2**31
-"""Client states of at most this many bytes live on the device."""
+"""Rows, or client states, of at most this many bytes live on the device."""
 
 
 class RunState(NamedTuple):
@@ -31,8 +33,8 @@ class RunState(NamedTuple):
 
     Attributes:
       server: the algorithm's server.
-      store: state of every client. Where resident, device arrays [clients, ...];
-        else the tree of the host's store, which the next round changes in place.
+      store: state of every client, device arrays [clients, ...]. Empty where the
+        simulator keeps states on the host: ``Simulator.snapshot`` has them.
       round: number of rounds finished.
     """
 
@@ -44,21 +46,22 @@ class RunState(NamedTuple):
 class Simulator:
     """Steps an algorithm through federated rounds, one compiled program for the run.
 
-    Client states live on the device while there is one device and they fit; else on
-    the host, from where the cohort's are gathered before and scattered after a round.
+    Rows and client states live on the device while they fit (states: while there is
+    one device, too), else on the host. Then the next cohort's are read while the
+    present round computes, and states are written back behind it.
 
     Args:
       algorithm: one client and one server step.
-      data: all clients' rows, host arrays.
+      data: all clients' rows, host arrays. Memory-mapped ones are never resident.
       cohort: clients per round.
       seed: root of all randomness, together with round and client id.
       sampling: (seed, round, sizes, cohort) -> distinct client ids.
       lanes: clients side by side on a device, at most a device's share of the cohort;
         0 chooses by model size and device.
-      devices: devices of the mesh axis ``clients``.
-      rounds_per_call: rounds in one call of the program; 1 where client states are
-        kept on the host.
-      resident_limit: client states of more bytes than this are kept on the host.
+      devices: devices of the mesh axis ``clients``, of all processes together.
+      rounds_per_call: rounds in one call of the program; 1 where rows or client
+        states are kept on the host.
+      resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
 
     Raises:
@@ -84,16 +87,19 @@ class Simulator:
         self.sizes = np.asarray(data.sizes)
         _check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
-        self.mesh = _mesh(devices)
+        self.placement = Placement(devices)
         self.devices = devices
-        self.rounds_per_call = rounds_per_call
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.traces = 0
         self.compile_seconds = 0.0
-        self._host: HostStore | None = None
-        self._data = self._replicate(data)
-        self._root = self._replicate(root_key(seed, generator))
+        self._streams = _streamed(data, resident_limit)
+        self.rounds_per_call = 1 if self._streams else rounds_per_call
+        self._rows = data if self._streams else self.placement.replicate(data)
+        self._key = root_key(seed, generator)
+        self._root = self.placement.replicate(self._key)
+        self._supplier: Supplier | None = None
+        self._host: HostStates | None = None
         self._program: Any = None
 
     @property
@@ -104,7 +110,7 @@ class Simulator:
     def start(self, params: Params) -> RunState:
         """The state before the first round."""
         params = jax.tree.map(jnp.asarray, params)
-        key = jax.random.fold_in(self._root, 2**31 - 1)
+        key = jax.random.fold_in(self._key, 2**31 - 1)
         server = self.algorithm.init(key, params)
         # Rounds give the server's arrays up: each must be its own, nobody else's.
         server = jax.tree.map(lambda x: jnp.array(x, copy=True), server)
@@ -112,7 +118,8 @@ class Simulator:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
         template = self.algorithm.client_init(params)
-        return RunState(self._replicate(server), self._new_store(template), 0)
+        store = self._new_store(template)
+        return RunState(self.placement.replicate(server), store, 0)
 
     @property
     def resident(self) -> bool:
@@ -122,24 +129,47 @@ class Simulator:
     def _new_store(self, template: Tree) -> Tree:
         need = self.clients * sum(x.nbytes for x in jax.tree.leaves(template))
         fits = self.devices == 1 and need <= self.resident_limit
-        if jax.tree.leaves(template) and not fits:
-            self.rounds_per_call = 1
-            self._host = HostStore(jax.device_get(template), self.clients)
-            return self._host.tree
+        hosted = bool(jax.tree.leaves(template)) and not fits
+        self.rounds_per_call = 1 if hosted else self.rounds_per_call
+        self._supplier = self._new_supplier(hosted)
         self._host = None
+        if hosted:
+            store = HostStore(jax.device_get(template), self.clients)
+            worker = self._supplier.worker
+            self._host = HostStates(store, self.placement, worker)
+            self._supplier.states = self._host
+            return ()
         return jax.tree.map(
             lambda x: jnp.broadcast_to(x, (self.clients, *x.shape)).copy(), template
         )
 
-    def place(self, state: RunState) -> RunState:
-        """A state read from a checkpoint, put where the program expects it."""
-        store = state.store
+    def _new_supplier(self, hosted: bool) -> Supplier:
+        homes = self.placement.processes if hosted else 1
+        planner = Planner(
+            self.sampling, self.seed, self.sizes, self.cohort, self.lanes,
+            self.devices, homes,
+        )  # fmt: skip
+        stream = None
+        if self._streams:
+            seats = planner.chunks * self.lanes
+            stream = Stream(self._rows, self.placement, seats)
+        return Supplier(planner, self.rounds_per_call, self.clients, stream)
+
+    def snapshot(self, state: RunState) -> Tree:
+        """All that a checkpoint of ``state``, the newest one, has to hold."""
+        store = state.store if self._host is None else self._host.tree
+        return {"server": state.server, "store": store}
+
+    def place(self, saved: Tree, finished: int) -> RunState:
+        """The state after ``finished`` rounds, from a ``snapshot`` saved then."""
+        store = saved["store"]
+        assert self._supplier is not None
+        self._supplier.forget()
         if self._host is not None:
             self._host.load(store)
-            store = self._host.tree
-        else:
-            store = jax.tree.map(jnp.asarray, store)
-        return RunState(self._replicate(state.server), store, state.round)
+            store = ()
+        store = jax.tree.map(jnp.asarray, store)
+        return RunState(self.placement.replicate(saved["server"]), store, finished)
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
         """Runs ``rounds`` rounds.
@@ -150,60 +180,52 @@ class Simulator:
         records: list[dict] = []
         while rounds > 0:
             now = min(rounds, self.rounds_per_call)
-            state, fresh = self._call(state, now)
-            records += fresh
             rounds -= now
+            state, fresh = self._call(state, now, rounds or self.rounds_per_call)
+            records += fresh
         return state, records
 
-    def _call(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
+    def _call(
+        self, state: RunState, rounds: int, after: int
+    ) -> tuple[RunState, list[dict]]:
+        """One call of the program; ``after`` is how many rounds will follow it."""
+        assert self._supplier is not None
         begin = time.perf_counter()
         compiled_before = self.compile_seconds
-        ids = np.stack(
-            [self._plan(state.round + i) for i in range(rounds)]
-            + [self._blank()] * (self.rounds_per_call - rounds)
+        supply = self._supplier.take(state.round, rounds)
+        inputs = self._inputs(state, supply)
+        server, store, record = self._compiled(inputs)(*inputs)
+        done = state.round + rounds
+        self._supplier.begin(done, min(after, self.rounds_per_call))
+        record = (
+            self.placement.gather(record.lanes, 1),
+            record.down,
+            record.nominal_down,
         )
-        slots, cohort_store = self._gather(state.store, ids)
-        number, count = np.int32(state.round), np.int32(rounds)
-        inputs = (state.server, cohort_store, ids, slots, number, count)
-        server, store, record = self._compiled(inputs)(self._data, self._root, *inputs)
-        record = jax.device_get(record)
-        store = self._scatter(ids, store)
+        record = jax.device_get(rounds_.RoundRecord(*record))
+        if self._host is not None:
+            self._host.keep(supply.ids, self.placement.own_part(store))
+            store = ()
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
-        after = RunState(server, store, state.round + rounds)
         rows = [
-            _record(state.round + i + 1, ids[i], record, i, seconds / rounds)
+            _record(state.round + i + 1, supply.ids[i], record, i, seconds / rounds)
             for i in range(rounds)
         ]
-        return after, rows
+        return RunState(server, store, done), rows
 
-    def _plan(self, number: int) -> np.ndarray:
-        ids = self.sampling(self.seed, number, self.sizes, self.cohort)
-        return plan(ids, self.sizes, self.lanes, self.devices).ids
-
-    def _blank(self) -> np.ndarray:
-        chunks = chunks_of(self.cohort, self.lanes, self.devices) * self.devices
-        return np.full((chunks, self.lanes), DUMMY, np.int32)
-
-    def _gather(self, store: Tree, ids: np.ndarray) -> tuple[np.ndarray, Tree]:
-        """Where each client's state stands, and the states the program works on."""
-        if self._host is None:
-            return np.where(ids == DUMMY, self.clients, ids).astype(np.int32), store
-        flat = ids.reshape(-1)
-        local = np.arange(len(flat), dtype=np.int32) % (len(flat) // self.devices)
-        spread = NamedSharding(self.mesh, PartitionSpec(rounds_.AXIS))
-        own = jax.device_put(self._host.gather(flat), spread)
-        return local.reshape(ids.shape), own
-
-    def _scatter(self, ids: np.ndarray, new: Tree) -> Tree:
-        """The store after the round: the program's own, or the host's, updated."""
-        if self._host is None:
-            return new
-        self._host.scatter(ids.reshape(-1), jax.device_get(new))
-        return self._host.tree
-
-    def _replicate(self, value: Tree) -> Tree:
-        return jax.device_put(value, NamedSharding(self.mesh, PartitionSpec()))
+    def _inputs(self, state: RunState, supply: Supply) -> tuple:
+        """The arguments of the program."""
+        data, store = self._rows, state.store
+        if supply.data is not None:
+            data = supply.data
+        if self._host is not None:
+            store = self._host.renew(supply.ids, supply.states)
+            store = self.placement.spread(store)
+        who = supply.ids, supply.places, supply.slots
+        seats = rounds_.Seats(*self.placement.scatter(who, 1))
+        number, count = np.int32(supply.first), np.int32(supply.rounds)
+        return data, self._root, state.server, store, seats, number, count
 
     def _compiled(self, inputs: tuple) -> Any:
         """The program, compiled at the first call and never again."""
@@ -215,25 +237,28 @@ class Simulator:
 
     def lower(self, *inputs: Any) -> Any:
         """The program for these inputs, lowered and not yet compiled."""
-        split = PartitionSpec(None, rounds_.AXIS)
-        whole = PartitionSpec()
-        stores = whole if self.resident else PartitionSpec(rounds_.AXIS)
+        split = PartitionSpec(None, AXIS)
+        whole, parts = PartitionSpec(), PartitionSpec(AXIS)
+        rows = parts if self._streams else whole
+        stores = whole if self.resident else parts
         records: Any = rounds_.RoundRecord(split, whole, whole)  # type: ignore[arg-type]
         program = jax.shard_map(
             self._rounds,
-            mesh=self.mesh,
-            in_specs=(whole, whole, whole, stores, split, split, whole, whole),
+            mesh=self.placement.mesh,
+            in_specs=(rows, whole, whole, stores, split, whole, whole),
             out_specs=(whole, stores, records),
             check_vma=False,
         )
-        jitted = jax.jit(program, donate_argnums=(2, 3))
-        return jitted.lower(self._data, self._root, *inputs)
+        given_up = (2, 3) if self.resident else (2,)
+        return jax.jit(program, donate_argnums=given_up).lower(*inputs)
 
-    def _rounds(self, data, root, server, store, ids, slots, first, rounds) -> tuple:
+    def _rounds(self, data, root, server, store, seats, first, rounds) -> tuple:
         self.traces += 1
+        gaps = not self.resident and self.placement.processes > 1
+        layout = rounds_.Layout(self.resident, gaps)
         return rounds_.run_rounds(
-            self.algorithm, data, server, store, ids, slots, root, first, rounds,
-            self._meet,
+            self.algorithm, data, server, store, seats, root, first, rounds,
+            self._meet, layout,
         )  # fmt: skip
 
     def _meet(self, part: Tree) -> Tree:
@@ -241,7 +266,14 @@ class Simulator:
         if self.devices == 1:
             return part
         flat, restore = ravel_pytree(part)
-        return restore(jax.lax.psum(flat, rounds_.AXIS))
+        return restore(jax.lax.psum(flat, AXIS))
+
+
+def _streamed(data: ClientData, limit: int) -> bool:
+    """Whether the rows stay on the host."""
+    columns = jax.tree.leaves(data)
+    mapped = any(isinstance(c, np.memmap) for c in columns)
+    return mapped or sum(c.nbytes for c in columns) > limit
 
 
 def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
@@ -253,15 +285,6 @@ def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
         raise InputError(f"lanes must not be negative (0 chooses), got {lanes}")
     if rounds_per_call < 1:
         raise InputError(f"rounds_per_call must be at least 1, got {rounds_per_call}")
-
-
-def _mesh(devices: int) -> Mesh:
-    found = jax.devices()
-    if not 1 <= devices <= len(found):
-        raise InputError(
-            f"devices must be 1 to {len(found)} (the devices there are), got {devices}"
-        )
-    return Mesh(np.array(found[:devices]), (rounds_.AXIS,))
 
 
 def _record(

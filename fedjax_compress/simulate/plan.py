@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,18 +11,8 @@ DUMMY = -1
 """Client id of a lane that holds nobody."""
 
 
-class Plan(NamedTuple):
-    """One round's cohort, laid out for the compiled program.
-
-    Invariants: every client of the cohort stands in exactly one lane; the other lanes
-    hold ``DUMMY``. Within a device chunks are sorted by falling work.
-
-    Attributes:
-      ids: int32 [devices * chunks, lanes], client ids; device d owns the rows
-        d * chunks to (d + 1) * chunks - 1.
-    """
-
-    ids: np.ndarray
+Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
+"""(seed, round, sizes [clients], cohort) -> distinct client ids."""
 
 
 def chunks_of(cohort: int, lanes: int, devices: int) -> int:
@@ -31,7 +21,9 @@ def chunks_of(cohort: int, lanes: int, devices: int) -> int:
     return -(-chunks // devices)
 
 
-def plan(ids: np.ndarray, sizes: np.ndarray, lanes: int, devices: int) -> Plan:
+def plan(
+    ids: np.ndarray, sizes: np.ndarray, lanes: int, devices: int, chunks: int = 0
+) -> np.ndarray:
     """Sorts a cohort by number of rows and deals its chunks to the devices.
 
     The time of a chunk is that of its largest client, so clients of like size run
@@ -42,24 +34,73 @@ def plan(ids: np.ndarray, sizes: np.ndarray, lanes: int, devices: int) -> Plan:
       sizes: int [clients], rows of every client of the population.
       lanes: clients per chunk.
       devices: number of devices.
+      chunks: chunks of each device; 0 takes as many as are needed.
+
+    Returns:
+      int32 [devices * chunks, lanes]: every client of the cohort in exactly one lane,
+      ``DUMMY`` in the others. Device d owns the rows d * chunks to
+      (d + 1) * chunks - 1, in which work falls.
     """
     ids = np.asarray(ids, np.int32)
     order = ids[np.lexsort((ids, -sizes[ids]))]
-    per_device = chunks_of(len(ids), lanes, devices)
-    filled = np.full(per_device * devices * lanes, DUMMY, np.int32)
+    chunks = chunks or chunks_of(len(ids), lanes, devices)
+    filled = np.full(chunks * devices * lanes, DUMMY, np.int32)
     filled[: len(order)] = order
-    chunks = filled.reshape(-1, lanes)
+    rows = filled.reshape(-1, lanes)
     if devices == 1:
-        return Plan(chunks)
-    work = [int(sizes[c[0]]) if c[0] != DUMMY else 0 for c in chunks]
+        return rows
+    work = [int(sizes[c[0]]) if c[0] != DUMMY else 0 for c in rows]
     dealt: list[list[int]] = [[] for _ in range(devices)]
     heap = [(0, d) for d in range(devices)]
-    for chunk in range(len(chunks)):
+    for chunk in range(len(rows)):
         load, d = heapq.heappop(heap)
         dealt[d].append(chunk)
-        if len(dealt[d]) < per_device:
+        if len(dealt[d]) < chunks:
             heapq.heappush(heap, (load + work[chunk], d))
-    return Plan(chunks[np.concatenate([np.asarray(d, int) for d in dealt])])
+    return rows[np.concatenate([np.asarray(d, int) for d in dealt])]
+
+
+class Planner:
+    """Draws and lays out the cohort of a round; the same on every process.
+
+    Args:
+      sampling: draws a cohort.
+      seed: of the run.
+      sizes: int [clients].
+      cohort: clients per round.
+      lanes: clients per chunk.
+      devices: of all processes.
+      homes: number of processes if a client must always run on the same one, the
+        one that keeps its state: client id modulo ``homes``; else 1.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        seed: int,
+        sizes: np.ndarray,
+        cohort: int,
+        lanes: int,
+        devices: int,
+        homes: int = 1,
+    ):
+        self.sampling, self.seed, self.sizes = sampling, seed, sizes
+        self.cohort, self.lanes, self.devices, self.homes = (
+            cohort, lanes, devices, homes,
+        )  # fmt: skip
+        most = min(cohort, -(-len(sizes) // homes))
+        self.chunks = chunks_of(most, lanes, devices // homes)
+
+    def __call__(self, number: int) -> np.ndarray:
+        """int32 [devices * chunks, lanes]: who sits where in round ``number``."""
+        ids = np.asarray(self.sampling(self.seed, number, self.sizes, self.cohort))
+        each = self.devices // self.homes
+        return np.concatenate(
+            [
+                plan(part, self.sizes, self.lanes, each, self.chunks)
+                for part in (ids[ids % self.homes == h] for h in range(self.homes))
+            ]
+        )
 
 
 def choose_lanes(parameters: int, cohort: int, devices: int, platform: str) -> int:

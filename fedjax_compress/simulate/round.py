@@ -32,7 +32,6 @@ from fedjax_compress.typing import (
     View,
 )
 
-AXIS = "clients"
 _BROADCAST, _CLIENT = 0, 1
 _PRIVATE, _SHARED = 0, 1
 
@@ -79,13 +78,38 @@ def client_coin(root: Key, number: Array, client: Array) -> Coin:
     return Coin(jax.random.fold_in(private, client), jax.random.fold_in(shared, client))
 
 
+class Layout(NamedTuple):
+    """How a round's program is laid out; static.
+
+    Attributes:
+      resident: client states live on the device between rounds.
+      gaps: a device may get chunks without a single client; they are skipped.
+    """
+
+    resident: bool = True
+    gaps: bool = False
+
+
+class Seats(NamedTuple):
+    """Who sits in each lane of this device; all int32 [..., lanes].
+
+    Attributes:
+      ids: client ids, ``DUMMY`` where the lane is empty.
+      places: where each client's rows stand in the data at hand.
+      slots: where each client's state stands in the store; out of range for a dummy.
+    """
+
+    ids: Array
+    places: Array
+    slots: Array
+
+
 def run_chunk(
     algorithm: Algorithm,
     view: View,
     data: ClientData,
-    store: Tree,
-    ids: Array,
-    slots: Array,
+    states: Tree,
+    seats: Seats,
     root: Key,
     number: Array,
 ) -> tuple[Acc, Tree, LaneRecord]:
@@ -94,21 +118,19 @@ def run_chunk(
     Args:
       algorithm: what each client does.
       view: the broadcast model as decoded.
-      data: all clients' rows.
-      store: client states, leaves [slots of this device, ...].
-      ids: int32 [lanes], client ids, ``DUMMY`` where the lane is empty.
-      slots: int32 [lanes], where each client's state stands in ``store``; out of
-        range for a dummy.
+      data: rows of all clients, or of the cohort.
+      states: of the clients in these lanes, leaves [lanes, ...].
+      seats: of one chunk, [lanes].
       root, number: the run's key and the round.
     """
-    real = ids != DUMMY
-    client = jnp.where(real, ids, data.clients)
-    largest = jnp.max(jnp.diff(data.offsets, append=data.offsets[-1:])[client])
-    states = jax.tree.map(lambda s: s.at[slots].get(mode="clip"), store)
+    real = seats.ids != DUMMY
+    ids = jnp.where(real, seats.ids, 0)
+    place = jnp.where(real, seats.places, data.clients)
+    largest = jnp.max(data.size_of(place))
 
-    def lane(client: Array, real: Array, state: Tree) -> tuple:
+    def lane(client: Array, place: Array, real: Array, state: Tree) -> tuple:
         coin = client_coin(root, number, client)
-        shard = data.shard(client, largest)
+        shard = data.shard(place, largest)
         report = algorithm.client(view, state, shard, coin)
         acc = algorithm.reduce(view, report, coin.shared)
         ok = report.ok & tree.all_finite((acc, report.state)) & real
@@ -122,10 +144,8 @@ def run_chunk(
         kept = tree.where(ok, report.state, state)
         return tree.where(ok, acc, tree.zeros_like(acc)), kept, record
 
-    accs, kept, record = jax.vmap(lane)(client, real, states)
-    total = jax.tree.map(lambda a: jnp.sum(a, axis=0), accs)
-    store = jax.tree.map(lambda s, k: s.at[slots].set(k, mode="drop"), store, kept)
-    return total, store, record
+    accs, kept, record = jax.vmap(lane)(ids, place, real, states)
+    return jax.tree.map(lambda a: jnp.sum(a, axis=0), accs), kept, record
 
 
 def run_round(
@@ -133,11 +153,11 @@ def run_round(
     data: ClientData,
     server: Server,
     store: Tree,
-    ids: Array,
-    slots: Array,
+    seats: Seats,
     root: Key,
     number: Array,
     meet: Callable[[Tree], Tree],
+    layout: Layout,
 ) -> tuple[Server, Tree, RoundRecord]:
     """One round on one device; ``meet`` adds the accumulators of all devices.
 
@@ -145,31 +165,60 @@ def run_round(
     no momentum moves it.
 
     Args:
-      ids, slots: int32 [chunks of this device, lanes].
+      store: client states, leaves [slots, ...] where they are resident, else those
+        of the cohort, [chunks, lanes, ...].
+      seats: of all chunks of this device, [chunks, lanes].
       meet: the only place where devices talk; the identity on a single device.
     """
     coin = broadcast_coin(root, number)
     view, message, server = algorithm.broadcast(server, coin)
 
-    def chunk(carry: Any, lanes: tuple[Array, Array]) -> tuple[Any, LaneRecord]:
-        acc, reports, store = carry
-        one, store, record = run_chunk(
-            algorithm, view, data, store, *lanes, root, number
-        )
-        reports = reports + jnp.sum(record.ok.astype(jnp.float32))
-        return (tree.add(acc, one), reports, store), record
+    def work(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
+        return run_chunk(algorithm, view, data, states, seats, root, number)
 
-    shape = jax.eval_shape(
-        lambda: run_chunk(algorithm, view, data, store, ids[0], slots[0], root, number)[
-            0
-        ]
+    def visit(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
+        if not layout.gaps:
+            return work(states, seats)
+        shape = jax.eval_shape(work, states, seats)
+        nothing = tree.zeros_like((shape[0], shape[2]))
+        return jax.lax.cond(
+            jnp.any(seats.ids != DUMMY),
+            work,
+            lambda states, seats: (nothing[0], states, nothing[1]),
+            states,
+            seats,
+        )
+
+    def read(store: Tree, slots: Array, states: Tree) -> Tree:
+        if not layout.resident:
+            return states
+        return jax.tree.map(lambda s: s.at[slots].get(mode="clip"), store)
+
+    def write(store: Tree, slots: Array, kept: Tree) -> tuple[Tree, Tree]:
+        if not layout.resident:
+            return (), kept
+        put = lambda s, k: s.at[slots].set(k, mode="drop")  # noqa: E731
+        return jax.tree.map(put, store, kept), ()
+
+    def chunk(carry: Any, at: tuple[Seats, Tree]) -> tuple[Any, Any]:
+        acc, reports, store = carry
+        seats, states = at
+        one, kept, record = visit(read(store, seats.slots, states), seats)
+        store, kept = write(store, seats.slots, kept)
+        reports = reports + jnp.sum(record.ok.astype(jnp.float32))
+        return (tree.add(acc, one), reports, store), (record, kept)
+
+    resident, passing = (store, ()) if layout.resident else ((), store)
+    some, states = jax.tree.map(lambda x: x[0], (seats, passing))
+    shape = jax.eval_shape(lambda: work(read(resident, some.slots, states), some)[0])
+    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), resident)
+    (acc, reports, resident), (lanes, passing) = jax.lax.scan(
+        chunk, start, (seats, passing)
     )
-    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), store)
-    (acc, reports, store), lanes = jax.lax.scan(chunk, start, (ids, slots))
     acc, reports = meet((acc, reports))
     server = tree.where(reports > 0, algorithm.server(server, acc), server)
     record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
-    return server, store, record
+    return server, resident if layout.resident else passing, record
 
 
 def run_rounds(
@@ -177,28 +226,30 @@ def run_rounds(
     data: ClientData,
     server: Server,
     store: Tree,
-    ids: Array,
-    slots: Array,
+    seats: Seats,
     root: Key,
     first: Array,
     rounds: Array,
     meet: Callable[[Tree], Tree],
+    layout: Layout,
 ) -> tuple[Server, Tree, RoundRecord]:
-    """``rounds`` rounds, a traced number of at most ``ids.shape[0]``.
+    """``rounds`` rounds, a traced number of at most the first axis of ``seats``.
 
     Args:
-      ids, slots: int32 [most rounds, chunks of this device, lanes].
+      seats: [most rounds, chunks of this device, lanes].
       first: the number of the first round.
 
     Returns:
       Server, store, and records with a leading axis [most rounds]; rows past
       ``rounds`` are zero.
     """
+    most = seats.ids.shape[0]
 
     def one(i: Array, server: Server, store: Tree) -> tuple:
         return run_round(
-            algorithm, data, server, store, ids[i], slots[i], root, first + i, meet
-        )
+            algorithm, data, server, store, jax.tree.map(lambda x: x[i], seats),
+            root, first + i, meet, layout,
+        )  # fmt: skip
 
     def body(i: Array, carry: tuple) -> tuple:
         server, store, records = carry
@@ -206,11 +257,9 @@ def run_rounds(
         records = jax.tree.map(lambda all, r: all.at[i].set(r), records, record)
         return server, store, records
 
-    if ids.shape[0] == 1:
+    if most == 1:
         server, store, record = one(jnp.zeros((), jnp.int32), server, store)
         return server, store, jax.tree.map(lambda r: r[None], record)
     shape = jax.eval_shape(lambda: one(jnp.zeros((), jnp.int32), server, store)[2])
-    records = jax.tree.map(
-        lambda s: jnp.zeros((ids.shape[0], *s.shape), s.dtype), shape
-    )
+    records = jax.tree.map(lambda s: jnp.zeros((most, *s.shape), s.dtype), shape)
     return jax.lax.fori_loop(0, rounds, body, (server, store, records))

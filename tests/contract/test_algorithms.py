@@ -18,7 +18,7 @@ import pytest
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import RunState, Simulator
+from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
 from fedjax_compress.typing import Task
 
@@ -137,10 +137,11 @@ def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
     simulator = simulator_of(algorithm_name, **options)
     state, records = run(simulator)
     assert not simulator.resident
-    seen = np.asarray(state.store["ids"])
+    kept_here = simulator.snapshot(state)["store"]
+    seen = np.asarray(kept_here["ids"])
     resident = base(algorithm_name)[0].store
     for rows, kept in zip(
-        jax.tree.leaves(state.store["rows"]), jax.tree.leaves(resident), strict=True
+        jax.tree.leaves(kept_here["rows"]), jax.tree.leaves(resident), strict=True
     ):
         kept = np.asarray(kept)
         np.testing.assert_allclose(rows, kept[seen], rtol=2e-5, atol=1e-6)
@@ -154,14 +155,14 @@ def test_going_on_from_a_saved_state_is_going_on(algorithm_name, options):
     """Bit for bit, from numpy arrays as a checkpoint holds them."""
     simulator = simulator_of(algorithm_name, **options)
     whole, lines = run(simulator)
-    whole = jax.tree.map(np.array, whole)
+    whole = jax.tree.map(np.array, simulator.snapshot(whole))
     half, first = run(simulator, 2)
-    saved = jax.tree.map(np.array, half)
+    saved = jax.tree.map(np.array, simulator.snapshot(half))
     run(simulator, 1)  # whatever happens in between
     simulator.start(PARAMS)
-    state = simulator.place(RunState(saved.server, saved.store, half.round))
+    state = simulator.place(saved, half.round)
     found, rest = run(simulator, ROUNDS - 2, state)
-    jax.tree.map(np.testing.assert_array_equal, found, whole)
+    jax.tree.map(np.testing.assert_array_equal, simulator.snapshot(found), whole)
     assert first + rest == lines
 
 

@@ -1,0 +1,120 @@
+"""Where arrays lie: one mesh of devices, over one process or many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Tree
+
+AXIS = "clients"
+
+
+class Placement:
+    """The devices of a run, in a mesh with the one axis ``clients``.
+
+    Args:
+      devices: number of devices, of all processes together.
+
+    Raises:
+      InputError: more devices than there are, or a number that does not go round.
+    """
+
+    def __init__(self, devices: int):
+        found, processes = jax.devices(), jax.process_count()
+        if not 1 <= devices <= len(found):
+            raise InputError(
+                f"devices must be 1 to {len(found)} (the devices there are), "
+                f"got {devices}"
+            )
+        if devices % processes:
+            raise InputError(
+                f"devices must be a multiple of {processes}, the number of "
+                f"processes, got {devices}"
+            )
+        self.devices, self.processes = devices, processes
+        self.process = jax.process_index()
+        chosen = [
+            device
+            for p in range(processes)
+            for device in _of(found, p)[: devices // processes]
+        ]
+        self.mesh = Mesh(np.array(chosen), (AXIS,))
+
+    @property
+    def own(self) -> slice:
+        """The devices of this process, by their place in the mesh."""
+        each = self.devices // self.processes
+        return slice(self.process * each, (self.process + 1) * each)
+
+    def replicate(self, value: Tree) -> Tree:
+        """The same arrays on every device; each process gives the same values."""
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        if self.processes == 1:
+            return jax.device_put(value, whole)
+
+        def put(x: Any) -> jax.Array:
+            if isinstance(x, jax.Array) and jax.dtypes.issubdtype(
+                x.dtype, jax.dtypes.prng_key
+            ):
+                impl = jax.random.key_impl(x)
+                return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=impl)
+            local = np.asarray(x)
+            return jax.make_array_from_process_local_data(whole, local, local.shape)
+
+        return jax.tree.map(put, value)
+
+    def spread(self, value: Tree, axis: int = 0) -> Tree:
+        """Arrays cut along ``axis``, an equal part for each device.
+
+        Each process gives the parts of its own devices only.
+        """
+        cut = PartitionSpec(*[None] * axis, AXIS)
+        sharding = NamedSharding(self.mesh, cut)
+        if self.processes == 1:
+            return jax.device_put(value, sharding)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+            value,
+        )
+
+    def scatter(self, value: Tree, axis: int) -> Tree:
+        """As ``spread``, of arrays that every process knows as a whole."""
+        if self.devices == 1:
+            return value
+        cut = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, cut, lambda at: x[at]),
+            value,
+        )
+
+    def gather(self, value: Tree, axis: int) -> Tree:
+        """Arrays cut along ``axis``, whole on the host of every process."""
+        if self.processes == 1:
+            return jax.device_get(value)
+        from jax.experimental import multihost_utils
+
+        mine = self.own_part(value, axis)
+        parts = multihost_utils.process_allgather(mine)
+        return jax.tree.map(
+            lambda x: np.concatenate(list(np.asarray(x)), axis=axis), parts
+        )
+
+    def own_part(self, value: Tree, axis: int = 0) -> Tree:
+        """What of a ``spread`` value lies on this process' devices, on the host."""
+
+        def read(x: jax.Array) -> np.ndarray:
+            if self.devices == 1:
+                return np.asarray(x)
+            parts = sorted(x.addressable_shards, key=lambda s: s.index[axis].start or 0)
+            return np.concatenate([np.asarray(s.data) for s in parts], axis=axis)
+
+        return jax.tree.map(read, value)
+
+
+def _of(devices: list[Any], process: int) -> list[Any]:
+    return [d for d in devices if d.process_index == process]

@@ -1,0 +1,90 @@
+"""Client states kept on the host: read ahead of a round, written back behind it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from fedjax_compress.clients import HostStore
+from fedjax_compress.simulate.placement import Placement
+from fedjax_compress.simulate.plan import DUMMY
+from fedjax_compress.typing import Tree
+
+
+class HostStates:
+    """The states of a population, of which a round sees the cohort's.
+
+    Reading for the next round and writing back the last one are jobs of one worker,
+    done in the order of submission. Reading comes before the round in progress has
+    been written back, so clients of both rounds are renewed from its result.
+
+    Args:
+      store: where the states are kept.
+      placement: the devices; each process keeps the states of its own lanes.
+      worker: the thread that reads and writes.
+    """
+
+    def __init__(
+        self, store: HostStore, placement: Placement, worker: ThreadPoolExecutor
+    ):
+        self.store, self.placement, self.worker = store, placement, worker
+        self._last: tuple[np.ndarray, Tree] | None = None
+        self._writing: Future[None] | None = None
+
+    def gather(self, ids: np.ndarray) -> Tree:
+        """States of the lanes of this process, [chunks, lanes, ...]; in the worker."""
+        own = self._own(ids)
+        found = self.store.gather(own.reshape(-1))
+        return jax.tree.map(lambda x: x.reshape(*own.shape, *x.shape[1:]), found)
+
+    def renew(self, ids: np.ndarray, states: Tree) -> Tree:
+        """``states``, with what the last round has made of clients it had as well."""
+        if self._last is None:
+            return states
+        before, made = self._last
+        own = self._own(ids)
+        flat = own.reshape(-1)
+        order = np.argsort(before)
+        spot = np.minimum(np.searchsorted(before, flat, sorter=order), len(before) - 1)
+        source = order[spot]
+        twice = np.flatnonzero((before[source] == flat) & (flat != DUMMY))
+
+        def write(all: np.ndarray, new: np.ndarray) -> np.ndarray:
+            rows = all.reshape(-1, *all.shape[2:])
+            rows[twice] = new[source[twice]]
+            return all
+
+        return jax.tree.map(write, states, made)
+
+    def keep(self, ids: np.ndarray, new: Tree) -> None:
+        """Takes the states that a round leaves behind; they are written later."""
+        self.settle()
+        flat = self._own(ids).reshape(-1)
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
+        self._last = flat, rows
+        self._writing = self.worker.submit(self.store.scatter, flat, rows)
+
+    def settle(self) -> None:
+        """Returns when everything is written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    @property
+    def tree(self) -> Tree:
+        """Everything kept, for a checkpoint."""
+        self.settle()
+        return self.store.tree
+
+    def load(self, tree: Tree) -> None:
+        """Takes over states saved earlier."""
+        self.settle()
+        self._last = None
+        self.store.load(tree)
+
+    def _own(self, ids: np.ndarray) -> np.ndarray:
+        """[chunks of this process, lanes] of the one round in ``ids``."""
+        each = ids.reshape(self.placement.devices, -1, ids.shape[-1])
+        return each[self.placement.own].reshape(-1, ids.shape[-1])
