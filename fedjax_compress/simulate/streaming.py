@@ -49,8 +49,8 @@ class Stream:
             rows = slice(device * self.capacity, (device + 1) * self.capacity)
             self._fill(clients, features[rows], labels[rows], offsets[device])
         local = np.where(each == DUMMY, self.seats, np.arange(self.seats))
-        columns = features, labels, offsets.reshape(-1)
-        cohort: ClientData = ClientData(*self.placement.spread(columns))
+        made = features, labels, offsets.reshape(-1)
+        cohort: ClientData = ClientData(*self.placement.spread(made))
         return local.reshape(ids.shape).astype(np.int32), cohort
 
     def _fill(
