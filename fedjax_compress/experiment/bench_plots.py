@@ -121,14 +121,14 @@ def draw_links(results: list[Result], path: Path) -> Figure:
     colors = [PALETTE[1] if r is not rows[-1] else "#bbbbbb" for r in rows]
     axes.barh(positions, times, color=colors, height=0.6)
     axes.set_yticks(positions, names)
-    axes.grid(False, axis="y")
+    axes.grid(False)
     for row, (found, taken) in enumerate(zip(rows, times, strict=True)):
         sent = found["bytes_up_per_client"] / 1e3
         axes.annotate(
             f"{taken:.2f}   {sent:,.1f} kB up a client", (taken, row), (6, 0),
             textcoords="offset points", va="center", fontsize=11,
         )  # fmt: skip
-    axes.set_xlim(0, 1.45 * max(times))
+    axes.set_xlim(0, 1.5 * max(times))
     save(figure, path)
     return figure
 

@@ -91,7 +91,9 @@ def _measure(console: Console, group: list[Case], rounds: int) -> list[Result]:
 
 def _title(group: list[Case]) -> str:
     case = group[0]
-    return f"{case.workload}: {case.clients:,} clients a round, {len(group)} in turn"
+    plural = "s" * (case.clients > 1)
+    turns = f", {len(group)} in turn" if len(group) > 1 else ""
+    return f"{case.workload}: {case.clients:,} client{plural} a round{turns}"
 
 
 def _check_outputs(outputs: Outputs, request: Request) -> None:
