@@ -12,6 +12,18 @@ import numpy as np
 from fedjax_compress.errors import InputError
 
 _ALIGNED = 64
+"""Bytes; what jax wants of an array that it is to use without copying it."""
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array not filled that begins at a multiple of 64 bytes.
+
+    The CPU backend of jax takes such an array as it is, without a copy.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    stretch = np.empty(size + _ALIGNED, np.uint8)
+    start = -stretch.ctypes.data % _ALIGNED
+    return stretch[start : start + size].view(dtype).reshape(shape)
 
 
 class Rows:

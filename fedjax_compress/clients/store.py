@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from fedjax_compress import tree as trees
-from fedjax_compress.clients.rows import Blocks, Rows
+from fedjax_compress.clients.rows import Blocks, Rows, aligned
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Tree
 
@@ -128,8 +128,12 @@ class HostStore:
         return ids
 
     def empty(self, count: int) -> Tree:
-        """Arrays [count, ...] of the template's structure for ``gather(out=...)``."""
-        leaves = [np.empty((count, *row.shape), row.dtype) for row in self._rows]
+        """Arrays [count, ...] of the template's structure for ``gather(out=...)``.
+
+        They are aligned: ``jax.device_put`` on a CPU uses their memory as it is, so
+        they may be filled anew only when what was computed from them is done.
+        """
+        leaves = [aligned((count, *row.shape), row.dtype) for row in self._rows]
         return jax.tree.unflatten(self._structure, leaves)
 
     def gather(self, ids: np.ndarray, out: Tree | None = None) -> Tree:

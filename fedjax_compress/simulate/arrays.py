@@ -29,7 +29,12 @@ _ARRAYS, _MAPPED, _EMPTY = "arrays", "mapped", "empty"
 _OVERHEAD = 2**18
 """Bytes that a checkpoint may take beside its arrays; measured: 60 kB or less."""
 COPIED = 2**30
-"""``Rows`` in memory of at most this many bytes in all are copied and written later."""
+"""``Rows`` in memory of at most this many bytes in all are copied and written later.
+
+Measured with two cores and a disk of 350 MB/s: 0.93 GiB are copied in 0.7 s, and
+sealed after 4.5 s in the background. 1.9 GiB, too many to be held twice, keep the run
+waiting for 5.5 s and are sealed after 7.7 s; so are as many in mapped files.
+"""
 
 
 def describe(tree: Tree) -> list[list[Any]]:

@@ -91,6 +91,19 @@ def test_uniform_costs_the_cohort_not_the_population():
     assert peak < 100_000
 
 
+@pytest.mark.parametrize("cohort", [1000, 50_000, 50_001])
+def test_uniform_costs_the_cohort_of_a_million(cohort):
+    """numpy draws by another method for more than a twentieth of the population: up to
+    8 bytes a client of the population, 160 a client of the cohort."""
+    population = np.broadcast_to(np.int32(1), 1_000_000)
+    tracemalloc.start()
+    ids = UNIFORM(0, 1, population, cohort)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(np.unique(ids)) == cohort
+    assert peak < 200 * cohort + 10_000
+
+
 def test_weighted_single_draws_follow_the_sizes():
     """10,000 rounds, 5 clients of 1, 2, 3, 4 and 0 rows: 3 degrees of freedom."""
     sizes = np.array([1, 2, 3, 4, 0])

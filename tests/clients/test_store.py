@@ -108,6 +108,7 @@ def test_buffers_are_filled_in_place_and_must_fit():
     got = store.gather(np.array([1, -1]), out)
     for x, y in zip(jax.tree.leaves(out), jax.tree.leaves(got), strict=True):
         assert x is y
+        assert x.ctypes.data % 64 == 0
     same(got, store.gather(np.array([1, -1])))
     for wrong in (store.empty(3), {"residual": out["residual"]}):
         with pytest.raises(InputError, match=r"as made by empty\(2\)"):
