@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import losses
+from fedjax_compress.models.forms import convolution_form
 from fedjax_compress.models.inputs import images, tokens
 from fedjax_compress.typing import Array, Key, Model, Params, Task
 
@@ -27,6 +29,12 @@ def example(task: Task) -> Array:
     return jnp.zeros((2, *task.shape), jnp.int32 if task.tokens else jnp.float32)
 
 
+def shapes(function: Callable[..., Any], *args: Any) -> Any:
+    """Shapes and dtypes of what a function makes; starts no device."""
+    with convolution_form("direct"):
+        return jax.eval_shape(function, *args)
+
+
 def make_model(
     init: Callable[[Key], Params],
     apply: Apply,
@@ -42,12 +50,12 @@ def make_model(
       InputError: a parameter is not float32, or the outputs are not one number per
         class for each example (for tokens: for each token).
     """
-    params = jax.eval_shape(lambda: init(jax.random.key(0)))
+    params = shapes(lambda: init(jax.random.key(0)))
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if leaf.dtype != jnp.float32:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise InputError(f"parameter {name} must be float32, not {leaf.dtype}")
-    outputs = jax.eval_shape(lambda p: apply(p, example(task), None), params)
+    outputs = shapes(lambda p: apply(p, example(task), None), params)
     wanted = (2, *(task.shape if task.tokens else ()), task.classes)
     if outputs.shape != wanted and loss is None:
         raise InputError(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from flax import linen
 
 from fedjax_compress import registry
-from fedjax_compress.models.convolution import Convolution, Form, max_pool
+from fedjax_compress.models.convolution import Convolution, max_pool
+from fedjax_compress.models.forms import Form
 from fedjax_compress.models.inputs import check_images, check_positive
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.typing import Array, Model, Task
@@ -52,7 +53,7 @@ def cnn(
     task: Task,
     widths: tuple[int, ...] = (32, 64),
     dense: int = 512,
-    conv: Form = "patches",
+    conv: Form = "auto",
 ) -> Model:
     """The FedAvg CNN: 5x5 convolutions with 2x2 max pooling, a dense layer, softmax.
 
@@ -65,8 +66,9 @@ def cnn(
       task: images (height, width) or (height, width, channels).
       widths: output channels of the convolutions.
       dense: width of the dense layer.
-      conv: ``patches`` (slices and matrix products) or ``direct`` (XLA's
-        convolution); same parameters, same outputs, another speed.
+      conv: ``patches`` (slices and matrix products), ``winograd`` (fewer
+        multiplications), ``direct`` (XLA's convolution) or ``auto`` (by the device);
+        same parameters, same outputs to rounding, another speed.
 
     Raises:
       InputError: no images, images too small to be halved once per width, or a
@@ -78,11 +80,12 @@ def cnn(
     check_positive("a width in widths", *widths)
     check_positive("dense", dense)
     check_images(task, 2 ** len(widths))
-    return from_linen(_FedAvgCNN(widths, dense, task.classes, conv), task)
+    module = _FedAvgCNN(widths, dense, task.classes, conv)
+    return from_linen(module, task, conv="direct")
 
 
 @registry.register("model", context=1)
-def emnist_cnn(task: Task, dropout: bool = True, conv: Form = "patches") -> Model:
+def emnist_cnn(task: Task, dropout: bool = True, conv: Form = "auto") -> Model:
     """The CNN of the EMNIST benchmark: two 3x3 convolutions, dropout, two dense layers.
 
     3x3 convolution of 32 (VALID), ReLU, 3x3 convolution of 64 (VALID), ReLU, 2x2 max
@@ -94,8 +97,9 @@ def emnist_cnn(task: Task, dropout: bool = True, conv: Form = "patches") -> Mode
     Args:
       task: images (height, width) or (height, width, channels), at least 6 x 6.
       dropout: whether to drop out while training.
-      conv: ``patches`` (slices and matrix products) or ``direct`` (XLA's
-        convolution); same parameters, same outputs, another speed.
+      conv: ``patches`` (slices and matrix products), ``winograd`` (fewer
+        multiplications), ``direct`` (XLA's convolution) or ``auto`` (by the device);
+        same parameters, same outputs to rounding, another speed.
 
     Raises:
       InputError: no images, or images smaller than 6 x 6.
@@ -104,4 +108,5 @@ def emnist_cnn(task: Task, dropout: bool = True, conv: Form = "patches") -> Mode
       character recognition; the parameter count agrees.
     """
     check_images(task, 6)
-    return from_linen(_EmnistCNN(task.classes, dropout, conv), task)
+    module = _EmnistCNN(task.classes, dropout, conv)
+    return from_linen(module, task, conv="direct")

@@ -1,9 +1,9 @@
-"""A convolution in two forms with the same parameters, and max pooling.
+"""A convolution in three forms with the same parameters, and max pooling.
 
 Clients have kernels of their own, so a convolution under ``vmap`` over clients becomes
 a grouped convolution, which XLA runs slowly; on the CPU any convolution inside an XLA
-loop is slow. The form ``patches`` is slices, concatenation and matrix products, which
-``vmap`` turns into batched matrix products.
+loop is slow. The forms ``patches`` and ``winograd`` are slices, concatenation and
+matrix products, which ``vmap`` turns into batched matrix products.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from flax import linen
 from jax import lax
 
+from fedjax_compress.models.forms import Form, resolve
+from fedjax_compress.models.winograd import Around, suits, winograd
 from fedjax_compress.typing import Array
 
-Form = Literal["patches", "direct"]
-Padding = Literal["SAME", "VALID"]
+Padding = Literal["SAME", "VALID"] | Around
 
 THIN = 16
 """Below this number of input channels, full patches and one product are faster than
@@ -40,37 +41,61 @@ class Convolution(linen.Module):
       features: number of output channels.
       size: height and width of the kernel.
       padding: SAME or VALID.
-      form: ``patches`` or ``direct`` (``lax.conv_general_dilated``).
+      form: see ``forms.Form``.
     """
 
     features: int
     size: int
-    padding: Padding = "SAME"
-    form: Form = "patches"
+    padding: Literal["SAME", "VALID"] = "SAME"
+    form: Form = "auto"
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", linen.initializers.lecun_normal(), shape)
         bias = self.param("bias", linen.initializers.zeros, (self.features,))
-        convolve = direct if self.form == "direct" else patches
-        return convolve(x, kernel, self.padding) + bias
+        return convolve(x, kernel, self.padding, self.form) + bias
 
 
-def direct(x: Array, kernel: Array, padding: Padding) -> Array:
-    """The convolution as XLA's own operation.
+def convolve(x: Array, kernel: Array, padding: Padding, form: Form = "auto") -> Array:
+    """The convolution of stride one in the form asked for.
 
     Args:
       x: [batch, height, width, channels].
       kernel: [rows, columns, channels, features].
-      padding: SAME or VALID.
+      padding: SAME, VALID, or the zeros before and after each of the two axes.
+      form: see ``forms.Form``.
+    """
+    form = resolve(form)
+    if form == "direct":
+        return direct(x, kernel, padding)
+    around = zeros_around(kernel, padding)
+    if form == "winograd" and suits(x, kernel, around):
+        return winograd(x, kernel, around)
+    return patches(x, kernel, around)
+
+
+def direct(x: Array, kernel: Array, padding: Padding) -> Array:
+    """The convolution of stride one as XLA's own operation.
+
+    Args:
+      x: [batch, height, width, channels].
+      kernel: [rows, columns, channels, features].
+      padding: as in ``convolve``.
     """
     axes = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=axes)
 
 
-def patches(x: Array, kernel: Array, padding: Padding) -> Array:
-    """The convolution as matrix products of slices; equals ``direct``.
+def patches(
+    x: Array,
+    kernel: Array,
+    padding: Padding,
+    strides: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """The convolution as matrix products of slices.
 
     Slices shifted along the width are concatenated: [batch, height, width,
     columns * channels]. With few channels those are concatenated along the height as
@@ -80,32 +105,59 @@ def patches(x: Array, kernel: Array, padding: Padding) -> Array:
     Args:
       x: [batch, height, width, channels].
       kernel: [rows, columns, channels, features].
-      padding: SAME or VALID.
+      padding: as in ``convolve``.
+      strides: steps of the kernel along height and width.
+      dilation: distances between neighbouring rows and columns of the kernel.
+      precision: of the matrix products.
     """
     rows, columns, channels, features = kernel.shape
-    if padding == "SAME":
-        around = [((n - 1) // 2, n // 2) for n in (rows, columns)]
-        x = jnp.pad(x, ((0, 0), *around, (0, 0)))
-    height, width = x.shape[1] - rows + 1, x.shape[2] - columns + 1
-    wide = jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1)
-    slices = [wide[:, i : i + height] for i in range(rows)]
+    around = zeros_around(kernel, padding)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *_pads(around), (0, 0, 0)])
+    across = shifted(x, 2, columns, strides[1], dilation[1])
+    slices = shifted(jnp.concatenate(across, axis=-1), 1, rows, strides[0], dilation[0])
     matrices = kernel.reshape(rows, columns * channels, features)
     if channels < THIN:
         whole = jnp.concatenate(slices, axis=-1)
-        return _product(whole, matrices.reshape(-1, features))
-    products = [_product(part, matrices[i]) for i, part in enumerate(slices)]
+        return _product(whole, matrices.reshape(-1, features), precision)
+    products = [_product(s, matrices[i], precision) for i, s in enumerate(slices)]
     return functools.reduce(operator.add, products)
 
 
-def _product(x: Array, matrix: Array) -> Array:
+def shifted(x: Array, axis: int, count: int, stride: int, dilation: int) -> list[Array]:
+    """What each of ``count`` kernel positions along an axis sees of a padded x."""
+    reach = (count - 1) * dilation
+    length = (x.shape[axis] - reach - 1) // stride + 1
+    return [
+        lax.slice_in_dim(x, i, i + (length - 1) * stride + 1, stride, axis)
+        for i in range(0, reach + 1, dilation)
+    ]
+
+
+def zeros_around(kernel: Array, padding: Padding) -> Around:
+    """Zeros before and after, for height and width, of a convolution of stride one."""
+    if padding == "SAME":
+        return [((n - 1) // 2, n // 2) for n in kernel.shape[:2]]
+    if padding == "VALID":
+        return [(0, 0), (0, 0)]
+    assert not isinstance(padding, str)
+    return padding
+
+
+def _pads(around: Around) -> list[tuple[int, int, int]]:
+    return [(before, after, 0) for before, after in around]
+
+
+def _product(x: Array, matrix: Array, precision: lax.PrecisionLike) -> Array:
     rows = x.reshape(-1, x.shape[-1])
-    return (rows @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
+    made = jnp.matmul(rows, matrix, precision=precision)
+    return made.reshape(*x.shape[:-1], matrix.shape[-1])
 
 
 def max_pool(x: Array) -> Array:
     """The largest of each 2 x 2 block; an odd last row or column is left out.
 
-    Reshapes and maxima instead of a windowed reduction, which is slower.
+    Reshapes and maxima instead of a windowed reduction, which is slower. Where numbers
+    of a block tie, they share the gradient.
 
     Args:
       x: [batch, height, width, channels].

@@ -37,7 +37,7 @@ def logistic(task: Task) -> Model:
       InputError: a task of tokens.
     """
     check_numbers(task)
-    return from_linen(_Dense((), task.classes), task, inputs=flat)
+    return from_linen(_Dense((), task.classes), task, inputs=flat, conv="direct")
 
 
 @registry.register("model", context=1)
@@ -56,4 +56,4 @@ def mlp(task: Task, hidden: tuple[int, ...] = (64,)) -> Model:
     """
     check_numbers(task)
     check_positive("a width in hidden", *hidden)
-    return from_linen(_Dense(hidden, task.classes), task, inputs=flat)
+    return from_linen(_Dense(hidden, task.classes), task, inputs=flat, conv="direct")

@@ -15,7 +15,10 @@ from fedjax_compress.models.adapt import (
     default_inputs,
     example,
     make_model,
+    shapes,
 )
+from fedjax_compress.models.forms import Form
+from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.typing import Array, Key, Model, Params, Task
 
 
@@ -26,6 +29,7 @@ def from_linen(
     inputs: Read | None = None,
     loss: Score | None = None,
     correct: Score | None = None,
+    conv: Form = "auto",
 ) -> Model:
     """A Model of a flax.linen module that maps [batch, ...] to [batch, classes].
 
@@ -43,6 +47,8 @@ def from_linen(
       loss: (outputs, labels) -> float32 [batch]; softmax cross-entropy by default,
         for tokens its mean over the tokens that are not 0.
       correct: (outputs, labels) -> float32 [batch]; likewise.
+      conv: form in which the module's convolutions are computed, see
+        ``rewrite_convolutions``; ``direct`` leaves the module as it is.
 
     Raises:
       InputError: the module keeps more than parameters, a parameter is not float32,
@@ -67,14 +73,14 @@ def from_linen(
         chosen = options(key is not None)
         return module.apply({"params": params}, read(features), rngs=rngs, **chosen)
 
-    kept = jax.eval_shape(lambda: variables(jax.random.key(0)))
+    kept = shapes(lambda: variables(jax.random.key(0)))
     extra = ", ".join(sorted(set(kept) - {"params"}))
     if extra:
         raise InputError(
             f"the module keeps {extra} besides its parameters, which cannot be "
             "averaged over clients; use GroupNorm or LayerNorm"
         )
-    return make_model(init, apply, task, loss, correct)
+    return make_model(init, rewrite_convolutions(apply, conv), task, loss, correct)
 
 
 def _training_flag(module: linen.Module) -> str | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 
 from fedjax_compress import tree
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.adapt import Read, Score, default_inputs, make_model
+from fedjax_compress.models.forms import Form
+from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.typing import Array, Key, Model, Params, Task, Tree
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 def from_nnx(
@@ -22,6 +26,7 @@ def from_nnx(
     inputs: Read | None = None,
     loss: Score | None = None,
     correct: Score | None = None,
+    conv: Form = "auto",
 ) -> Model:
     """A Model of flax.nnx modules that map [batch, ...] to [batch, classes].
 
@@ -40,12 +45,15 @@ def from_nnx(
         ``from_linen``.
       loss: (outputs, labels) -> float32 [batch], as in ``from_linen``.
       correct: (outputs, labels) -> float32 [batch], as in ``from_linen``.
+      conv: form of the module's convolutions, as in ``from_linen``.
 
     Raises:
       InputError: the module keeps variables other than parameters and random streams,
         a parameter is not float32, or the outputs are not one number per class
         (checked where no ``loss`` is given).
     """
+    from flax import nnx  # most models are of flax.linen and do without it
+
     read = inputs or default_inputs(task)
     module = make(nnx.Rngs(0))
     module.train()
@@ -66,10 +74,12 @@ def from_nnx(
         whole = nnx.merge(graph, state, _seed(streams, key), constants)
         return whole(read(features))
 
-    return make_model(init, apply, task, loss, correct)
+    return make_model(init, rewrite_convolutions(apply, conv), task, loss, correct)
 
 
 def _refuse_variables(constants: nnx.State) -> None:
+    from flax import nnx
+
     def is_variable(leaf: Any) -> bool:
         return isinstance(leaf, nnx.Variable)
 

@@ -68,4 +68,5 @@ def char_lstm(
         task,
         loss=functools.partial(losses.token_cross_entropy, pad=pad),
         correct=functools.partial(losses.token_correct, pad=pad),
+        conv="direct",
     )

@@ -41,7 +41,7 @@ def dense(x, layer):
     return x.reshape(len(x), -1) @ layer["kernel"] + layer["bias"]
 
 
-@pytest.mark.parametrize("conv", ["patches", "direct"])
+@pytest.mark.parametrize("conv", ["patches", "winograd", "direct"])
 def test_cnn_is_the_one_described(draw, conv):
     text = f"cnn(widths=(3, 4), dense=6, conv={conv})"
     model = registry.build("model", text, Task((10, 9), 5))
@@ -53,7 +53,7 @@ def test_cnn_is_the_one_described(draw, conv):
     np.testing.assert_allclose(model.apply(p, IMAGES, None), wanted, rtol=1e-4)
 
 
-@pytest.mark.parametrize("conv", ["patches", "direct"])
+@pytest.mark.parametrize("conv", ["patches", "winograd", "direct"])
 def test_emnist_cnn_is_the_one_described(draw, conv):
     model = registry.build("model", f"emnist_cnn(conv={conv})", Task((10, 9), 5))
     p = draw(model)

@@ -1,4 +1,4 @@
-"""The convolution's two forms, and max pooling."""
+"""The convolution's forms, and max pooling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("form", ["patches", "direct"])
+@pytest.mark.parametrize("form", ["patches", "winograd", "direct"])
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 def test_convolution_by_hand(form, padding):
     # [[1, 2], [3, 4]] over 1 .. 9, plus 0.5: 1*1 + 2*2 + 4*3 + 5*4 + 0.5 = 37.5.
@@ -69,11 +69,11 @@ def test_patches_of_many_clients_are_batched_products(channels):
     np.testing.assert_allclose(many(x, kernel), one_by_one, rtol=1e-4, atol=1e-4)
 
 
-def test_both_forms_have_the_same_parameters():
+def test_all_forms_have_the_same_parameters():
     x = jnp.zeros((1, 6, 6, 2))
     a, b = (
         jax.eval_shape(Convolution(3, 5, "SAME", form).init, jax.random.key(0), x)
-        for form in ("patches", "direct")
+        for form in ("auto", "direct")
     )
     assert a == b
     assert a["params"]["kernel"].shape == (5, 5, 2, 3)
