@@ -76,8 +76,6 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
       [path, shape, dtype, place] of every leaf, and a function that waits until
       everything is written, and raises what went wrong.
     """
-    import orbax.checkpoint as ocp
-
     leaves = jax.tree.leaves(tree)
     places = [_place(leaf) for leaf in leaves]
     (folder / _MAPPED).mkdir(parents=True)
@@ -85,7 +83,7 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
     for leaf in leaves:
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    flat = {"leaves": np.array(len(leaves))}  # Orbax refuses an empty tree
+    flat: dict[str, np.ndarray] = {}
     copies: dict[Path, np.ndarray] = {}
     in_memory = [x for x in leaves if isinstance(x, Rows) and not x.mapped]
     few = sum(x.nbytes for x in in_memory) <= COPIED
@@ -97,30 +95,17 @@ def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]
             _write_file(_file(folder, i), pieces)
         elif place == _ARRAYS:
             flat[_key(i)] = np.asarray(leaf)
-    silence = _Silence()
-    logging.getLogger("absl").addFilter(silence)
-    # A folder that cannot be made is an error here, not a long wait in the background.
-    options = ocp.AsyncOptions(create_directories_asynchronously=False)
-    handler = ocp.PyTreeCheckpointHandler()
-    checkpointer = ocp.AsyncCheckpointer(handler, async_options=options)
+    stored = _store(folder, flat) if _ARRAYS in places else None
 
     def finish() -> None:
-        with contextlib.closing(checkpointer):
-            try:
-                while copies:
-                    path, array = copies.popitem()
-                    _write_file(path, [array])
-                checkpointer.wait_until_finished()
-            finally:
-                logging.getLogger("absl").removeFilter(silence)
+        try:
+            while copies:
+                path, array = copies.popitem()
+                _write_file(path, [array])
+        finally:
+            if stored is not None:
+                stored()
 
-    try:
-        # Orbax copies numpy arrays before this returns.
-        checkpointer.save(folder / _ARRAYS, args=ocp.args.PyTreeSave(flat))
-    except BaseException:
-        with contextlib.suppress(Exception):
-            finish()
-        raise
     described = zip(describe(tree), places, strict=True)
     return [[*leaf, place] for leaf, place in described], finish
 
@@ -137,21 +122,9 @@ def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
       saved: what ``write`` has returned.
       like: fits what was saved.
     """
-    import orbax.checkpoint as ocp
-
     leaves, structure = jax.tree.flatten(like)
-    places = [place for *_, place in saved]
-    stored = [i for i, place in enumerate(places) if place == _ARRAYS]
-    names = ["leaves", *map(_key, stored)]
-    silence = _Silence()
-    logging.getLogger("absl").addFilter(silence)
-    try:
-        how = ocp.RestoreArgs(restore_type=np.ndarray)
-        args = ocp.args.PyTreeRestore(restore_args=dict.fromkeys(names, how))
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            flat = checkpointer.restore(folder / _ARRAYS, args=args)
-    finally:
-        logging.getLogger("absl").removeFilter(silence)
+    stored = [i for i, (*_, place) in enumerate(saved) if place == _ARRAYS]
+    flat = _restore(folder, [_key(i) for i in stored]) if stored else {}
     filled = []
     for i, (leaf, (_, shape, _, place)) in enumerate(zip(leaves, saved, strict=True)):
         if place == _MAPPED:
@@ -161,6 +134,77 @@ def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
         else:
             filled.append(_as(np.zeros(shape, _dtype(leaf)), leaf))
     return jax.tree.unflatten(structure, filled)
+
+
+def _store(folder: Path, flat: dict[str, np.ndarray]) -> Callable[[], None]:
+    """Begins to write arrays by Orbax; what is returned waits for the end of it."""
+    import orbax.checkpoint as ocp
+
+    silence = _Silence()
+    logging.getLogger("absl").addFilter(silence)
+    # A folder that cannot be made is an error here, not a long wait in the background.
+    options = ocp.AsyncOptions(create_directories_asynchronously=False)
+    how = _by_this_process()
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=how)
+    checkpointer = ocp.AsyncCheckpointer(
+        handler, async_options=options, multiprocessing_options=how
+    )
+
+    def finish() -> None:
+        with contextlib.closing(checkpointer):
+            try:
+                checkpointer.wait_until_finished()
+            finally:
+                logging.getLogger("absl").removeFilter(silence)
+
+    try:
+        # Orbax copies numpy arrays before this returns.
+        checkpointer.save(folder / _ARRAYS, args=ocp.args.PyTreeSave(flat))
+    except BaseException:
+        with contextlib.suppress(Exception):
+            finish()
+        raise
+    return finish
+
+
+def _restore(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    silence = _Silence()
+    logging.getLogger("absl").addFilter(silence)
+    try:
+        numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+        wanted = dict.fromkeys(names, numpy)
+        how = _by_this_process()
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=how)
+        with ocp.Checkpointer(handler, multiprocessing_options=how) as checkpointer:
+            args = ocp.args.PyTreeRestore(restore_args=wanted)
+            flat: dict[str, np.ndarray] = checkpointer.restore(
+                folder / _ARRAYS, args=args
+            )
+            return flat
+    finally:
+        logging.getLogger("absl").removeFilter(silence)
+
+
+def _by_this_process() -> Any:
+    """Orbax is to wait for no other process: each reads and writes for itself."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    own = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"own_{own}"
+    )
+
+
+def joined(all: list[Rows]) -> Rows:
+    """The rows of one after those of the other, not copied."""
+    pieces = [piece for rows in all for piece in rows.pieces()]
+    row = np.zeros(all[0].shape[1:], all[0].dtype)
+    count = sum(rows.shape[0] for rows in all)
+    return Rows(pieces, count, row, any(rows.mapped for rows in all))
 
 
 def _check_space(folder: Path, needed: int) -> None:

@@ -9,6 +9,12 @@ Layout of one checkpoint, ``FOLDER/00000040/``::
 A folder without a manifest is what a killed save has left; it is ignored, and removed
 by the next save. A second checkpoint of the same round is called ``00000040.1`` until
 it is sealed and the first one is gone, so that there is always one to go back to.
+
+Several processes write one checkpoint together, on a file system that they share.
+What all have in common is written by process 0. Of ``Rows``, which are different in
+each process, process 0 writes its own there as well, process 7 into ``part-0007/``,
+laid out and sealed in the same way. Process 0 seals the whole when all parts are
+sealed, with their checksums in its manifest.
 """
 
 from __future__ import annotations
@@ -24,11 +30,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from fedjax_compress.clients.rows import Rows
 from fedjax_compress.errors import CheckpointError, InputError
 from fedjax_compress.simulate import arrays, background, manifest
+from fedjax_compress.simulate.link import ALONE, Link, Lost
 from fedjax_compress.typing import Tree
 
 _NAME = re.compile(r"(\d{8,})(?:\.(\d+))?")
+_PART = "part-"
 
 
 class CheckpointWarning(UserWarning):
@@ -41,19 +52,30 @@ class Checkpoints:
     As a context it waits for the save in flight on leaving, as ``wait`` does. The end
     of the program waits as well, but nobody hears then if the save has failed.
 
+    Of several processes, all call ``save``, ``wait`` and ``restore`` in the same
+    order; what fails in one of them fails in all.
+
     Args:
       folder: where they lie; made by the first save.
       fingerprint: what a run must have in common with this one to continue it bit
         for bit (configuration, chunk, mesh, versions); JSON.
       keep: how many of the newest usable ones are kept, at least 1.
+      link: to the other processes.
     """
 
-    def __init__(self, folder: Path, fingerprint: dict[str, Any], keep: int = 2):
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: dict[str, Any],
+        keep: int = 2,
+        link: Link = ALONE,
+    ):
         if keep < 1:
             raise InputError(f"keep must be at least 1 checkpoint, not {keep}")
         self.folder = Path(folder).absolute()
         self.fingerprint = manifest.plain(fingerprint)
         self.keep = keep
+        self.link = link
         self._thread: threading.Thread | None = None
         self._error: CheckpointError | None = None
         self._intact: set[Path] = set()  # sealed or verified by this object
@@ -83,17 +105,34 @@ class Checkpoints:
         """
         self.wait()
         extra = manifest.plain(extra)
+        target = self.folder / self.link.lead(lambda: self._begin(round))
+        own, part = target, tree
+        if not self.link.leads:
+            own = target / _part(self.link.index)
+            part = [x for x in jax.tree.leaves(tree) if isinstance(x, Rows)]
+        error = ""
+        try:
+            with self._explained(round):
+                leaves, written = arrays.write(own, part)
+        except CheckpointError as failure:
+            error = str(failure)
+        if failed := next((e for e in self.link.agree(error) if e), ""):
+            if not error:
+                with contextlib.suppress(Exception):
+                    written()
+            if self.link.leads:
+                shutil.rmtree(target, ignore_errors=True)
+            raise CheckpointError(failed)
+        finish = self._finish if self.link.leads else self._finish_part
+        work = functools.partial(finish, round, own, written, extra, leaves)
+        self._thread = background.start(work, f"checkpoint {round}")
+
+    def _begin(self, round: int) -> str:
+        """The name of the folder of a save; others are tidied up before."""
         with self._explained(round):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
-            target = self._free(round)
-            try:
-                leaves, written = arrays.write(target, tree)
-            except BaseException:
-                shutil.rmtree(target, ignore_errors=True)
-                raise
-        work = functools.partial(self._finish, round, target, written, extra, leaves)
-        self._thread = background.start(work, f"checkpoint {round}")
+            return self._free(round).name
 
     def _free(self, round: int) -> Path:
         names = (f"{round:08d}.{i}" if i else f"{round:08d}" for i in itertools.count())
@@ -111,7 +150,8 @@ class Checkpoints:
         try:
             with self._explained(round):
                 written()
-                manifest.seal(target, round, self.fingerprint, extra, leaves)
+                parts = self._parts(target)
+                manifest.seal(target, round, self.fingerprint, extra, leaves, parts)
         except CheckpointError as error:
             shutil.rmtree(target, ignore_errors=True)
             self._error = error
@@ -120,18 +160,50 @@ class Checkpoints:
         with contextlib.suppress(OSError):  # what stays is removed the next time
             self._prune(target)
 
+    def _parts(self, target: Path) -> list[str]:
+        """The parts of the other processes, once all are sealed."""
+        missing = {_part(p) for p in range(1, self.link.count)}
+        parts = sorted(missing)
+        while missing:
+            process, (part, error) = self.link.noted()
+            if error:
+                raise OSError(f"process {process}: {error}")
+            if part.startswith(f"{target.name}/"):
+                missing.discard(part.removeprefix(f"{target.name}/"))
+        return parts
+
+    def _finish_part(
+        self,
+        round: int,
+        own: Path,
+        written: Callable[[], None],
+        extra: dict[str, Any],
+        leaves: list[list[Any]],
+    ) -> None:
+        """As ``_finish``, of a process other than 0: tells it when the part is done."""
+        error = ""
+        try:
+            written()
+            manifest.seal(own, round, self.fingerprint, extra, leaves)
+        except Exception as failure:
+            error = _cause(failure)
+        with contextlib.suppress(Lost):  # the main thread will hear of it, too
+            self.link.note([f"{own.parent.name}/{own.name}", error])
+
     def wait(self) -> None:
         """Returns when the save in flight, if any, is on the disk and sealed.
 
         Raises:
           CheckpointError: it has failed. Earlier checkpoints are untouched.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        found = self.link.agree(str(error or ""))[0]
+        if found:
+            raise error or CheckpointError(found)
 
     def rounds(self) -> list[int]:
         """Rounds of which a sealed checkpoint lies here, ascending; unverified."""
@@ -154,6 +226,19 @@ class Checkpoints:
             another fingerprint or holds other arrays; names what differs.
         """
         self.wait()
+        name = self.link.lead(lambda: self._newest(like))
+        try:
+            found = manifest.read(self.folder / name)
+        except manifest.Damaged as error:  # process 0 has just found it intact
+            raise CheckpointError(
+                f"checkpoint {self.folder / name} is not there for process "
+                f"{self.link.index}: {error}; the folder must be on a file system "
+                "that all processes share"
+            ) from None
+        return found.round, self._read(self.folder / name, found, like), found.extra
+
+    def _newest(self, like: Tree) -> str:
+        """The name of the newest checkpoint that is intact, if it fits."""
         sealed = [p for p in self._folders() if manifest.is_sealed(p)]
         damage: list[str] = []
         for folder in sealed:
@@ -169,9 +254,9 @@ class Checkpoints:
                     f"damaged checkpoint skipped in {self.folder}: {line}; going "
                     f"back to round {found.round}",
                     CheckpointWarning,
-                    stacklevel=2,
+                    stacklevel=5,
                 )
-            return found.round, arrays.read(folder, found.leaves, like), found.extra
+            return folder.name
         raise CheckpointError(self._none_usable(damage))
 
     def _check(self, folder: Path, found: manifest.Manifest, like: Tree) -> None:
@@ -189,6 +274,20 @@ class Checkpoints:
             if not arrays.fits(saved, wanted):
                 reason = f"it holds {_leaf(saved)} where {_leaf(wanted)} is expected"
                 raise CheckpointError(f"checkpoint {folder} does not fit: {reason}")
+
+    def _read(self, folder: Path, found: manifest.Manifest, like: Tree) -> Tree:
+        """The arrays, with the ``Rows`` of all parts one after the other."""
+        leaves, structure = jax.tree.flatten(arrays.read(folder, found.leaves, like))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Rows)]
+        rows = [[leaves[i]] for i in places]
+        for part in sorted(p for p in folder.iterdir() if p.name.startswith(_PART)):
+            saved = manifest.read(part).leaves
+            wanted = [leaves[i] for i in places]
+            for all, more in zip(rows, arrays.read(part, saved, wanted), strict=True):
+                all.append(more)
+        for i, all in zip(places, rows, strict=True):
+            leaves[i] = arrays.joined(all) if len(all) > 1 else all[0]
+        return jax.tree.unflatten(structure, leaves)
 
     def _none_usable(self, damage: list[str]) -> str:
         if damage:
@@ -253,13 +352,21 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            cause = getattr(error, "strerror", None) or str(error) or repr(error)
             left = [r for r in self.rounds() if r != round]
             rest = f"the last one is of round {left[-1]}" if left else "there is none"
             raise CheckpointError(
                 f"cannot write the checkpoint of round {round} to {self.folder}: "
-                f"{cause.splitlines()[0]}; {rest}"
+                f"{_cause(error)}; {rest}"
             ) from error
+
+
+def _cause(error: Exception) -> str:
+    cause = getattr(error, "strerror", None) or str(error) or repr(error)
+    return cause.splitlines()[0]
+
+
+def _part(process: int) -> str:
+    return f"{_PART}{process:04d}"
 
 
 def _order(folder: Path) -> tuple[int, int]:

@@ -133,8 +133,9 @@ class Simulator:
         self.rounds_per_call = 1 if hosted else self.rounds_per_call
         self._supplier = self._new_supplier(hosted)
         self._host = None
+        self._template = jax.device_get(template)
         if hosted:
-            store = HostStore(jax.device_get(template), self.clients)
+            store = HostStore(self._template, self.clients)
             worker = self._supplier.worker
             self._host = HostStates(store, self.placement, worker)
             self._supplier.states = self._host
@@ -158,7 +159,17 @@ class Simulator:
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
         store = state.store if self._host is None else self._host.tree
+        if self._host is None and jax.tree.leaves(store):
+            store = {"ids": np.arange(self.clients, dtype=np.int32), "rows": store}
         return {"server": state.server, "store": store}
+
+    def expected(self, state: RunState) -> Tree:
+        """What a ``snapshot`` looks like, on whatever devices it was made."""
+        store = state.store if self._host is None else self._host.tree
+        if self._host is None and jax.tree.leaves(store):
+            template = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), store)
+            store = HostStore(template, self.clients).tree
+        return {"server": jax.device_get(state.server), "store": store}
 
     def place(self, saved: Tree, finished: int) -> RunState:
         """The state after ``finished`` rounds, from a ``snapshot`` saved then."""
@@ -168,8 +179,20 @@ class Simulator:
         if self._host is not None:
             self._host.load(store)
             store = ()
-        store = jax.tree.map(jnp.asarray, store)
+        elif jax.tree.leaves(store):
+            store = self._dense(store)
         return RunState(self.placement.replicate(saved["server"]), store, finished)
+
+    def _dense(self, store: Tree) -> Tree:
+        """Client states by id on the device; the template where there is none."""
+        ids = np.asarray(store["ids"])
+
+        def fill(start: np.ndarray, rows: Any) -> jax.Array:
+            whole = np.broadcast_to(start, (self.clients, *start.shape)).copy()
+            whole[ids] = rows
+            return jnp.asarray(whole)
+
+        return jax.tree.map(fill, self._template, store["rows"])
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
         """Runs ``rounds`` rounds.
@@ -198,7 +221,7 @@ class Simulator:
         done = state.round + rounds
         self._supplier.begin(done, min(after, self.rounds_per_call))
         record = (
-            self.placement.gather(record.lanes, 1),
+            self.placement.gather(record.lanes),
             record.down,
             record.nominal_down,
         )

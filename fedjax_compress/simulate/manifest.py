@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,11 +52,25 @@ def seal(
     fingerprint: dict[str, Any],
     extra: dict[str, Any],
     leaves: list[list[Any]],
+    parts: Iterable[str] = (),
 ) -> None:
-    """Writes the manifest of all files in ``folder``, once they are on the disk."""
-    names = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
-    files = {p.relative_to(folder).as_posix(): _settle(p) for p in names}
-    text = _render(Manifest(round, fingerprint, extra, leaves, files))
+    """Writes the manifest of all files in ``folder``, once they are on the disk.
+
+    Args:
+      parts: folders inside that others have sealed; their checksums are taken over.
+
+    Raises:
+      Damaged: a part is not sealed.
+    """
+    sealed = [folder / part for part in parts]
+    names = [p for p in folder.rglob("*") if p.is_file() and p.name != NAME]
+    own = [p for p in names if not any(p.is_relative_to(part) for part in sealed)]
+    files = {p: _settle(p) for p in own}
+    for part in sealed:
+        files |= {part / name: entry for name, entry in read(part).files.items()}
+        files[part / NAME] = _settle(part / NAME)
+    named = {p.relative_to(folder).as_posix(): files[p] for p in sorted(files)}
+    text = _render(Manifest(round, fingerprint, extra, leaves, named))
     draft = folder / f"{NAME}.draft"
     with draft.open("wb") as stream:
         stream.write(text)

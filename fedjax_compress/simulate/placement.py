@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import jax
@@ -44,6 +46,10 @@ class Placement:
             for device in _of(found, p)[: devices // processes]
         ]
         self.mesh = Mesh(np.array(chosen), (AXIS,))
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        self._copy = jax.jit(lambda x: x, out_shardings=whole)
+        if processes > 1:
+            self._meet()
 
     @property
     def own(self) -> slice:
@@ -92,17 +98,17 @@ class Placement:
             value,
         )
 
-    def gather(self, value: Tree, axis: int) -> Tree:
-        """Arrays cut along ``axis``, whole on the host of every process."""
+    def gather(self, value: Tree) -> Tree:
+        """Arrays cut along an axis, whole on the host of every process."""
         if self.processes == 1:
             return jax.device_get(value)
-        from jax.experimental import multihost_utils
+        return jax.device_get(self._copy(value))
 
-        mine = self.own_part(value, axis)
-        parts = multihost_utils.process_allgather(mine)
-        return jax.tree.map(
-            lambda x: np.concatenate(list(np.asarray(x)), axis=axis), parts
-        )
+    def local(self, value: Tree) -> Tree:
+        """A ``replicate`` value on one device of this process, for work of its own."""
+        if self.processes == 1:
+            return value
+        return jax.tree.map(lambda x: x.addressable_data(0), value)
 
     def own_part(self, value: Tree, axis: int = 0) -> Tree:
         """What of a ``spread`` value lies on this process' devices, on the host."""
@@ -114,6 +120,22 @@ class Placement:
             return np.concatenate([np.asarray(s.data) for s in parts], axis=axis)
 
         return jax.tree.map(read, value)
+
+    def _meet(self) -> None:
+        """The first collective, in which all processes connect.
+
+        The CPU's tells of it on standard output, past Python.
+        """
+        number = self.spread(np.zeros(self.devices // self.processes))
+        sys.stdout.flush()
+        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 1)
+            jax.block_until_ready(self._copy(number))
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _of(devices: list[Any], process: int) -> list[Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
 
 from fedjax_compress.clients import HostStore
+from fedjax_compress.clients.rows import Rows
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.typing import Tree
@@ -79,12 +82,47 @@ class HostStates:
         return self.store.tree
 
     def load(self, tree: Tree) -> None:
-        """Takes over states saved earlier."""
+        """Takes over states saved earlier, those of this process' clients."""
         self.settle()
         self._last = None
+        count, ids = self.placement.processes, np.asarray(tree["ids"])
+        if count > 1:
+            own = ids % count == self.placement.process
+            tree = jax.tree.map(lambda rows: chosen(rows, own), tree)
         self.store.load(tree)
 
     def _own(self, ids: np.ndarray) -> np.ndarray:
         """[chunks of this process, lanes] of the one round in ``ids``."""
         each = ids.reshape(self.placement.devices, -1, ids.shape[-1])
         return each[self.placement.own].reshape(-1, ids.shape[-1])
+
+
+def chosen(rows: Any, which: np.ndarray) -> Rows:
+    """Some rows of an array or of ``Rows``, copied when they are read."""
+    pieces = list(rows.pieces()) if isinstance(rows, Rows) else [np.asarray(rows)]
+    row = np.zeros(rows.shape[1:], rows.dtype)
+    return Rows(_Chosen(pieces, which), int(which.sum()), row)
+
+
+class _Chosen(Sequence[np.ndarray]):
+    """The chosen rows of pieces, a block at a time."""
+
+    block = 1024
+
+    def __init__(self, pieces: list[np.ndarray], which: np.ndarray):
+        self._blocks = [
+            piece[i : i + self.block]
+            for piece in pieces
+            for i in range(0, len(piece), self.block)
+        ]
+        ends = np.cumsum([len(block) for block in self._blocks])[:-1]
+        self._which = np.split(which, ends) if self._blocks else []
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self._blocks[i][self._which[i]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(len(self)))
