@@ -144,8 +144,20 @@ def run_chunk(
         kept = tree.where(ok, report.state, state)
         return tree.where(ok, acc, tree.zeros_like(acc)), kept, record
 
-    accs, kept, record = jax.vmap(lane)(ids, place, real, states)
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), accs), kept, record
+    accs, kept, record = _every_lane(lane)(ids, place, real, states)
+    return tree.sum_first(accs), kept, record
+
+
+def _every_lane(lane: Callable[..., Any]) -> Callable[..., Any]:
+    """``lane`` vmapped; a single lane runs as it is, which XLA can do better."""
+
+    def run(*each: Tree) -> Tree:
+        if each[0].shape[0] > 1:
+            return jax.vmap(lane)(*each)
+        alone = lane(*jax.tree.map(lambda x: x[0], each))
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], alone)
+
+    return run
 
 
 def run_round(
