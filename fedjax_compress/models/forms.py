@@ -17,11 +17,17 @@ it applies, else patches. ``direct``: XLA's own operation. ``auto``: ``default_f
 asked while tracing. All have the same parameters, and the same outputs to rounding."""
 
 _chosen: contextvars.ContextVar[Form] = contextvars.ContextVar("form", default="auto")
+_asked: contextvars.ContextVar[list[Form] | None] = contextvars.ContextVar(
+    "asked", default=None
+)
 
 
 @contextlib.contextmanager
-def convolution_form(form: Form) -> Iterator[None]:
+def convolution_form(form: Form) -> Iterator[list[Form]]:
     """What ``auto`` means for everything traced inside the ``with`` block.
+
+    Gives a list to which each question is added: empty at the end if nothing that was
+    traced has a convolution whose form is open.
 
     A function that was traced before keeps the form it was traced with, as far as
     JAX's caches reach: trace a new function (``jax.jit(lambda ...)``) for each form.
@@ -36,11 +42,13 @@ def convolution_form(form: Form) -> Iterator[None]:
         raise InputError(
             f"no convolution form {form!r}; use {', '.join(get_args(Form))}"
         )
-    token = _chosen.set(form)
+    questions: list[Form] = []
+    chosen, asked = _chosen.set(form), _asked.set(questions)
     try:
-        yield
+        yield questions
     finally:
-        _chosen.reset(token)
+        _chosen.reset(chosen)
+        _asked.reset(asked)
 
 
 def default_form() -> Form:
@@ -50,10 +58,13 @@ def default_form() -> Form:
     faster for a single kernel, but clients side by side have a kernel each, which
     makes it a grouped convolution.
     """
-    chosen = _chosen.get()
-    if chosen != "auto":
-        return chosen
-    return "winograd" if jax.default_backend() == "cpu" else "patches"
+    form = _chosen.get()
+    if form == "auto":
+        form = "winograd" if jax.default_backend() == "cpu" else "patches"
+    questions = _asked.get()
+    if questions is not None:
+        questions.append(form)
+    return form
 
 
 def resolve(form: Form) -> Form:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
+from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.placement import AXIS, Placement
@@ -63,6 +64,7 @@ class Simulator:
         states are kept on the host.
       resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
+      convolution: form of the convolutions that leave it open.
 
     Raises:
       InputError: cohort larger than the population, more devices than there are, or
@@ -82,6 +84,7 @@ class Simulator:
         rounds_per_call: int = 1,
         resident_limit: int = RESIDENT_LIMIT,
         generator: str = "mix",
+        convolution: Form = "auto",
     ):
         self.algorithm = algorithm
         self.sizes = np.asarray(data.sizes)
@@ -91,6 +94,7 @@ class Simulator:
         self.devices = devices
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
+        self.convolution: Form = convolution
         self.traces = 0
         self.compile_seconds = 0.0
         self._streams = _streamed(data, resident_limit)
@@ -254,7 +258,9 @@ class Simulator:
         """The program, compiled at the first call and never again."""
         if self._program is None:
             begin = time.perf_counter()
-            self._program = self.lower(*inputs).compile()
+            with convolution_form(self.convolution):
+                lowered = self.lower(*inputs)
+            self._program = lowered.compile()
             self.compile_seconds += time.perf_counter() - begin
         return self._program
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fedjax_compress.clients.rows import aligned
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Tree
 
@@ -61,7 +62,7 @@ class Placement:
         """The same arrays on every device; each process gives the same values."""
         whole = NamedSharding(self.mesh, PartitionSpec())
         if self.processes == 1:
-            return jax.device_put(value, whole)
+            return jax.device_put(jax.tree.map(_shareable, value), whole)
 
         def put(x: Any) -> jax.Array:
             if isinstance(x, jax.Array) and jax.dtypes.issubdtype(
@@ -140,3 +141,12 @@ class Placement:
 
 def _of(devices: list[Any], process: int) -> list[Any]:
     return [d for d in devices if d.process_index == process]
+
+
+def _shareable(x: Any) -> Any:
+    """``x``, or a copy that the CPU's devices can use in place, all the same one."""
+    if not isinstance(x, np.ndarray) or x.ctypes.data % 64 == 0:
+        return x
+    copy = aligned(x.shape, x.dtype)
+    copy[...] = x
+    return copy

@@ -1,0 +1,190 @@
+"""How a round is laid out on the devices: chosen by a short measured search.
+
+What is chosen changes the speed, and results only by rounding. The search times real
+rounds of the algorithm on a sample of the clients, a candidate at a time, and goes on
+in the direction that helps::
+
+    forms of a convolution -> more or fewer lanes -> more or fewer devices
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.clients import ClientData, group
+from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.randomness import root_key
+from fedjax_compress.simulate.engine import Simulator
+from fedjax_compress.simulate.plan import DUMMY, plan
+from fedjax_compress.simulate.round import broadcast_coin, client_coin
+from fedjax_compress.typing import Algorithm, Params
+
+GAIN = 1.03
+"""A candidate must be faster by this factor; less is noise."""
+_ROWS, _CLIENTS, _TIMED, _LEAST = 64, 4, 0.6, 2
+
+
+class Choice(NamedTuple):
+    """How a round is laid out.
+
+    Attributes:
+      lanes: clients side by side on a device.
+      devices: over which the cohort is spread.
+      convolution: form of the convolutions that leave it open.
+    """
+
+    lanes: int
+    devices: int
+    convolution: Form = "auto"
+
+
+class Tuned(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+      choice: the fastest candidate.
+      rates: (candidate, rows a second) in the order of measuring, the start first.
+    """
+
+    choice: Choice
+    rates: list[tuple[Choice, float]]
+
+    @property
+    def gain(self) -> float:
+        """How many times faster than the start."""
+        return max(rate for _, rate in self.rates) / self.rates[0][1]
+
+
+def search(
+    start: Choice,
+    rate: Callable[[Choice], float],
+    *,
+    forms: Sequence[Form],
+    devices: Sequence[int],
+    most_lanes: int,
+    seconds: float = 30.0,
+) -> Tuned:
+    """Climbs from ``start`` to a choice that no neighbour beats.
+
+    Args:
+      start: the first candidate.
+      rate: measures a candidate; rows a second, 0 if it cannot run.
+      forms: of convolutions, to be tried.
+      devices: numbers of devices, to be tried.
+      most_lanes: bound on lanes x devices.
+      seconds: no new candidate is begun after this time.
+    """
+    begin = time.monotonic()
+    rates = [(start, rate(start))]
+
+    def best() -> tuple[Choice, float]:
+        return max(rates, key=lambda r: r[1])
+
+    def better(candidate: Choice) -> bool:
+        known = [c for c, _ in rates]
+        late = time.monotonic() - begin > seconds
+        fits = 1 <= candidate.lanes <= max(1, most_lanes // candidate.devices)
+        if candidate in known or late or not fits:
+            return False
+        before = best()
+        found = rate(candidate)
+        if found < before[1] * GAIN:  # remembered as no better, whatever the noise
+            rates.append((candidate, min(found, before[1])))
+            return False
+        rates.append((candidate, found))
+        return True
+
+    for form in forms:
+        better(best()[0]._replace(convolution=form))
+    for factor in (2.0, 0.5):
+        while better(best()[0]._replace(lanes=int(best()[0].lanes * factor))):
+            pass
+    for number in devices:
+        better(best()[0]._replace(devices=number))
+    return Tuned(best()[0], rates)
+
+
+def measure(
+    algorithm: Algorithm,
+    data: ClientData,
+    params: Params,
+    cohort: np.ndarray,
+    choice: Choice,
+) -> float:
+    """Rows a second of rounds of a few of the cohort's clients, laid out so.
+
+    Args:
+      algorithm, data, params: of the run.
+      cohort: ids of the clients of one round, from which a sample is taken.
+      choice: the candidate.
+    """
+    ids = _sample(cohort, data.sizes, choice)
+    some = _some(data, ids)
+
+    def everybody(seed: int, round: int, sizes: np.ndarray, cohort: int) -> np.ndarray:
+        return np.arange(cohort)
+
+    simulator = Simulator(
+        algorithm,
+        some,
+        cohort=len(ids),
+        sampling=everybody,
+        lanes=choice.lanes,
+        devices=choice.devices,
+        convolution=choice.convolution,
+    )
+    state, _ = simulator.advance(simulator.start(params), 1)
+    best, spent, repeats = np.inf, 0.0, 0
+    while spent < _TIMED or repeats < _LEAST:
+        begin = time.perf_counter()
+        state, _ = simulator.advance(state, 1)
+        jax.block_until_ready(state.server)
+        seconds = time.perf_counter() - begin
+        best, spent, repeats = min(best, seconds), spent + seconds, repeats + 1
+    return float(some.sizes.sum() / best)
+
+
+def asks_for_form(algorithm: Algorithm, data: ClientData, params: Params) -> bool:
+    """Whether any convolution that a client computes leaves its form open."""
+    few, root, zero = _some(data, np.arange(1)), root_key(0), jnp.zeros((), jnp.int32)
+
+    def client() -> Any:
+        server = algorithm.init(root, params)
+        view, _, _ = algorithm.broadcast(server, broadcast_coin(root, zero))
+        shard = few.shard(zero, few.size_of(zero))
+        state = algorithm.client_init(params)
+        return algorithm.client(view, state, shard, client_coin(root, zero, zero))
+
+    with convolution_form("patches") as questions:
+        jax.eval_shape(client)
+    return bool(questions)
+
+
+def _sample(cohort: np.ndarray, sizes: np.ndarray, choice: Choice) -> np.ndarray:
+    """Clients of the middle chunks of each device, as the cohort would be planned."""
+    chunks = plan(cohort, sizes, choice.lanes, choice.devices)
+    chunks = chunks.reshape(choice.devices, -1, choice.lanes)
+    wanted = min(max(1, _CLIENTS // choice.lanes), chunks.shape[1])
+    first = (chunks.shape[1] - wanted) // 2
+    ids = chunks[:, first : first + wanted].reshape(-1)
+    ids = ids[ids != DUMMY]
+    return ids if len(ids) else np.asarray(cohort[:1])
+
+
+def _some(data: ClientData, ids: np.ndarray) -> ClientData:
+    """The first rows of a few clients, who are numbered anew."""
+    offsets = np.asarray(data.offsets)
+    sizes = np.minimum(np.diff(offsets)[ids], _ROWS)
+    owner = np.repeat(np.arange(len(ids)), sizes)
+    places = np.concatenate(
+        [offsets[c] + np.arange(n) for c, n in zip(ids, sizes, strict=True)]
+    ).astype(int)
+    rows = places if data.rows is None else np.asarray(data.rows)[places]
+    features, labels = np.asarray(data.features[rows]), np.asarray(data.labels[rows])
+    return group(features, labels, owner, len(ids))
