@@ -48,8 +48,7 @@ def rewrite_convolutions(
 
     @functools.wraps(function)
     def rewritten(*args: Any, **kwargs: Any) -> Any:
-        chosen = resolve(form)
-        if chosen == "direct":
+        if form == "direct":
             return function(*args, **kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
 
@@ -59,7 +58,8 @@ def rewrite_convolutions(
             return function(*again, **named)
 
         traced, shapes = jax.make_jaxpr(flat, return_shape=True)(*leaves)
-        if not _holds(traced.jaxpr):
+        # Nobody is asked for a form if there is nothing to replace.
+        if not _holds(traced.jaxpr) or (chosen := resolve(form)) == "direct":
             return function(*args, **kwargs)
         made = _evaluate(traced.jaxpr, traced.consts, leaves, chosen)
         return jax.tree.unflatten(jax.tree.structure(shapes), made)

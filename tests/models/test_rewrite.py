@@ -308,3 +308,14 @@ def test_arguments_are_any_trees_and_the_form_is_asked_for_each_time():
     assert not slow_operations(lambda t: rewritten(t)["y"], trees)
     with convolution_form("direct"):
         assert slow_operations(lambda t: rewritten(t)["y"], trees)
+
+
+def test_a_function_without_convolutions_is_called_as_it_is(monkeypatch):
+    def refuse(form):
+        raise AssertionError("asked for a form")
+
+    monkeypatch.setattr("fedjax_compress.models.rewrite.resolve", refuse)
+    x = normal(3, 4)
+    assert np.array_equal(rewrite_convolutions(linen.softmax)(x), linen.softmax(x))
+    with pytest.raises(AssertionError, match="asked for a form"):
+        rewrite_convolutions(convolve)(normal(1, 4, 4, 2), normal(3, 3, 2, 2))
