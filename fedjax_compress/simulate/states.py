@@ -34,13 +34,26 @@ class HostStates:
     ):
         self.store, self.placement, self.worker = store, placement, worker
         self._last: tuple[np.ndarray, Tree] | None = None
+        self._buffers: list[Tree] = []
         self._writing: Future[None] | None = None
 
     def gather(self, ids: np.ndarray) -> Tree:
         """States of the lanes of this process, [chunks, lanes, ...]; in the worker."""
         own = self._own(ids)
-        found = self.store.gather(own.reshape(-1))
+        found = self.store.gather(own.reshape(-1), out=self._buffer(own.size))
         return jax.tree.map(lambda x: x.reshape(*own.shape, *x.shape[1:]), found)
+
+    def _buffer(self, clients: int) -> Tree:
+        """One of two buffers, in turn: fresh memory would cost as much as copying.
+
+        On the CPU the program reads the buffer itself. It is filled again two rounds
+        later, when the round that read it is long over.
+        """
+        if len(self._buffers) < 2:
+            self._buffers.append(self.store.empty(clients))
+            return self._buffers[-1]
+        self._buffers.reverse()
+        return self._buffers[-1]
 
     def renew(self, ids: np.ndarray, states: Tree) -> Tree:
         """``states``, with what the last round has made of clients it had as well."""
