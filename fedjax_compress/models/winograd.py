@@ -66,7 +66,7 @@ def winograd(x: Array, kernel: Array, around: Around) -> Array:
       around: zeros before and after, for height and for width; may be negative.
 
     Reference: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"
-      (2016), equation 8 in its nested form; matrices by Cook and Toom's construction.
+      (2016); the matrices are derived in ``transforms``.
     """
     size, _, channels, features = kernel.shape
     tile = OUTPUTS + size - 1

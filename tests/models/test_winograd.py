@@ -25,8 +25,10 @@ def test_transforms_filter_one_axis(outputs, size):
     np.testing.assert_allclose(made, wanted, rtol=1e-12, atol=1e-12)
 
 
-def test_transforms_of_four_by_three_are_the_published_ones():
-    # Lavin and Gray 2016, section 4.3; their points come in the order 0, 1, -1, 2, -2.
+def test_transforms_of_four_by_three_by_hand():
+    # Powers of the points 0, 1, -1, 2, -2 and infinity; G divided by the products of
+    # a point's distances from the others (4, -6, -6, 24, 24, 1); in B' the coefficients
+    # of the product of (x - p) over the other points, (x^2 - 1)(x^2 - 4) for 0.
     of_outputs, of_kernel, of_inputs = transforms(4, 3)
     assert of_outputs.tolist() == [
         [1, 1, 1, 1, 1, 0],
