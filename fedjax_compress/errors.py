@@ -35,5 +35,14 @@ class CheckpointError(InputError):
     """No usable checkpoint, or one that belongs to another configuration."""
 
 
+class Lost(Exception):
+    """A process of the run has ended before the others. The message is one line.
+
+    The command line prints it and exits with ``STATUS``.
+    """
+
+    STATUS = 3
+
+
 class WireError(ValueError):
     """Bytes that are not a message of the expected structure."""

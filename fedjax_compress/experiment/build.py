@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -19,14 +20,20 @@ from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import ClientEvaluator, Evaluator, Simulator
+from fedjax_compress.simulate import (
+    ClientEvaluator,
+    Evaluator,
+    Simulator,
+    distributed,
+)
 from fedjax_compress.typing import Algorithm, Model, Params
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
-_FREE = ("rounds", "checkpoint_every", "keep")
-"""Settings that change no number of the rounds that are computed."""
+_FREE = ("rounds", "checkpoint_every", "keep", "devices")
+"""Settings that a run may change on its way. All but ``devices`` change no number, and
+that one changes the order of sums only."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
 
 
@@ -53,13 +60,23 @@ class Parts(NamedTuple):
 
 
 def request_devices(number: int) -> None:
-    """Lets the CPU appear as ``number`` devices.
+    """Lets the CPU appear as ``number`` devices, of all processes together.
 
     Read when jax starts a backend; has no effect afterwards or on accelerators.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if number > 1 and _DEVICE_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_DEVICE_FLAG}={number}".strip()
+    flags, each = os.environ.get("XLA_FLAGS", ""), number // distributed.processes()
+    if each > 1 and _DEVICE_FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_DEVICE_FLAG}={each}".strip()
+
+
+def all_devices(config: Config) -> Config:
+    """The configuration with all devices of all processes, unless it says how many.
+
+    One device, the default, cannot be meant where there are several processes.
+    """
+    if distributed.processes() == 1 or config.devices > 1:
+        return config
+    return dataclasses.replace(config, devices=jax.device_count())
 
 
 def check_specs(config: Config) -> None:

@@ -83,7 +83,11 @@ class Config:
         "fedavg", "algorithm that joins the parts above", text_form=True
     )
     devices: int = _option(
-        1, "devices over which the cohort is spread", least=1, most=1024
+        1,
+        "devices over which the cohort is spread, of all processes together; 1 where "
+        "there are several processes: all there are",
+        least=1,
+        most=1024,
     )
     lanes: int = _option(
         0, "clients trained side by side on a device; 0: chosen", least=0

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import re
 import shlex
 from collections.abc import Iterator
@@ -76,6 +77,15 @@ def check_free(folder: Path) -> None:
     if (folder / COMPARISON).exists():
         raise InputError(
             f"{folder} already holds a comparison; give another folder with --output"
+        )
+
+
+def check_shared(folder: Path) -> None:
+    """Raises InputError unless the run just begun in this folder can be seen."""
+    if not (folder / CONFIG).is_file():
+        raise InputError(
+            f"{folder} is not there on {platform.node()}: the output folder must be on "
+            "a file system that all processes share"
         )
 
 

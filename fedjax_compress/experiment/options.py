@@ -48,6 +48,19 @@ def _flag(name: str, text: str) -> _Field:
 _QUIET = _flag("quiet", "show nothing but errors")
 
 
+_LAUNCH = (
+    _own(
+        "coordinator",
+        None,
+        "HOST:PORT",
+        "where process 0 can be reached, for a run of several processes",
+    ),
+    _whole("processes", None, "how many processes there are"),
+    _whole("process_id", None, "which of them this is, from 0"),
+    _flag("distributed", "take the three from SLURM, Open MPI, TPU pod or Kubernetes"),
+)
+
+
 def _config_file() -> _Field:
     text = "settings to start from; options override them"
     about = arg(metavar="[CONFIG.toml]", help=text, help_behavior_hint="")
@@ -65,6 +78,7 @@ def run_options(base: Config) -> type:
             _config_file(),
             _own("output", None, "DIR", output),
             *settings,
+            *_LAUNCH,
             _QUIET,
         ],
     )
@@ -79,8 +93,10 @@ def resume_options(base: Config) -> type:
         "ResumeOptions",
         "Go on with a run from its newest checkpoint, bit for bit.\n\n"
         "All settings come from the run's config.toml. A larger --rounds makes it go "
-        "on for more rounds; any other setting, if given, must be the run's own.",
-        [("folder", folder, dataclasses.field()), *settings, _QUIET],
+        "on for more rounds. Another --devices, or another number of processes, is "
+        "allowed; the run then goes on equal to rounding and not bit for bit. Any "
+        "other setting, if given, must be the run's own.",
+        [("folder", folder, dataclasses.field()), *settings, *_LAUNCH, _QUIET],
     )
 
 

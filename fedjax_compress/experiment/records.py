@@ -108,3 +108,23 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+class Memory:
+    """Records of a process that writes no file; used like ``Writer``."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def append(self, record: Record) -> None:
+        """Keeps the record."""
+        self.records.append(record)
+
+    def sync(self) -> None:
+        """Nothing is waited for."""
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass

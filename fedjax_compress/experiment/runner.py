@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ from rich.console import Console
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import CheckpointError, InputError
 from fedjax_compress.experiment import files, records, show
-from fedjax_compress.experiment.build import Parts, build, fingerprint, request_devices
+from fedjax_compress.experiment.build import (
+    Parts,
+    all_devices,
+    build,
+    fingerprint,
+    request_devices,
+)
 from fedjax_compress.experiment.config import Config, difference, validate
 from fedjax_compress.experiment.progress import Progress, make_console
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
 from fedjax_compress.experiment.toml import dump_toml, load_toml
-from fedjax_compress.simulate import Checkpoints, RunState, Stop
+from fedjax_compress.simulate import Checkpoints, RunState, Stop, distributed
+from fedjax_compress.simulate.link import Link
 
 Summary = dict[str, Any]
 
@@ -47,20 +56,29 @@ def run(
       Stopped: SIGTERM or Ctrl-C; the run is saved and can be resumed.
     """
     validate(config)
+    config, link = all_devices(config), distributed.link()
     if output is not None:
-        files.check_free(Path(output))
+        link.lead(lambda: files.check_free(Path(output)))
     parts = build(config, dataset)
+    link.same(_everything(config, parts), "settings or data")
     state = parts.simulator.start(parts.params)
-    if output is None:
-        folder = files.next_free(files.plain_name(parts.dataset.name))
-    else:
-        folder = Path(output)
-        files.create(folder)
-    with files.held(folder):
-        files.check_free(folder)  # again: another one may have started meanwhile
-        config = dataclasses.replace(config, lanes=parts.simulator.lanes)
-        files.write_atomically(folder / files.CONFIG, dump_toml(config))
-        console = make_console(quiet)
+    config = dataclasses.replace(config, lanes=parts.simulator.lanes)
+    console = make_console(quiet or not link.leads)
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> str:
+            if output is None:
+                folder = files.next_free(files.plain_name(parts.dataset.name))
+            else:
+                folder = Path(output)
+                files.create(folder)
+            stack.enter_context(files.held(folder))
+            files.check_free(folder)  # again: another one may have started meanwhile
+            files.write_atomically(folder / files.CONFIG, dump_toml(config))
+            return str(folder)
+
+        folder = Path(link.lead(begin))
+        files.check_shared(folder)
         if not brief:
             show.header(console, config, parts, folder)
         return _go_on(config, parts, state, folder, console, brief)
@@ -76,10 +94,12 @@ def resume(
 ) -> Summary:
     """Goes on with a run from its newest usable checkpoint, bit for bit.
 
+    On another number of devices or processes it goes on equal to rounding.
+
     Args:
       folder: where the run lies.
       changes: settings as given once more; they must equal the run's, except for a
-        larger number of ``rounds``.
+        larger number of ``rounds`` and any number of ``devices``.
       quiet: show nothing.
       brief: show progress only, without what comes before and after.
       dataset: the data, if they have been loaded already.
@@ -97,8 +117,16 @@ def resume(
         )
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")
-    with files.held(folder):
+    link = distributed.link()
+    with contextlib.ExitStack() as stack:
+        link.lead(lambda: bool(stack.enter_context(_held(folder))))
         return _resume(folder, changes or {}, quiet, brief, dataset)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    with files.held(folder):
+        yield True
 
 
 def _resume(
@@ -111,21 +139,29 @@ def _resume(
     old = load_toml(folder / files.CONFIG)
     config = _changed(old, changes, folder)
     request_devices(config.devices)
-    console = make_console(quiet)
-    if summary := _finished(config, folder):
+    config, link = all_devices(config), distributed.link()
+    console = make_console(quiet or not link.leads)
+    if summary := link.lead(lambda: _finished(config, folder)):
         console.print(f"{folder} is finished: {summary['rounds']} rounds")
         if not brief:
             show.summary(console, summary, folder)
         return summary
     parts = build(config, dataset)
+    link.same(_everything(config, parts), "settings or data")
     state = parts.simulator.start(parts.params)
-    state = _restore(config, parts, state, folder)
-    if config != old:
-        files.write_atomically(folder / files.CONFIG, dump_toml(config))
-    (folder / files.SUMMARY).unlink(missing_ok=True)
+    state, before = _restore(config, parts, state, folder)
+    if link.leads:
+        if config != old:
+            files.write_atomically(folder / files.CONFIG, dump_toml(config))
+        (folder / files.SUMMARY).unlink(missing_ok=True)
     if not brief:
         show.header(console, config, parts, folder)
     console.print(f"going on after round {state.round}")
+    if before not in ({}, now := _where(config)):
+        console.print(
+            f"note: from {_devices(before)} to {_devices(now)}: the rounds to come are "
+            "equal to rounding, not bit for bit"
+        )
     return _go_on(config, parts, state, folder, console, brief)
 
 
@@ -139,13 +175,13 @@ def _finished(config: Config, folder: Path) -> Summary | None:
 
 
 def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
-    """The run's configuration with more rounds, if nothing else is to change."""
+    """The run's configuration with more rounds or on other devices, nothing else."""
     new = dataclasses.replace(old, **changes)
     validate(new)
-    if other := difference(new, old, ignore=("rounds",)):
+    if other := difference(new, old, ignore=("rounds", "devices")):
         raise InputError(
             f"{folder} was run with other settings: {other}; only rounds can be "
-            "raised, for anything else start a new run"
+            "raised and devices changed, for anything else start a new run"
         )
     if new.rounds < old.rounds:
         raise InputError(
@@ -155,25 +191,49 @@ def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
     return new
 
 
+def _everything(config: Config, parts: Parts) -> dict[str, Any]:
+    return fingerprint(config, parts) | dataclasses.asdict(config)
+
+
+def _where(config: Config) -> dict[str, int]:
+    """What the order of sums depends on, beside the configuration."""
+    return {"devices": config.devices, "processes": distributed.processes()}
+
+
+def _devices(where: dict[str, int]) -> str:
+    devices, processes = where["devices"], where["processes"]
+    text = f"{devices} device{'s' if devices > 1 else ''}"
+    return text if processes == 1 else f"{text} of {processes} processes"
+
+
 def _checkpoints(config: Config, parts: Parts, folder: Path) -> Checkpoints:
-    found = fingerprint(config, parts)
-    return Checkpoints(folder / files.CHECKPOINTS, found, keep=config.keep)
+    found, place = fingerprint(config, parts), folder / files.CHECKPOINTS
+    return Checkpoints(place, found, keep=config.keep, link=distributed.link())
 
 
-def _restore(config: Config, parts: Parts, start: RunState, folder: Path) -> RunState:
-    """The newest saved state; the start, if the run ended before it saved anything."""
-    checkpoints = _checkpoints(config, parts, folder)
-    metrics = folder / files.METRICS
-    if not checkpoints.rounds():
+def _restore(
+    config: Config, parts: Parts, start: RunState, folder: Path
+) -> tuple[RunState, dict[str, int]]:
+    """The newest saved state and where it was computed.
+
+    The start, if the run ended before it saved anything.
+    """
+    checkpoints, metrics = _checkpoints(config, parts, folder), folder / files.METRICS
+
+    def is_new() -> bool:
+        if checkpoints.rounds():
+            return False
         if metrics.exists() and records.read(metrics):
             raise CheckpointError(
                 f"{folder} has no usable checkpoint to go on from; "
                 "start a new run in another folder"
             )
-        return start
-    like = parts.simulator.snapshot(start)
-    finished, saved, _ = checkpoints.restore(like)
-    return parts.simulator.place(saved, finished)
+        return True
+
+    if distributed.link().lead(is_new):
+        return start, {}
+    finished, saved, before = checkpoints.restore(parts.simulator.expected(start))
+    return parts.simulator.place(saved, finished), before
 
 
 def _go_on(
@@ -185,42 +245,84 @@ def _go_on(
     brief: bool,
 ) -> Summary:
     """Runs what is left, from a state that is or will be the newest checkpoint."""
-    checkpoints = _checkpoints(config, parts, folder)
+    link, path = distributed.link(), folder / files.METRICS
+    link.hint = f"go on, with all processes, with: {files.resume_command(folder)}"
     with (
-        records.Writer(folder / files.METRICS, after=state.round) as metrics,
+        _opened(path, state.round) as metrics,
         Progress(console, config.rounds, metrics.records, brief) as progress,
         Stop() as stop,
     ):
-        saved = state.round
-        if state.round == 0:
-            checkpoints.save(0, parts.simulator.snapshot(state), {})
-        while state.round < config.rounds and not stop:
-            state, fresh = parts.simulator.advance(state, _step(config, state.round))
-            if not metrics.records:
-                checkpoints.wait()  # no line without a checkpoint to go back to
-            if state.round % config.evaluate_every == 0 or state.round == config.rounds:
-                params = parts.algorithm.params(state.server)
-                fresh[-1].update(parts.evaluate(params))
-            for record in fresh:
-                metrics.append(record)
-                progress.update(metrics.records[-1])
-            if state.round % config.checkpoint_every == 0:
-                metrics.sync()
-                checkpoints.save(state.round, parts.simulator.snapshot(state), {})
-                saved = state.round
-        if saved != state.round:
-            metrics.sync()
-            checkpoints.save(state.round, parts.simulator.snapshot(state), {})
-        checkpoints.wait()
-        stopped = bool(stop) and state.round < config.rounds
+        try:
+            state = _rounds(config, parts, state, folder, metrics, progress, stop)
+        except jax.errors.JaxRuntimeError:
+            link.blame()
+            raise
         history = metrics.records
-    if stopped:
+    if state.round < config.rounds:
         raise Stopped(stop.name, folder, state.round)
-    params = jax.device_get(parts.algorithm.params(state.server))
-    summary = _finish(config, parts, params, history, folder)
+    server = parts.simulator.placement.local(state.server)
+    params = jax.device_get(parts.algorithm.params(server))
+    summary = link.lead(lambda: _finish(config, parts, params, history, folder))
     if not brief:
         show.summary(console, summary, folder)
     return summary
+
+
+def _rounds(
+    config: Config,
+    parts: Parts,
+    state: RunState,
+    folder: Path,
+    metrics: records.Writer | records.Memory,
+    progress: Progress,
+    stop: Stop,
+) -> RunState:
+    """Rounds, with all that is due between them, until the last or a stop."""
+    checkpoints, simulator = _checkpoints(config, parts, folder), parts.simulator
+    link, saved = distributed.link(), state.round
+
+    def save() -> int:
+        metrics.sync()
+        checkpoints.save(state.round, simulator.snapshot(state), _where(config))
+        return state.round
+
+    if state.round == 0:
+        save()
+    while state.round < config.rounds and not _stopped(stop, link):
+        state, fresh = simulator.advance(state, _step(config, state.round))
+        if state.round == len(fresh):
+            checkpoints.wait()  # no line without a checkpoint to go back to
+        if link.leads and _evaluates(config, state.round):
+            server = simulator.placement.local(state.server)
+            fresh[-1].update(parts.evaluate(parts.algorithm.params(server)))
+        for record in fresh:
+            metrics.append(record)
+            progress.update(metrics.records[-1])
+        if state.round % config.checkpoint_every == 0:
+            saved = save()
+    if saved != state.round:
+        save()
+    checkpoints.wait()
+    return state
+
+
+def _opened(path: Path, after: int) -> records.Writer | records.Memory:
+    """The records; only process 0 writes them."""
+    opened: list[records.Writer] = []
+    distributed.link().lead(lambda: opened.append(records.Writer(path, after)))
+    return opened[0] if opened else records.Memory()
+
+
+def _stopped(stop: Stop, link: Link) -> bool:
+    """Whether any process was asked to stop; the others wait here for a slow one."""
+    names = link.agree(stop.name)
+    if name := next((n for n in names if n), ""):
+        stop.request(name)
+    return bool(name)
+
+
+def _evaluates(config: Config, finished: int) -> bool:
+    return finished % config.evaluate_every == 0 or finished == config.rounds
 
 
 def _step(config: Config, finished: int) -> int:

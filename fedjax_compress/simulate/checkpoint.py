@@ -33,9 +33,9 @@ from typing import Any
 import jax
 
 from fedjax_compress.clients.rows import Rows
-from fedjax_compress.errors import CheckpointError, InputError
+from fedjax_compress.errors import CheckpointError, InputError, Lost
 from fedjax_compress.simulate import arrays, background, manifest
-from fedjax_compress.simulate.link import ALONE, Link, Lost
+from fedjax_compress.simulate.link import ALONE, Link
 from fedjax_compress.typing import Tree
 
 _NAME = re.compile(r"(\d{8,})(?:\.(\d+))?")

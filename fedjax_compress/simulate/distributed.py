@@ -64,8 +64,8 @@ def check(launch: Launch) -> bool:
     if count is not None and count < 1:
         raise InputError(f"--processes must be at least 1, not {count}")
     if index is not None and not 0 <= index < (count or index + 1):
-        last = "" if count is None else f" to {count - 1}"
-        raise InputError(f"--process-id must be 0{last}, not {index}")
+        right = "at least 0" if count is None else f"0 to {count - 1}"
+        raise InputError(f"--process-id must be {right}, not {index}")
     return cluster or count != 1
 
 

@@ -17,21 +17,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from fedjax_compress.errors import CheckpointError, InputError
+from fedjax_compress.errors import CheckpointError, InputError, Lost
 
 T = TypeVar("T")
-LOST = 3
-"""Exit status of a process that has lost another one."""
 _GRACE = 20.0
 """Seconds that the main thread has to notice a loss, before the process is ended."""
 _BLAME = 10.0
 """Seconds in which a broken collective is explained by the loss of a process."""
 _LEAVE = 5.0
 _ENDED = object()
-
-
-class Lost(Exception):
-    """A process of the run has ended before the others. The message is one line."""
 
 
 class Link:
@@ -112,8 +106,7 @@ class Link:
         kind, result = self.agree(found)[0]
         if kind == "result":
             return result
-        error = CheckpointError if kind == "CheckpointError" else InputError
-        raise error(result)
+        raise (CheckpointError if kind == "CheckpointError" else InputError)(result)
 
     def same(self, value: dict[str, Any], what: str) -> None:
         """Raises InputError, on all processes, where one has another ``value``."""
@@ -230,8 +223,8 @@ class Link:
         """The main thread is stuck in a collective that will never come to its end."""
         if not self._leaving:
             print(f"fedjax-compress: {self._loss()}", file=sys.stderr, flush=True)
-            self.leave(LOST)
-            os._exit(LOST)
+            self.leave(Lost.STATUS)
+            os._exit(Lost.STATUS)
 
 
 ALONE = Link()
