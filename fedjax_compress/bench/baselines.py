@@ -21,6 +21,8 @@ from fedjax_compress.bench.workloads import KINDS, Workload
 from fedjax_compress.models.convolution import Form
 from fedjax_compress.typing import Array, Model, Params
 
+_EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
+"""Convolutions and products by Eigen alone, which is faster for direct ones."""
 TRIAL_SECONDS = 0.3
 _SHUFFLE = 7
 
@@ -67,17 +69,23 @@ def _models(given: Workload, forms: tuple[Form, ...]) -> dict[str, Model]:
     return {form: KINDS["W1"].model(form) for form in forms}
 
 
-def _compile(function: Callable, donate: int, *shapes: Any) -> tuple[Any, float]:
+def _compile(
+    function: Callable, donate: int, *shapes: Any, options: Any = None
+) -> tuple[Any, float]:
     begin = time.perf_counter()
-    program = jax.jit(function, donate_argnums=donate).lower(*shapes).compile()
+    lowered = jax.jit(function, donate_argnums=donate).lower(*shapes)
+    program = lowered.compile(compiler_options=options)
     return program, time.perf_counter() - begin
 
 
-def _by_step(name: str, model: Model, given: Workload, pool: Columns) -> _Program:
+def _by_step(
+    name: str, model: Model, given: Workload, pool: Columns, options: Any = None
+) -> _Program:
     """One compiled call a step, the parameters given up to it."""
     index = jax.ShapeDtypeStruct((given.batch,), jnp.int32)
     step = functools.partial(sgd_step, model, given.lr)
-    program, seconds = _compile(step, 0, given.params, pool, index)
+    shapes = given.params, pool, index
+    program, seconds = _compile(step, 0, *shapes, options=options)
 
     def run(params: Params, table: np.ndarray) -> Params:
         for rows in table:
@@ -150,8 +158,10 @@ def bound(case: Case, given: Workload) -> Contender:
     pool = columns(given)
     largest = np.sort(given.sizes)[-given.clients :].sum()
     most = max(1, int(largest) // given.batch)
-    forms = _models(given, ("patches", "direct"))
+    forms = _models(given, ("patches", "winograd", "direct"))
     programs = [_by_step(form, model, given, pool) for form, model in forms.items()]
+    if "direct" in forms and jax.devices()[0].platform == "cpu":
+        programs.append(_by_step("direct, Eigen", forms["direct"], given, pool, _EIGEN))
     for form, model in forms.items():
         # On the CPU a loop slows the direct form down twentyfold.
         if form != "direct" or jax.devices()[0].platform != "cpu":

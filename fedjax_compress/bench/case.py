@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fedjax_compress.models.forms import Form
+
 CONTENDERS = ("engine", "loop", "bound")
 ENGINE, LOOP, BOUND = CONTENDERS
 DEFAULT_CLIENTS = {"W1": 20, "W2": 1000, "W3": 4}
@@ -21,8 +23,10 @@ class Case(NamedTuple):
       contender: ``engine`` (the simulator), ``loop`` (a plain Python loop over
         clients), or ``bound`` (plain SGD without clients).
       population: registered clients; 0: 3,400, or ``clients`` if more.
-      lanes: of the engine; 0: chosen by it.
-      devices: of the engine; a CPU appears as so many.
+      lanes: of the engine; 0: chosen by a rule.
+      devices: of the engine; a CPU appears as so many. 0: one for each core, or all.
+      convolution: form of the engine's convolutions.
+      tune: whether a measured search chooses the layout, from the above on.
       rounds_per_call: of the engine; a turn of the measurement is as many rounds.
       uplink, downlink: specifications of the engine's compressors.
     """
@@ -32,7 +36,9 @@ class Case(NamedTuple):
     contender: str = ENGINE
     population: int = 0
     lanes: int = 0
-    devices: int = 1
+    devices: int = 0
+    convolution: Form = "auto"
+    tune: bool = False
     rounds_per_call: int = 1
     uplink: str = "identity"
     downlink: str = "identity"

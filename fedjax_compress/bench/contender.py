@@ -12,6 +12,7 @@ from fedjax_compress import aggregate, algorithms, compress, local, server
 from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.workloads import Workload
 from fedjax_compress.simulate import Simulator
+from fedjax_compress.simulate.tuning import Choice, tune
 from fedjax_compress.typing import Params
 
 
@@ -41,13 +42,20 @@ def make_simulator(case: Case, given: Workload) -> Simulator:
         compress.parse(case.uplink),
         compress.parse(case.downlink),
     )
+    choice = Choice(case.lanes, case.devices, case.convolution)
+    if case.tune:
+        found = tune(
+            algorithm, given.data, given.params, given.cohort(0), given.clients, choice
+        )
+        choice = found.choice
     return Simulator(
         algorithm,
         given.data,
         cohort=given.clients,
         sampling=given.sampling,
-        lanes=case.lanes,
-        devices=case.devices,
+        lanes=choice.lanes,
+        devices=choice.devices,
+        convolution=choice.convolution,
         rounds_per_call=case.rounds_per_call,
     )
 
@@ -58,7 +66,9 @@ def engine(case: Case, given: Workload) -> Contender:
     Its time is that of ``advance``, from drawing the cohort to the records on the
     host, without compiling.
     """
+    begin = time.perf_counter()
     simulator = make_simulator(case, given)
+    tuned = time.perf_counter() - begin if case.tune else 0.0
     state = simulator.start(given.params)
     sent = {"bytes_up_per_client": 0, "bytes_down_per_client": 0}
 
@@ -78,6 +88,9 @@ def engine(case: Case, given: Workload) -> Contender:
         return {
             "compile_seconds": simulator.compile_seconds,
             "lanes": simulator.lanes,
+            "devices": simulator.devices,
+            "convolution": simulator.convolution,
+            "tune_seconds": tuned,
             **sent,
         }
 

@@ -76,7 +76,7 @@ def summarize(case: Case, ready: dict[str, Any], turns: list[dict[str, Any]]) ->
         "contender": case.contender,
         "parameters": ready["parameters"],
         "lanes": facts["lanes"] if is_engine else None,
-        "devices": case.devices if is_engine else 1,
+        "devices": facts["devices"] if is_engine else 1,
         "rounds_per_call": case.rounds_per_call if is_engine else None,
         "uplink": case.uplink if is_engine else None,
         "downlink": case.downlink if is_engine else None,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from fedjax_compress import compress
 from fedjax_compress.bench.case import BOUND, DEFAULT_CLIENTS, LOOP, Case
 from fedjax_compress.bench.workloads import KINDS, check
 from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.models.forms import Form
 from fedjax_compress.registry import nearest
 
-SWEPT = ("clients", "population", "lanes", "devices", "uplink")
+SWEPT = ("clients", "population", "lanes", "devices", "convolution", "uplink")
 """What a sweep may vary."""
 _ROTATED = "hadamard | uniform(bits=4)"
 OVERHEAD = (
@@ -37,7 +38,9 @@ class Request(NamedTuple):
     rounds: int = 5
     compare: bool = False
     lanes: int = 0
-    devices: int = 1
+    devices: int = 0
+    convolution: Form = "auto"
+    tune: bool = False
     uplink: str = "identity"
     downlink: str = "identity"
     population: int = 0
@@ -64,6 +67,8 @@ def plan(request: Request) -> list[list[Case]]:
             population=request.population,
             lanes=request.lanes,
             devices=request.devices,
+            convolution=request.convolution,
+            tune=request.tune,
             uplink=request.uplink,
             downlink=request.downlink,
         )
@@ -114,6 +119,8 @@ def parse_sweep(text: str) -> tuple[str, list[int] | list[str]]:
         raise InputError(f"sweep {text!r} has a value twice")
     if name == "uplink":
         return name, parts
+    if name == "convolution":
+        return name, parts
     try:
         return name, [int(part) for part in parts]
     except ValueError:
@@ -141,10 +148,14 @@ def _check_case(case: Case) -> None:
     check(case.workload, case.clients, case.population)
     if case.lanes < 0:
         raise InputError(f"lanes must not be negative (0 chooses), got {case.lanes}")
-    if not 1 <= case.devices <= _MOST_DEVICES:
+    if not 0 <= case.devices <= _MOST_DEVICES:
         raise InputError(
-            f"devices must be between 1 and {_MOST_DEVICES}, not {case.devices}"
+            f"devices must be between 0 (chosen) and {_MOST_DEVICES}, "
+            f"not {case.devices}"
         )
+    if case.convolution not in get_args(Form):
+        hint = nearest(case.convolution, list(get_args(Form)))
+        raise InputError(f"no convolution form {case.convolution!r}; {hint}")
     for name in ("uplink", "downlink"):
         try:
             compress.parse(getattr(case, name))

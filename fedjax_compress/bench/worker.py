@@ -100,7 +100,9 @@ def main() -> int:
         print(json.dumps(value), file=channel, flush=True)
 
     case = Case(**json.loads(sys.stdin.readline()))
-    jax.config.update("jax_num_cpu_devices", case.devices)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    wanted = case.devices or cores if case.contender == ENGINE else 1
+    jax.config.update("jax_num_cpu_devices", wanted)
     try:
         serve(case, sys.stdin, answer)
     except InputError as error:

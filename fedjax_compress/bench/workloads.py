@@ -90,7 +90,7 @@ class _Kind(NamedTuple):
 
 
 def workload(
-    name: str, clients: int, population: int = 0, conv: Form = "patches"
+    name: str, clients: int, population: int = 0, conv: Form = "auto"
 ) -> Workload:
     """Builds a workload; a pure function of its arguments.
 

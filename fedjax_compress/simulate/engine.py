@@ -18,7 +18,13 @@ from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.placement import AXIS, Placement
-from fedjax_compress.simulate.plan import DUMMY, Planner, Sampling, choose_lanes
+from fedjax_compress.simulate.plan import (
+    DUMMY,
+    Planner,
+    Sampling,
+    choose_devices,
+    choose_lanes,
+)
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.streaming import Stream
 from fedjax_compress.simulate.supply import Supplier, Supply
@@ -59,7 +65,8 @@ class Simulator:
       sampling: (seed, round, sizes, cohort) -> distinct client ids.
       lanes: clients side by side on a device, at most a device's share of the cohort;
         0 chooses by model size and device.
-      devices: devices of the mesh axis ``clients``, of all processes together.
+      devices: devices of the mesh axis ``clients``, of all processes together; 0
+        takes all there are, but no more than clients.
       rounds_per_call: rounds in one call of the program; 1 where rows or client
         states are kept on the host.
       resident_limit: rows, or client states, of more bytes are kept on the host.
@@ -90,8 +97,8 @@ class Simulator:
         self.sizes = np.asarray(data.sizes)
         _check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
-        self.placement = Placement(devices)
-        self.devices = devices
+        self.placement = Placement(devices or choose_devices(cohort))
+        self.devices = devices = self.placement.devices
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.convolution: Form = convolution

@@ -17,16 +17,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, group
 from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.models.forms import default_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate.engine import Simulator
-from fedjax_compress.simulate.plan import DUMMY, plan
+from fedjax_compress.simulate.plan import DUMMY, choose_devices, choose_lanes, plan
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
 from fedjax_compress.typing import Algorithm, Params
 
 GAIN = 1.03
 """A candidate must be faster by this factor; less is noise."""
+_FORMS: tuple[Form, ...] = ("winograd", "patches")
+"""What the CPU can choose from: XLA's own convolution is twenty times slower there
+inside a loop."""
 _ROWS, _CLIENTS, _TIMED, _LEAST = 64, 4, 0.6, 2
 
 
@@ -108,6 +113,42 @@ def search(
     for number in devices:
         better(best()[0]._replace(devices=number))
     return Tuned(best()[0], rates)
+
+
+def tune(
+    algorithm: Algorithm,
+    data: ClientData,
+    params: Params,
+    ids: np.ndarray,
+    cohort: int,
+    start: Choice,
+) -> Tuned:
+    """The search for a run, on the devices at hand.
+
+    Args:
+      algorithm, data, params: of the run.
+      ids: clients of one round, from which samples are taken.
+      cohort: clients a round.
+      start: where to start; zeros and ``auto`` are filled by the fixed rules.
+    """
+    platform = jax.default_backend()
+    devices = start.devices or choose_devices(cohort)
+    lanes = start.lanes or choose_lanes(tree.count(params), cohort, devices, platform)
+    form, forms = start.convolution, _FORMS[:0]
+    if asks_for_form(algorithm, data, params):
+        form = default_form() if form == "auto" else form
+        forms = _FORMS if platform == "cpu" else (*_FORMS, "direct")
+
+    def rate(choice: Choice) -> float:
+        return measure(algorithm, data, params, ids, choice)
+
+    return search(
+        Choice(lanes, devices, form),
+        rate,
+        forms=forms,
+        devices=sorted({1, devices}),
+        most_lanes=cohort,
+    )
 
 
 def measure(

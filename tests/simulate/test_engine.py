@@ -199,7 +199,7 @@ def test_a_plan_holds_each_client_once(devices):
 
 
 def test_lanes_follow_model_and_device():
-    assert choose_lanes(48_670, 1000, 1, "cpu") == 32
+    assert choose_lanes(48_670, 1000, 1, "cpu") == 16
     assert choose_lanes(1_206_590, 100, 1, "cpu") == 1
     assert choose_lanes(48_670, 5, 1, "cpu") == 5
     assert choose_lanes(1_206_590, 1000, 1, "gpu") > 32
