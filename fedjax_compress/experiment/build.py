@@ -18,6 +18,7 @@ import fedjax_compress
 from fedjax_compress import clients, compress, registry, spec, tree
 from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import (
@@ -31,7 +32,7 @@ from fedjax_compress.typing import Algorithm, Model, Params
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
-_FREE = ("rounds", "checkpoint_every", "keep", "devices")
+_FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
 """Settings that a run may change on its way. All but ``devices`` change no number, and
 that one changes the order of sums only."""
 _DEVICE_FLAG = "--xla_force_host_platform_device_count"
@@ -57,26 +58,28 @@ class Parts(NamedTuple):
     simulator: Simulator
     evaluate: Callable[[Params], dict[str, float]]
     params: Params
+    note: str = ""
 
 
 def request_devices(number: int) -> None:
     """Lets the CPU appear as ``number`` devices, of all processes together.
 
     Read when jax starts a backend; has no effect afterwards or on accelerators.
+
+    Args:
+      number: how many; 0 for one for each core that this process may use.
     """
     flags, each = os.environ.get("XLA_FLAGS", ""), number // distributed.processes()
+    each = each if number else _cores()
     if each > 1 and _DEVICE_FLAG not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_DEVICE_FLAG}={each}".strip()
 
 
-def all_devices(config: Config) -> Config:
-    """The configuration with all devices of all processes, unless it says how many.
-
-    One device, the default, cannot be meant where there are several processes.
-    """
-    if distributed.processes() == 1 or config.devices > 1:
-        return config
-    return dataclasses.replace(config, devices=jax.device_count())
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_specs(config: Config) -> None:
@@ -201,12 +204,17 @@ def build_algorithm(config: Config, model: Model) -> Algorithm:
     )
 
 
-def build(config: Config, dataset: Dataset | None = None) -> Parts:
-    """All parts of a run; nothing is trained or compiled yet.
+def build(
+    config: Config,
+    dataset: Dataset | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Parts:
+    """All parts of a run; nothing is trained yet, nor compiled but by a search.
 
     Args:
       config: the configuration.
       dataset: the data, if they have been loaded already.
+      say: is told what takes long.
 
     Raises:
       InputError: anything in the configuration or the data that cannot work.
@@ -217,14 +225,22 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     algorithm = build_algorithm(config, model)
+    key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
+    params = jax.tree.map(jnp.asarray, model.init(key))
+    for name in ("uplink", "downlink"):  # some name leaves of the model
+        compressor = compress.parse(getattr(config, name))
+        with_field(name, jax.eval_shape, compressor.init, params)
+    sampling = with_field("sampling", registry.build, "sampling", config.sampling)
+    found = layout.find(config, algorithm, data, params, sampling, say)
     simulator = Simulator(
         algorithm,
         data,
         cohort=config.cohort,
         seed=config.seed,
-        sampling=with_field("sampling", registry.build, "sampling", config.sampling),
-        lanes=config.lanes,
-        devices=config.devices,
+        sampling=sampling,
+        lanes=found.choice.lanes,
+        devices=found.choice.devices,
+        convolution=found.choice.convolution,
         # The runner stops for these, so a longer program would stay partly empty.
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
@@ -239,12 +255,26 @@ def build(config: Config, dataset: Dataset | None = None) -> Parts:
     def evaluate(params: Params) -> dict[str, float]:
         return {k: v for score in scores for k, v in score(params).items()}
 
-    key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
-    params = jax.tree.map(jnp.asarray, model.init(key))
-    for name in ("uplink", "downlink"):  # some name leaves of the model
-        compressor = compress.parse(getattr(config, name))
-        with_field(name, jax.eval_shape, compressor.init, params)
-    return Parts(dataset, data, model, algorithm, simulator, evaluate, params)
+    return Parts(
+        dataset, data, model, algorithm, simulator, evaluate, params, found.note
+    )
+
+
+def left_open(config: Config) -> tuple[str, ...]:
+    """Settings of the layout that the configuration leaves to the engine."""
+    names = ("lanes", "devices", "convolution")
+    return ("tune", *(n for n in names if getattr(config, n) in (0, "auto")))
+
+
+def laid_out(config: Config, parts: Parts) -> Config:
+    """The configuration with the layout that the engine has taken."""
+    simulator = parts.simulator
+    return dataclasses.replace(
+        config,
+        lanes=simulator.lanes,
+        devices=simulator.devices,
+        convolution=simulator.convolution,
+    )
 
 
 def digest(parts: Parts) -> str:

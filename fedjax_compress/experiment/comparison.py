@@ -10,7 +10,12 @@ from rich.console import Console
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import files, show
-from fedjax_compress.experiment.build import check_specs, load_data, request_devices
+from fedjax_compress.experiment.build import (
+    check_specs,
+    left_open,
+    load_data,
+    request_devices,
+)
 from fedjax_compress.experiment.config import Config, difference
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.reporting import Finished, publish, read_finished
@@ -159,8 +164,7 @@ def _check_folder(folder: Path, jobs: dict[str, Config]) -> None:
         if not place.is_file():
             continue
         found = load_toml(place)
-        ignore = () if job.lanes else ("lanes",)
-        if other := difference(job, found, ignore):
+        if other := difference(job, found, left_open(job)):
             raise InputError(
                 f"{folder / name} holds a run with other settings: {other}; "
                 "give another folder with --output"

@@ -18,11 +18,18 @@ def _option(
     least: int | None = None,
     most: int = 2**31 - 1,
     text_form: bool = False,
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    """A field with its description, bounds, and whether it is a SPEC."""
+    """A field with its description, bounds or choices, and whether it is a SPEC."""
     return dataclasses.field(
         default=default,
-        metadata={"help": text, "least": least, "most": most, "spec": text_form},
+        metadata={
+            "help": text,
+            "least": least,
+            "most": most,
+            "spec": text_form,
+            "choices": choices,
+        },
     )
 
 
@@ -83,14 +90,25 @@ class Config:
         "fedavg", "algorithm that joins the parts above", text_form=True
     )
     devices: int = _option(
-        1,
-        "devices over which the cohort is spread, of all processes together; 1 where "
-        "there are several processes: all there are",
-        least=1,
+        0,
+        "devices over which the cohort is spread, of all processes together; a CPU "
+        "appears as so many; 0: chosen",
+        least=0,
         most=1024,
     )
     lanes: int = _option(
         0, "clients trained side by side on a device; 0: chosen", least=0
+    )
+    convolution: str = _option(
+        "auto",
+        "how convolutions are computed: patches, winograd or direct; auto: chosen",
+        choices=("auto", "patches", "winograd", "direct"),
+    )
+    tune: str = _option(
+        "auto",
+        "search for the fastest lanes, devices and convolution if none is given: "
+        "always, never, or auto: for long runs",
+        choices=("auto", "always", "never"),
     )
     rounds_per_call: int = _option(
         1, "rounds in one call of the compiled program", least=1
@@ -148,6 +166,10 @@ def validate(config: Config) -> None:
         least, most = (FIELDS[name].metadata[bound] for bound in ("least", "most"))
         if least is not None and not least <= value <= most:
             raise InputError(f"{name} must be between {least} and {most}, not {value}")
+        choices = FIELDS[name].metadata["choices"]
+        if choices and value not in choices:
+            hint = nearest(value, list(choices))
+            raise InputError(f"{name} cannot be {value!r}; {hint}")
     if 0 < config.clients < config.cohort:
         raise InputError(
             f"cohort is {config.cohort}, but there are only {config.clients} clients; "

@@ -28,11 +28,13 @@ def _setting(name: str, default: Any, unset: bool = False) -> _Field:
     text = FIELDS[name].metadata["help"]
     if kind is bool:
         return (name, Annotated[kind, arg(help=text)], default)
+    choices = "|".join(FIELDS[name].metadata["choices"])
+    metavar = choices or _METAVARS[kind]
     if unset:
         hint = "(default: as in the run)"
-        about = arg(metavar=_METAVARS[kind], help=text, help_behavior_hint=hint)
+        about = arg(metavar=metavar, help=text, help_behavior_hint=hint)
         return (name, Annotated[kind | None, about], None)
-    return (name, Annotated[kind, arg(metavar=_METAVARS[kind], help=text)], default)
+    return (name, Annotated[kind, arg(metavar=metavar, help=text)], default)
 
 
 def _whole(name: str, default: int | None, text: str) -> _Field:
@@ -163,8 +165,8 @@ def list_options(base: Config) -> type:
 def bench_options(base: Config) -> type:
     """Options of ``bench``."""
     sweep = (
-        "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2 or "
-        "'uplink=SPEC;SPEC': measure all of these"
+        "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2, "
+        "convolution=patches,winograd or 'uplink=SPEC;SPEC': measure all of these"
     )
     return _make(
         "BenchOptions",
@@ -181,7 +183,9 @@ def bench_options(base: Config) -> type:
             _own("sweep", None, "NAME=VALUES", sweep),
             _whole("population", 0, "registered clients; 0: 3400, or as --clients"),
             _whole("lanes", 0, FIELDS["lanes"].metadata["help"]),
-            _whole("devices", 1, FIELDS["devices"].metadata["help"]),
+            _whole("devices", 0, FIELDS["devices"].metadata["help"]),
+            _own("convolution", "auto", "FORM", FIELDS["convolution"].metadata["help"]),
+            _flag("tune", "let the engine search for its fastest layout first"),
             _own("uplink", "identity", "SPEC", "compressor of what clients send"),
             _own("downlink", "identity", "SPEC", "compressor of the model"),
             _own("json", None, "FILE", "where all figures go"),

@@ -16,9 +16,9 @@ from fedjax_compress.errors import CheckpointError, InputError
 from fedjax_compress.experiment import files, records, show
 from fedjax_compress.experiment.build import (
     Parts,
-    all_devices,
     build,
     fingerprint,
+    laid_out,
     request_devices,
 )
 from fedjax_compress.experiment.config import Config, difference, validate
@@ -56,14 +56,15 @@ def run(
       Stopped: SIGTERM or Ctrl-C; the run is saved and can be resumed.
     """
     validate(config)
-    config, link = all_devices(config), distributed.link()
+    request_devices(config.devices)
+    link = distributed.link()
+    console = make_console(quiet or not link.leads)
     if output is not None:
         link.lead(lambda: files.check_free(Path(output)))
-    parts = build(config, dataset)
-    link.same(_everything(config, parts), "settings or data")
+    parts = build(config, dataset, console.print)
     state = parts.simulator.start(parts.params)
-    config = dataclasses.replace(config, lanes=parts.simulator.lanes)
-    console = make_console(quiet or not link.leads)
+    config = laid_out(config, parts)
+    link.same(_everything(config, parts), "settings or data")
     with contextlib.ExitStack() as stack:
 
         def begin() -> str:
@@ -139,7 +140,7 @@ def _resume(
     old = load_toml(folder / files.CONFIG)
     config = _changed(old, changes, folder)
     request_devices(config.devices)
-    config, link = all_devices(config), distributed.link()
+    link = distributed.link()
     console = make_console(quiet or not link.leads)
     if summary := link.lead(lambda: _finished(config, folder)):
         console.print(f"{folder} is finished: {summary['rounds']} rounds")
@@ -147,8 +148,10 @@ def _resume(
             show.summary(console, summary, folder)
         return summary
     parts = build(config, dataset)
-    link.same(_everything(config, parts), "settings or data")
     state = parts.simulator.start(parts.params)
+    # Other devices may have room for fewer lanes; the run's own are kept on record.
+    config = dataclasses.replace(laid_out(config, parts), lanes=old.lanes)
+    link.same(_everything(config, parts), "settings or data")
     state, before = _restore(config, parts, state, folder)
     if link.leads:
         if config != old:
@@ -178,7 +181,7 @@ def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
     """The run's configuration with more rounds or on other devices, nothing else."""
     new = dataclasses.replace(old, **changes)
     validate(new)
-    if other := difference(new, old, ignore=("rounds", "devices")):
+    if other := difference(new, old, ignore=("rounds", "devices", "tune")):
         raise InputError(
             f"{folder} was run with other settings: {other}; only rounds can be "
             "raised and devices changed, for anything else start a new run"

@@ -31,6 +31,11 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
     low, middle, high = sizes.min(), int(np.median(sizes)), sizes.max()
     device = jax.devices()[0]
     plural = "s" if config.devices > 1 else ""
+    layout = f"{config.lanes} lane{'s' if config.lanes > 1 else ''}"
+    if config.convolution != "auto":
+        layout += f", {config.convolution} convolutions"
+    if parts.note:
+        layout += f" ({parts.note})"
     maker = "" if device.device_kind == device.platform else f" ({device.device_kind})"
     lines(
         console,
@@ -51,8 +56,7 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
             ("down", config.downlink),
             (
                 "engine",
-                f"{config.devices} {device.platform} device{plural}{maker}, "
-                f"{config.lanes} lanes",
+                f"{config.devices} {device.platform} device{plural}{maker}, {layout}",
             ),
             ("output", str(folder)),
         ],

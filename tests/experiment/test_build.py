@@ -101,10 +101,10 @@ def test_fingerprint_holds_what_changes_numbers() -> None:
     base = Config(clients=4, cohort=2, model="logistic")
     parts = build.build(base, small())
     found = build.fingerprint(base, parts)
-    for free in ("rounds", "checkpoint_every", "keep"):
+    for free in ("rounds", "checkpoint_every", "keep", "devices"):
         changed = dataclasses.replace(base, **{free: 77})
         assert build.fingerprint(changed, parts) == found
-    for name in ("seed", "uplink", "lanes", "devices", "local", "data"):
+    for name in ("seed", "uplink", "lanes", "convolution", "local", "data"):
         assert name in found
     for name in ("jax", "platform", "device_kind", "data_sha256"):
         assert found[name]
