@@ -8,12 +8,14 @@ import os
 import secrets
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.simulate import coordinator
 from fedjax_compress.simulate.link import ALONE, Link
 
 _KEY = "fedjax_compress/link"
@@ -82,13 +84,14 @@ def start(launch: Launch) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     method = None if launch.distributed else "deactivate"
     try:
-        jax.distributed.initialize(
-            launch.coordinator,
-            launch.processes,
-            launch.process_id,
-            cluster_detection_method=method,
-            initialization_timeout=int(_MEET),
-        )
+        with coordinator.apart():
+            jax.distributed.initialize(
+                launch.coordinator,
+                launch.processes,
+                launch.process_id,
+                cluster_detection_method=method,
+                initialization_timeout=int(_MEET),
+            )
     except Exception as error:
         raise InputError(_why(error, launch)) from error
 
@@ -110,6 +113,11 @@ def processes() -> int:
     return _state().num_processes if jax.distributed.is_initialized() else 1
 
 
+def name() -> str:
+    """What this process calls itself in messages; empty for process 0."""
+    return f"process {_link.index}: " if _link.index else ""
+
+
 def link() -> Link:
     """The link to the other processes, made at the first call; all must call it."""
     global _link
@@ -129,6 +137,10 @@ def leave(status: int) -> None:
     mine.leave(status)
     if status and mine.count > 1:
         # jax would wait for all processes at the end of this one.
+        if sys.exc_info()[0] is not None:
+            traceback.print_exc()
+        if isinstance(service := _state().service, coordinator.Service):
+            service.end_with_me()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 stream.flush()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from fedjax_compress.errors import CheckpointError, InputError, Lost
 
 T = TypeVar("T")
-_GRACE = 20.0
+_GRACE = 4.0
 """Seconds that the main thread has to notice a loss, before the process is ended."""
 _BLAME = 10.0
 """Seconds in which a broken collective is explained by the loss of a process."""
@@ -142,7 +142,7 @@ class Link:
             raise self._loss()
 
     def leave(self, status: int) -> None:
-        """Says goodbye, and waits a moment for the others to do so.
+        """Says goodbye. Where all end early, process 0 is the last one to do so.
 
         Args:
           status: with which this process ends; the others go on if it is 0.
@@ -153,10 +153,9 @@ class Link:
             self._leaving = True
         for process in self._sockets:
             self._try_to_send(process, {"bye": status})
-        for away in self._away.values():
-            away.wait(_LEAVE)
-        for end in self._sockets.values():
-            end.close()
+        if status and self.leads:
+            for away in self._away.values():
+                away.wait(_LEAVE)
 
     def _take(self, process: int) -> Any:
         item = self._values[process].get()
@@ -196,11 +195,12 @@ class Link:
                     self._lose(*message["gone"])
                 else:
                     status = message["bye"]
-                    break
+                    if status:
+                        self._lose(process, status)
         except (OSError, ValueError):
             pass  # as if it had closed the connection
         self._away[process].set()
-        if status != 0:
+        if status is None:
             self._lose(process, status)
 
     def _lose(self, process: int, status: int | None) -> None:
@@ -222,7 +222,8 @@ class Link:
     def _give_up(self) -> None:
         """The main thread is stuck in a collective that will never come to its end."""
         if not self._leaving:
-            print(f"fedjax-compress: {self._loss()}", file=sys.stderr, flush=True)
+            who = f"process {self.index}: " if self.index else ""
+            print(f"fedjax-compress: {who}{self._loss()}", file=sys.stderr, flush=True)
             self.leave(Lost.STATUS)
             os._exit(Lost.STATUS)
 

@@ -20,6 +20,14 @@ def links():
     made += [Link(p + 1, 3, {0: far}) for p, (_, far) in enumerate(pairs)]
     yield made
     everywhere(made, lambda link: link.leave(0))
+    for near, far in pairs:
+        near.close(), far.close()
+
+
+def hang_up(link):
+    """What the system does when a process ends, however it ends."""
+    for end in link._sockets.values():
+        end.shutdown(socket.SHUT_RDWR)
 
 
 def everywhere(links, work):
@@ -86,8 +94,7 @@ def test_who_is_gone_is_known_to_all(links, gone):
     left = [link for link in links if link.index != gone]
     for link in left:
         link.hint = "go on with: X"
-    for end in links[gone]._sockets.values():
-        end.shutdown(socket.SHUT_RDWR)
+    hang_up(links[gone])
     for error in everywhere(left, lambda link: link.agree(1)):
         assert isinstance(error, Lost)
         text = f"process {gone} of 3 has ended unexpectedly; go on with: X"
@@ -97,18 +104,25 @@ def test_who_is_gone_is_known_to_all(links, gone):
     if gone:
         with pytest.raises(Lost):
             links[0].noted()
-    for link in links:
-        link._leaving = True
 
 
 def test_a_process_that_fails_says_so(links):
+    links[2].leave(2)
+    for error in everywhere(links[:2], lambda link: link.agree(1)):
+        assert isinstance(error, Lost)
+        assert str(error) == "process 2 of 3 has ended with status 2"
+
+
+def test_process_0_ends_last(links):
+    """It waits for the ends of all connections, by which the others are gone."""
     with ThreadPoolExecutor(1) as pool:
-        leaving = pool.submit(links[2].leave, 2)
-        for error in everywhere(links[:2], lambda link: link.agree(1)):
-            assert isinstance(error, Lost)
-            assert str(error) == "process 2 of 3 has ended with status 2"
-        everywhere(links[:2], lambda link: link.leave(3))
-        leaving.result()
+        links[1].leave(143)
+        links[2].leave(143)
+        first = pool.submit(links[0].leave, 143)
+        hang_up(links[1])
+        assert not first.done()
+        hang_up(links[2])
+        first.result()
 
 
 def test_a_process_that_is_done_is_not_missed(links):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,8 +22,9 @@ from fedjax_compress.experiment import files, load_toml, records
 
 TINY = ["--clients", "12", "--cohort", "6", "--model", "logistic", "--lanes", "2"]
 TINY += ["--local", "sgd(lr=0.1, steps=2, batch=5)", "--downlink", "identity"]
-TINY += ["--evaluate-every", "4", "--checkpoint-every", "3"]
+TINY += ["--evaluate-every", "4", "--checkpoint-every", "3", "--devices", "2"]
 STATEFUL = ["--uplink", "error_feedback(top_k(0.1))"]
+ROUNDS = 60
 LIMIT = 90.0
 """Seconds after which a process is taken for one that hangs."""
 
@@ -115,40 +117,86 @@ def close(a: Path, b: Path) -> None:
 
 def alone(folder: Path, *more: str) -> Path:
     """The same run in this process, on two devices."""
-    assert main(["run", "--output", str(folder), *TINY, "--devices", "2", *more]) == 0
+    assert main(["run", "--output", str(folder), *TINY, *more]) == 0
     return folder
 
 
-def test_two_processes_are_two_devices(tmp_path: Path) -> None:
-    """Bit for bit where clients keep nothing; only process 0 prints."""
-    folder = tmp_path / "two"
-    with pair("run", folder, "--rounds", "5") as two:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes that nothing disturbs; clients keep state."""
+    folder = tmp_path_factory.mktemp("processes") / "whole"
+    with pair("run", folder, *STATEFUL, "--rounds", str(ROUNDS)) as two:
         status, out, errors = two.end()
     assert status == [0, 0], errors
     assert "test accuracy" in out[0]
-    assert "Gloo" not in out[0] + errors[0]
-    assert out[1] == errors[1] == ""
+    assert "Gloo" not in out[0]
+    assert errors[0] == out[1] == errors[1] == ""  # only process 0 prints
+    return folder
+
+
+def test_state_by_process_and_on_with_other_devices(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stateful runs are equal to rounding; two processes, then one device."""
+    newest = whole / files.CHECKPOINTS / f"{ROUNDS:08d}"
+    parts = sorted(p.name for p in newest.iterdir())
+    assert parts == ["arrays", "manifest.json", "mapped", "part-0001"]
+    folder, more = tmp_path / "two", str(ROUNDS + 4)
+    shutil.copytree(whole, folder)
+    one = alone(tmp_path / "one", *STATEFUL, "--rounds", more, "--quiet")
+    assert main(["resume", str(folder), "--rounds", more, "--devices", "1"]) == 0
+    assert "from 2 devices of 2 processes to 1 device" in capsys.readouterr().out
+    assert load_toml(folder / files.CONFIG).devices == 1
+    close(folder, one)
+
+
+@pytest.mark.filterwarnings("always")  # the command line shows it as a line
+def test_a_damaged_part_is_a_damaged_checkpoint(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One flipped bit in what process 1 has written: the one before is taken."""
+    folder = tmp_path / "two"
+    shutil.copytree(whole, folder)
+    (folder / files.SUMMARY).unlink()
+    part = folder / files.CHECKPOINTS / f"{ROUNDS:08d}" / "part-0001"
+    file = max(part.rglob("*.bin"), key=lambda p: p.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    assert main(["resume", str(folder)]) == 0
+    found = capsys.readouterr()
+    assert f"part-0001/mapped/{file.name} differs from its checksum" in found.err
+    assert f"going on after round {ROUNDS - 3}" in found.out
+    close(folder, whole)
+
+
+@pytest.mark.slow
+def test_two_processes_are_two_devices(tmp_path: Path) -> None:
+    """Bit for bit where clients keep nothing."""
+    folder = tmp_path / "two"
+    with pair("run", folder, "--rounds", "5") as two:
+        status, _, errors = two.end()
+    assert status == [0, 0], errors
     one = alone(tmp_path / "one", "--rounds", "5", "--quiet")
     assert lines(folder) == lines(one)
     assert final(folder) == final(one)
     assert load_toml(folder / files.CONFIG) == load_toml(one / files.CONFIG)
 
 
-def test_state_by_process_and_on_with_other_devices(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Stateful runs are equal to rounding; two processes, then one device."""
-    folder = tmp_path / "two"
-    with pair("run", folder, *STATEFUL, "--rounds", "8") as two:
-        status, _, errors = two.end()
-    assert status == [0, 0], errors
-    parts = sorted(p.name for p in (folder / files.CHECKPOINTS / "00000008").iterdir())
-    assert parts == ["arrays", "manifest.json", "mapped", "part-0001"]
-    one = alone(tmp_path / "one", *STATEFUL, "--rounds", "12", "--quiet")
-    assert main(["resume", str(folder), "--rounds", "12", "--devices", "1"]) == 0
-    assert "from 2 devices of 2 processes to 1 device" in capsys.readouterr().out
-    assert load_toml(folder / files.CONFIG).devices == 1
-    close(folder, one)
+def test_one_process_goes_on_with_any_number_of_devices(tmp_path: Path) -> None:
+    """Equal to rounding; lanes, chosen for one device, are fewer on three."""
+    folder, straight = tmp_path / "changed", tmp_path / "straight"
+    start = [*STATEFUL, "--lanes", "0", "--devices", "1", "--quiet", "--rounds"]
+    assert main(["run", "--output", str(straight), *TINY, *start, "9"]) == 0
+    assert main(["run", "--output", str(folder), *TINY, *start, "4"]) == 0
+    lanes = load_toml(folder / files.CONFIG).lanes
+    for rounds, devices in ((8, 3), (9, 2)):
+        more = ["--rounds", str(rounds), "--devices", str(devices), "--quiet"]
+        assert main(["resume", str(folder), *more]) == 0
+        found = load_toml(folder / files.CONFIG)
+        assert (found.devices, found.lanes) == (devices, lanes)
+    for one, other in zip(lines(folder), lines(straight), strict=True):
+        np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=2e-3)
 
 
 def test_a_stop_of_one_process_stops_all(tmp_path: Path) -> None:
@@ -161,7 +209,8 @@ def test_a_stop_of_one_process_stops_all(tmp_path: Path) -> None:
     assert status == [143, 143], errors
     finished = len(lines(folder))
     text = f"stopped by SIGTERM after round {finished}, everything is saved"
-    assert text in errors[0]
+    assert errors[0].startswith(f"fedjax-compress: {text}")
+    assert errors[1].startswith(f"fedjax-compress: process 1: {text}")
     assert all(len(e.splitlines()) == 1 for e in errors)
     newest = max((folder / files.CHECKPOINTS).iterdir()).name
     assert int(newest) == finished
@@ -171,31 +220,28 @@ def test_a_stop_of_one_process_stops_all(tmp_path: Path) -> None:
     "victim", [1, pytest.param(0, marks=pytest.mark.slow)], ids=["other", "leader"]
 )
 def test_a_killed_process_ends_all_and_nothing_is_lost(
-    tmp_path: Path, victim: int
+    whole: Path, tmp_path: Path, victim: int
 ) -> None:
     """The others end with one clear line; resumed, the run is the uninterrupted one."""
-    folder, rounds = tmp_path / "two", 60
-    # The victim stands still first, so that the others cannot finish.
-    with pair("run", folder, *STATEFUL, "--rounds", str(rounds)) as two:
+    folder = tmp_path / "two"
+    with pair("run", folder, *STATEFUL, "--rounds", str(ROUNDS)) as two:
         two.wait_for(lambda: done(folder, 8))
-        two.processes[victim].send_signal(signal.SIGSTOP)
         two.processes[victim].kill()
         begin = time.monotonic()
         status, _, errors = two.end()
         assert time.monotonic() - begin < 30
     assert status[victim] == -signal.SIGKILL
     assert status[1 - victim] == 3, errors
-    text = f"fedjax-compress: process {victim} of 2 has ended unexpectedly; go on"
-    assert errors[1 - victim].startswith(text), errors
+    text = f"process {victim} of 2 has ended unexpectedly; go on, with all processes"
+    who = "" if victim else "process 1: "
+    assert errors[1 - victim].startswith(f"fedjax-compress: {who}{text}"), errors
     assert len(errors[1 - victim].splitlines()) == 1
-    assert 8 <= len(lines(folder)) < rounds
+    assert 8 <= len(lines(folder)) < ROUNDS
     with pair("resume", folder) as two:
         status, _, errors = two.end()
     assert status == [0, 0], errors
-    with pair("run", tmp_path / "whole", *STATEFUL, "--rounds", str(rounds)) as two:
-        assert two.end()[0] == [0, 0]
-    assert lines(folder) == lines(tmp_path / "whole")
-    assert final(folder) == final(tmp_path / "whole")
+    assert lines(folder) == lines(whole)
+    assert final(folder) == final(whole)
 
 
 STREAMED = """
