@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import fedjax_compress
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, Lost
 from fedjax_compress.experiment.arguments import positionals, shape_of
 from fedjax_compress.experiment.config import FIELDS, Config, validate
 from fedjax_compress.experiment.stopped import Stopped
@@ -28,8 +28,9 @@ _POSITIONAL: dict[str, str | None] = {
     "bench": None,
     "list": "kind",
 }
-_BAD_INPUT = 2
+_DEFECT, _BAD_INPUT = 1, 2
 _SIGNALLED = 128
+_DISTRIBUTED = "fedjax_compress.simulate.distributed"
 _NO_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -37,9 +38,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Exit status: 0 done; 2 something the user gave cannot be used (one line says
-    what); 130 after Ctrl-C and 143 after SIGTERM, with everything saved; 141 when
-    the reader of the output has gone.
+    what); 3 another process of the run has ended before; 130 after Ctrl-C and 143
+    after SIGTERM, with everything saved; 141 when the reader of the output has gone.
     """
+    try:
+        status = _status(argv)
+    except Exception:
+        _leave(_DEFECT)
+        raise
+    _leave(status)
+    return status
+
+
+def _leave(status: int) -> None:
+    """Says goodbye to the other processes of a run, if there are any."""
+    if found := sys.modules.get(_DISTRIBUTED):
+        found.leave(status)
+
+
+def _status(argv: Sequence[str] | None) -> int:
+    """Runs one command and returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with warnings.catch_warnings():
@@ -51,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         _say(f"error: {error}")
         return _BAD_INPUT
+    except Lost as lost:
+        _say(str(lost))
+        return Lost.STATUS
     except Stopped as stopped:
         _say(str(stopped))
         return _SIGNALLED + signal.Signals[stopped.signal]
@@ -77,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr)
+    found = sys.modules.get(_DISTRIBUTED)
+    print(f"{PROGRAM}: {found.name() if found else ''}{text}", file=sys.stderr)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -135,12 +157,22 @@ def _settings(options: Any, base: Config) -> Config:
 
 def _run(options: Any, base: Config) -> None:
     config = _settings(options, base)
+    _launch(options)
     from fedjax_compress.experiment import run
 
     run(config, options.output, quiet=options.quiet)
 
 
+def _launch(options: Any) -> None:
+    """Meets the other processes, where the options speak of any."""
+    from fedjax_compress.simulate import distributed
+
+    names = distributed.Launch._fields
+    distributed.start(distributed.Launch(*(getattr(options, n) for n in names)))
+
+
 def _resume(options: Any, base: Config) -> None:
+    _launch(options)
     from fedjax_compress.experiment import resume
 
     changes = {n: getattr(options, n, None) for n in FIELDS}
