@@ -16,6 +16,7 @@ from fedjax_compress.clients.rows import Rows
 from fedjax_compress.clients.sampling import Sampling, uniform, weighted
 from fedjax_compress.clients.sources.cifar10 import cifar10
 from fedjax_compress.clients.sources.digits import digits
+from fedjax_compress.clients.sources.npy import npy
 from fedjax_compress.clients.sources.npz import npz
 from fedjax_compress.clients.sources.synthetic import synthetic
 from fedjax_compress.clients.sources.text import text
@@ -37,6 +38,7 @@ __all__ = [
     "group",
     "iid",
     "natural",
+    "npy",
     "npz",
     "quantity",
     "shards",

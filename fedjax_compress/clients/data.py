@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from fedjax_compress.typing import Task
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Rows to learn from and rows to test on, as numpy arrays.
+
+    Columns may be memory-mapped (``np.memmap``): they are read piece by piece, and
+    training features of that kind stay on the disk.
 
     Invariants (``check`` enforces them): features and labels of a part have the same
     number of rows, at least one; floats are finite; labels lie in 0 .. classes-1.
@@ -113,21 +117,33 @@ def check_rows(
         )
 
 
+def pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The array in stretches of about four million elements, not copied.
+
+    What is computed from them never needs memory for a whole memory-mapped column.
+
+    Yields:
+      number of the first row, rows [some, ...].
+    """
+    step = max(1, 2**22 // max(1, int(np.prod(array.shape[1:]))))
+    for start in range(0, len(array), step):
+        yield start, array[start : start + step]
+
+
 def check_finite(where: str, features: np.ndarray) -> None:
     """Raises InputError that names the first row with a NaN or an infinity."""
     if not np.issubdtype(features.dtype, np.inexact):
         return
-    rows = features.reshape(len(features), -1)
-    step = max(1, 2**22 // max(1, rows.shape[1]))
     bad = 0
     first: tuple[int, object] | None = None
-    for start in range(0, len(rows), step):
-        wrong = ~np.isfinite(rows[start : start + step])
+    for start, part in pieces(features):
+        rows = part.reshape(len(part), -1)
+        wrong = ~np.isfinite(rows)
         hit = wrong.any(axis=1)
         bad += int(hit.sum())
         if first is None and hit.any():
             row = int(hit.argmax())
-            first = start + row, rows[start + row, int(wrong[row].argmax())]
+            first = start + row, rows[row, int(wrong[row].argmax())]
     if first is not None:
         raise InputError(
             f"{where}: {bad} rows have features that are not finite, "
@@ -141,11 +157,18 @@ def check_labels(
     """Raises InputError that names the first label outside 0 .. classes-1."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise InputError(f"{where}: {what}s must be integers, not {labels.dtype}")
-    if int(labels.min()) >= 0 and int(labels.max()) < classes:
-        return
-    wrong = (labels < 0) | (labels >= classes)
-    spot = np.unravel_index(int(wrong.argmax()), labels.shape)
-    raise InputError(
-        f"{where}: {what} {labels[spot]} in row {spot[0]} lies outside "
-        f"0..{classes - 1} ({int(wrong.sum())} such {what}s)"
-    )
+    bad = 0
+    first: tuple[int, object] | None = None
+    for start, part in pieces(labels):
+        if int(part.min()) >= 0 and int(part.max()) < classes:
+            continue
+        wrong = (part < 0) | (part >= classes)
+        bad += int(wrong.sum())
+        if first is None:
+            spot = np.unravel_index(int(wrong.argmax()), part.shape)
+            first = start + int(spot[0]), part[spot]
+    if first is not None:
+        raise InputError(
+            f"{where}: {what} {first[1]} in row {first[0]} lies outside "
+            f"0..{classes - 1} ({bad} such {what}s)"
+        )

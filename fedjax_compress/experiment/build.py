@@ -17,6 +17,7 @@ import numpy as np
 import fedjax_compress
 from fedjax_compress import clients, compress, registry, spec, tree
 from fedjax_compress.clients import ClientData, Dataset
+from fedjax_compress.clients.data import pieces
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
@@ -158,9 +159,9 @@ def test_rows(
             "evaluate_clients: no test row belongs to a client that trains; "
             "leave evaluate_clients out, or hold out rows of each client"
         )
-    return clients.group(
-        dataset.test_features, dataset.test_labels, found, data.clients
-    )
+    # Scored as a whole on the device: memory-mapped rows are sorted in memory, too.
+    features, labels = map(np.asarray, (dataset.test_features, dataset.test_labels))
+    return clients.group(features, labels, found, data.clients)
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
@@ -280,17 +281,19 @@ def laid_out(config: Config, parts: Parts) -> Config:
 def digest(parts: Parts) -> str:
     """SHA-256 over all rows, their order and their owners."""
     found = hashlib.sha256()
-    columns = (
+    columns = [
         parts.data.features,
         parts.data.labels,
         parts.data.offsets,
         parts.dataset.test_features,
         parts.dataset.test_labels,
-    )
-    for column in columns:
-        array = np.ascontiguousarray(column)
-        found.update(f"{array.dtype} {array.shape}\n".encode())
-        found.update(array.data)
+    ]
+    if parts.data.rows is not None:
+        columns.append(parts.data.rows)
+    for column in map(np.asarray, columns):
+        found.update(f"{column.dtype} {column.shape}\n".encode())
+        for _, piece in pieces(column):
+            found.update(np.ascontiguousarray(piece).data)
     return found.hexdigest()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedjax_compress import registry
+from fedjax_compress.clients.data import check_rows
 from fedjax_compress.errors import InputError
 
 
@@ -51,6 +52,30 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: str) -> np.ndarray:
         raise InputError(f"{path} is damaged: {reason}") from None
 
 
+def map_npy(path: Path) -> np.ndarray:
+    """The array of an ``.npy`` file, memory-mapped: nothing but its header is read.
+
+    Raises:
+      InputError: not an ``.npy`` file, or an array that cannot be read row by row.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:
+        reason = _one_line(error)
+        if "Python objects" in reason:
+            raise InputError(
+                f"{path} holds Python objects, which are not read; "
+                "save it as numbers or as text (dtype 'U')"
+            ) from None
+        raise InputError(f"{path} cannot be read as .npy: {reason}") from None
+    if not array.flags.c_contiguous:
+        raise InputError(
+            f"{path} is stored column by column (Fortran order); "
+            "save numpy.ascontiguousarray of it"
+        )
+    return array
+
+
 def has_array(path: str, name: str) -> bool:
     """Whether an ``.npz`` file holds an array of this name."""
     with _open(path) as archive:
@@ -72,11 +97,28 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def check_columns(
+    where: str, features: np.ndarray, labels: np.ndarray, others: list[np.ndarray]
+) -> None:
+    """Raises InputError where a column has no rows or another length."""
+    for column in (features, labels, *others):
+        if column.ndim == 0:
+            raise InputError(f"{where}: a column is a single value, not rows")
+    check_rows(where, features, labels, None)
+    for column in others:
+        if column.ndim != 1 or len(column) != len(labels):
+            raise InputError(
+                f"{where}: {len(labels)} rows, so a column of client ids or test marks "
+                f"must have shape ({len(labels)},), not {column.shape}"
+            )
+
+
 def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarray:
     """Features as the models read them.
 
     uint8 stays, everything else becomes float32, tokens become int32; images without
-    an axis of channels ([rows, height, width]) get one at the end.
+    an axis of channels ([rows, height, width]) get one at the end. What has the right
+    type is not copied.
 
     Raises:
       InputError: not numbers, or no axis beside the rows.
@@ -92,10 +134,10 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
     if tokens:
         if array.dtype.kind not in "iu":
             raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
-        return array.astype(np.int32)
+        return array.astype(np.int32, copy=False)
     if array.dtype != np.uint8:
         with np.errstate(over="ignore"):  # found later, as not finite
-            array = array.astype(np.float32)
+            array = array.astype(np.float32, copy=False)
     return array[..., None] if array.ndim == 3 else array
 
 

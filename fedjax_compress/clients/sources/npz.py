@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import Dataset, check, check_rows
+from fedjax_compress.clients.data import Dataset, check
 from fedjax_compress.clients.sources.columns import (
     as_features,
     as_labels,
+    check_columns,
     has_array,
     load_npz,
     number_clients,
@@ -62,7 +63,7 @@ def npz(
     columns = [features, labels, *([client] if client else [])]
     marker = [test_column] if test_column else []
     x, y, *rest = load_npz(path, columns + marker)
-    _check_columns(name, x, y, rest)
+    check_columns(name, x, y, rest)
     x, y = as_features(x, name, tokens), as_labels(y, name)
     ids = rest[0] if client else None
     if test:
@@ -70,7 +71,7 @@ def npz(
             columns = [features, labels]
         test_x, test_y, *test_rest = load_npz(test, columns)
         where = _name(test)
-        _check_columns(where, test_x, test_y, test_rest)
+        check_columns(where, test_x, test_y, test_rest)
         test_x, test_y = as_features(test_x, where, tokens), as_labels(test_y, where)
         test_ids = test_rest[0] if test_rest else None
     else:
@@ -104,19 +105,3 @@ def _name(path: str) -> str:
 
 def _groups(labels: np.ndarray) -> np.ndarray:
     return labels if labels.ndim == 1 else np.zeros(len(labels), np.int32)
-
-
-def _check_columns(
-    where: str, features: np.ndarray, labels: np.ndarray, others: list[np.ndarray]
-) -> None:
-    """Raises InputError where a column has no rows or another length."""
-    for column in (features, labels, *others):
-        if column.ndim == 0:
-            raise InputError(f"{where}: a column is a single value, not rows")
-    check_rows(where, features, labels, None)
-    for column in others:
-        if column.ndim != 1 or len(column) != len(labels):
-            raise InputError(
-                f"{where}: {len(labels)} rows, so a column of client ids or test marks "
-                f"must have shape ({len(labels)},), not {column.shape}"
-            )
