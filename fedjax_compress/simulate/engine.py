@@ -16,10 +16,10 @@ from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
+from fedjax_compress.simulate import metrics
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.simulate.plan import (
-    DUMMY,
     Planner,
     Sampling,
     choose_devices,
@@ -29,7 +29,6 @@ from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.streaming import Stream
 from fedjax_compress.simulate.supply import Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
-from fedjax_compress.wire import Ledger
 
 RESIDENT_LIMIT = 2**31
 """Rows, or client states, of at most this many bytes live on the device."""
@@ -243,7 +242,9 @@ class Simulator:
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
         rows = [
-            _record(state.round + i + 1, supply.ids[i], record, i, seconds / rounds)
+            metrics.line(
+                state.round + i + 1, supply.ids[i], record, i, seconds / rounds
+            )
             for i in range(rounds)
         ]
         return RunState(server, store, done), rows
@@ -321,33 +322,3 @@ def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
         raise InputError(f"lanes must not be negative (0 chooses), got {lanes}")
     if rounds_per_call < 1:
         raise InputError(f"rounds_per_call must be at least 1, got {rounds_per_call}")
-
-
-def _record(
-    number: int, ids: np.ndarray, record: rounds_.RoundRecord, i: int, seconds: float
-) -> dict:
-    """One line of metrics; sums of bytes are Python integers."""
-    real = ids != DUMMY
-    lanes = jax.tree.map(lambda x: np.asarray(x[i])[real], record.lanes)
-    order = np.argsort(ids[real])
-    ok = lanes.ok[order]
-    weight = lanes.examples[order][ok].astype(np.float64)
-    loss = lanes.loss[order][ok].astype(np.float64)
-    clients = int(real.sum())
-    total = float(weight.sum())
-    ledger = Ledger()
-    ledger.up(lanes.up, lanes.nominal_up)
-    down, nominal = int(record.down[i]), int(record.nominal_down[i])
-    ledger.down([down] * clients, [nominal] * clients)
-    return {
-        "round": number,
-        "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
-        "clients": clients,
-        "dropped": int(clients - ok.sum()),
-        "bytes_up": ledger.bytes_up,
-        "bytes_down": ledger.bytes_down,
-        "nominal_bytes_up": ledger.nominal_bytes_up,
-        "nominal_bytes_down": ledger.nominal_bytes_down,
-        "seconds": seconds,
-        "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
-    }

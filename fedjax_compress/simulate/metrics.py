@@ -1,0 +1,40 @@
+"""From what a round's lanes report to one line of metrics."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from fedjax_compress.simulate.plan import DUMMY
+from fedjax_compress.simulate.round import RoundRecord
+from fedjax_compress.wire import Ledger
+
+
+def line(
+    number: int, ids: np.ndarray, record: RoundRecord, i: int, seconds: float
+) -> dict:
+    """One line of metrics; sums of bytes are Python integers."""
+    real = ids != DUMMY
+    lanes = jax.tree.map(lambda x: np.asarray(x[i])[real], record.lanes)
+    order = np.argsort(ids[real])
+    ok = lanes.ok[order]
+    weight = lanes.examples[order][ok].astype(np.float64)
+    loss = lanes.loss[order][ok].astype(np.float64)
+    clients = int(real.sum())
+    total = float(weight.sum())
+    ledger = Ledger()
+    ledger.up(lanes.up, lanes.nominal_up)
+    down, nominal = int(record.down[i]), int(record.nominal_down[i])
+    ledger.down([down] * clients, [nominal] * clients)
+    return {
+        "round": number,
+        "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
+        "clients": clients,
+        "dropped": int(clients - ok.sum()),
+        "bytes_up": ledger.bytes_up,
+        "bytes_down": ledger.bytes_down,
+        "nominal_bytes_up": ledger.nominal_bytes_up,
+        "nominal_bytes_down": ledger.nominal_bytes_down,
+        "seconds": seconds,
+        "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
+    }
