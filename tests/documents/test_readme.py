@@ -19,8 +19,9 @@ import pytest
 
 from fedjax_compress import clients, compress, experiment, models, registry, tree, wire
 from fedjax_compress.__main__ import main
+from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, build, comparison
+from fedjax_compress.experiment import Config, benching, build, comparison
 from fedjax_compress.typing import Coin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,11 @@ def test_shell_commands_are_understood(
     def note(*arguments: Any, **more: Any) -> None:
         called.append("called")
 
+    def planned(asked: dict[str, Any], outputs: Any) -> None:
+        plan(Request(**asked))
+        called.append("planned")
+
+    monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
     monkeypatch.setattr(comparison, "compare", check)
     monkeypatch.setattr(experiment, "resume", note)
