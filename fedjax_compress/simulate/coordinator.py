@@ -3,7 +3,7 @@
 JAX runs it inside process 0 and ends all other processes with a stack trace as soon
 as it is gone. In a process of its own it survives process 0 for a moment, in which the
 others say in one line what has happened and how to go on. Run as a file, so that it
-imports nothing but ``jaxlib``.
+imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def apart() -> Iterator[None]:
 
 
 def _serve(address: str, nodes: int) -> None:
-    from jaxlib import _jax
+    from jax._src.lib import _jax
 
     # Meant for process 0, which ends this one when it is done.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -183,6 +183,7 @@ def test_two_processes_are_two_devices(tmp_path: Path) -> None:
     assert load_toml(folder / files.CONFIG) == load_toml(one / files.CONFIG)
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_any_number_of_devices(tmp_path: Path) -> None:
     """Equal to rounding; lanes, chosen for one device, are fewer on three."""
     folder, straight = tmp_path / "changed", tmp_path / "straight"
@@ -307,6 +308,31 @@ def test_streamed_rows_and_states_and_one_reduction(tmp_path: Path) -> None:
     assert found[1]["collectives"] == expected[1]["collectives"] == ["all-reduce"]
     for name in ("loss", "norm"):
         np.testing.assert_allclose(found[1][name], expected[1][name], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--coordinator", "a:1"], "--processes and --process-id must be given too"),
+        (["--processes", "2", "--process-id", "0"], "--coordinator must be given too"),
+        (["--distributed"], "--distributed finds no cluster it knows"),
+    ],
+)
+def test_a_launch_that_cannot_work_is_one_line(
+    options: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
+    assert main(["run", *options]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert len(found.err.splitlines()) == 1
+    assert words in found.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_with_other_settings_are_refused(tmp_path: Path) -> None:
