@@ -22,6 +22,7 @@ from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, benching, build, comparison
+from fedjax_compress.simulate import distributed
 from fedjax_compress.typing import Coin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,7 @@ def test_shell_commands_are_understood(
         plan(Request(**asked))
         called.append("planned")
 
+    monkeypatch.setattr(distributed, "start", distributed.check)
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
     monkeypatch.setattr(comparison, "compare", check)
@@ -129,6 +131,8 @@ def test_shell_commands_are_understood(
     monkeypatch.setattr(experiment, "report", note)
     monkeypatch.setattr(experiment, "describe", note)
     words = shlex.split(shell_line, comments=True)
+    if words[0] == "srun":
+        words = words[words.index("fedjax-compress") :]
     if words[0] == "make":
         targets = re.findall(r"^(\w+):", (repository / "Makefile").read_text(), re.M)
         assert words[1] in targets

@@ -62,7 +62,7 @@ def subprocess_of(arguments: list[str], **options: Any) -> subprocess.Popen[str]
         (["run", "--quiet=1"], "--quiet takes no value"),
         (["run", "--no-quiet"], "no option --no-quiet; did you mean '--quiet'?"),
         (["run", "--output="], "output is empty; give the name of a folder"),
-        (["run", "--devices", "1000000"], "devices must be between 1 and 1024"),
+        (["run", "--devices", "1000000"], "devices must be between 0 and 1024"),
         (["run", "--rounds", "--quiet"], "--rounds needs a value"),
         (["run", "--rounds", "0"], "rounds must be between 1 and"),
         (["run", "a.toml", "b.toml"], "does not take the argument 'b.toml'"),
