@@ -9,6 +9,9 @@ an ordinary implementation behind typed keys: all of ``jax.random`` works with i
 A key is two words k0, k1. Word i of its stream is mix(mix(i ^ k0) ^ k1). Folding in a
 number is a bijection of keys for every number, and of numbers for every key.
 
+The parts are jitted, so that a program that draws in many places traces them once for
+each shape: half of a start's tracing went here and into ``shuffle``.
+
 Reference: the mixer is the two-multiplication 32-bit hash ``lowbias32`` of Wellons
 (2018), whose constants were found by search for least bias (from memory).
 """
@@ -30,6 +33,7 @@ _GOLDEN = np.uint32(0x9E3779B9)
 _SPLIT = np.uint32(0x85EBCA6B)
 
 
+@jax.jit
 def mix(x: Array) -> Array:
     """A bijection of 32-bit words in which each input bit reaches all others."""
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
@@ -37,6 +41,7 @@ def mix(x: Array) -> Array:
     return x ^ (x >> 16)
 
 
+@jax.jit
 def _fold_in(key: Array, data: Any) -> Array:
     data = jnp.asarray(data).astype(jnp.uint32)
     a = mix(key[0] ^ mix(data ^ _GOLDEN))
@@ -45,6 +50,7 @@ def _fold_in(key: Array, data: Any) -> Array:
     return jnp.stack([low, mix(b ^ mix(low ^ _SPLIT))])
 
 
+@jax.jit
 def _seed(seed: Array) -> Array:
     seed = jnp.asarray(seed)
     low = seed.astype(jnp.uint32)

@@ -15,6 +15,8 @@ the keyed pseudorandom function; the aim is statistics, not secrecy.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -24,6 +26,7 @@ from fedjax_compress.typing import Array, Key
 ROUNDS = 24
 
 
+@functools.partial(jax.jit, static_argnames="unroll")
 def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -> Array:
     """The images of ``index`` under a random permutation of 0 .. size-1.
 
@@ -44,9 +47,7 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
     offsets, salts = jax.lax.optimization_barrier((words[:, 0] % n, words[:, 1]))
 
     def turn(i: int | Array, x: Array) -> Array:
-        partner = jnp.where(offsets[i] >= x, offsets[i] - x, offsets[i] + (n - x))
-        swap = mix(jnp.maximum(x, partner) ^ salts[i]) & 1
-        return jnp.where(swap == 1, partner, x)
+        return _turn(x, offsets[i], salts[i], n)
 
     x = jnp.asarray(index).astype(jnp.uint32)
     if unroll:
@@ -55,3 +56,11 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
     else:
         x = jax.lax.fori_loop(0, ROUNDS, turn, x)
     return x.astype(jnp.int32)
+
+
+@jax.jit
+def _turn(x: Array, offset: Array, salt: Array, n: Array) -> Array:
+    """One round for elements x: stay, or go to the partner. Traced once, used often."""
+    partner = jnp.where(offset >= x, offset - x, offset + (n - x))
+    swap = mix(jnp.maximum(x, partner) ^ salt) & 1
+    return jnp.where(swap == 1, partner, x)

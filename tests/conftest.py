@@ -13,6 +13,9 @@ _DEVICES = "--xla_force_host_platform_device_count"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=4".strip()
 
+# The command line would keep programs in the user's own folder.
+os.environ["FEDJAX_COMPRESS_CACHE"] = "off"
+
 hypothesis.settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=30, database=None
 )
