@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress.clients.data import expect
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Shard
 
@@ -107,5 +108,7 @@ def group(
     order = np.argsort(assignment, kind="stable")[unused:]
     if mapped:
         rows = order.astype(np.int32)
+        for column in (features, labels):
+            expect(column, scattered=True)
         return ClientData(features, labels, offsets, rows)  # type: ignore[arg-type]
     return ClientData(features[order], labels[order], offsets)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ import numpy as np
 import fedjax_compress
 from fedjax_compress import clients, compress, registry, spec, tree
 from fedjax_compress.clients import ClientData, Dataset
-from fedjax_compress.clients.data import pieces
+from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
@@ -291,9 +291,12 @@ def digest(parts: Parts) -> str:
     if parts.data.rows is not None:
         columns.append(parts.data.rows)
     for column in map(np.asarray, columns):
+        expect(column, scattered=False)
         found.update(f"{column.dtype} {column.shape}\n".encode())
         for _, piece in pieces(column):
             found.update(np.ascontiguousarray(piece).data)
+    for column in map(np.asarray, (parts.data.features, parts.data.labels)):
+        expect(column, scattered=parts.data.rows is not None)
     return found.hexdigest()
 
 
