@@ -78,6 +78,8 @@ class ClientEvaluator:
 
     def __init__(self, model: Model, data: ClientData, batch: int = 128):
         features, labels = np.asarray(data.features), np.asarray(data.labels)
+        if data.rows is not None:
+            features, labels = features[data.rows], labels[data.rows]
         self._all = Evaluator(model, features, labels, batch)
         offsets = np.asarray(data.offsets)
         self._sizes = np.diff(offsets)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress.clients import group
+from fedjax_compress.clients import ClientData, group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import ClientEvaluator, Evaluator
 from fedjax_compress.typing import Model
@@ -42,6 +42,16 @@ def test_each_client_counts_once():
     each = [RIGHT[owner == c].mean() for c in range(6) if c != 2]
     np.testing.assert_allclose(found["client_accuracy_mean"], np.mean(each))
     np.testing.assert_allclose(found["client_accuracy_p10"], np.percentile(each, 10))
+
+
+def test_clients_that_name_their_rows_are_scored_on_those():
+    owner = np.sort(RNG.integers(0, 6, 53)).astype(np.int32)
+    data = group(FEATURES, LABELS, owner, 6)
+    order = RNG.permutation(53).astype(np.int32)
+    back = np.argsort(order).astype(np.int32)
+    pool = ClientData(FEATURES[order], LABELS[order], data.offsets, back)
+    wanted = ClientEvaluator(MODEL, data)(jnp.ones(()))
+    assert ClientEvaluator(MODEL, pool)(jnp.ones(())) == wanted
 
 
 def test_nothing_to_evaluate_on_is_refused():
