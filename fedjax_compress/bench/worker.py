@@ -23,7 +23,7 @@ from fedjax_compress.bench.case import BOUND, ENGINE, LOOP, Case
 from fedjax_compress.bench.contender import Contender, engine
 from fedjax_compress.bench.workloads import Workload, workload
 from fedjax_compress.errors import InputError
-from fedjax_compress.simulate import Evaluator
+from fedjax_compress.simulate import Evaluator, host
 
 MAKERS: dict[str, Callable[[Case, Workload], Contender]] = {
     ENGINE: engine,
@@ -100,9 +100,9 @@ def main() -> int:
         print(json.dumps(value), file=channel, flush=True)
 
     case = Case(**json.loads(sys.stdin.readline()))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    wanted = case.devices or cores if case.contender == ENGINE else 1
-    jax.config.update("jax_num_cpu_devices", wanted)
+    host.request_devices(
+        case.devices or host.cores() if case.contender == ENGINE else 1
+    )
     try:
         serve(case, sys.stdin, answer)
     except InputError as error:

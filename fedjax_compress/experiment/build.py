@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from fedjax_compress.simulate import (
     Evaluator,
     Simulator,
     distributed,
+    host,
 )
 from fedjax_compress.typing import Algorithm, Model, Params
 
@@ -36,7 +36,6 @@ _MODEL_KEY = 2**31 - 2
 _FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
 """Settings that a run may change on its way. All but ``devices`` change no number, and
 that one changes the order of sums only."""
-_DEVICE_FLAG = "--xla_force_host_platform_device_count"
 
 
 class Parts(NamedTuple):
@@ -65,22 +64,11 @@ class Parts(NamedTuple):
 def request_devices(number: int) -> None:
     """Lets the CPU appear as ``number`` devices, of all processes together.
 
-    Read when jax starts a backend; has no effect afterwards or on accelerators.
-
     Args:
       number: how many; 0 for one for each core that this process may use.
     """
-    flags, each = os.environ.get("XLA_FLAGS", ""), number // distributed.processes()
-    each = each if number else _cores()
-    if each > 1 and _DEVICE_FLAG not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_DEVICE_FLAG}={each}".strip()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    each = number // distributed.processes() if number else host.cores()
+    host.request_devices(each)
 
 
 def check_specs(config: Config) -> None:

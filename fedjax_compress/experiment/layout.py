@@ -65,12 +65,16 @@ def find(
     is_open = given == Choice(0, 0, "auto")
     long = config.tune == "auto" and _long(config, data, params)
     wanted = is_open and (long or config.tune == "always")
+    if jax.process_count() > 1 and config.tune == "always":
+        raise InputError("tune cannot be always with several processes; leave it out")
     if not wanted or jax.process_count() > 1:
         return Layout(given)
     key, cache = _key(config, data, params), _cache()
-    known = _known(cache).get(key)
-    if known is not None:
-        return Layout(Choice(**known["choice"]), f"measured before, see {cache}")
+    try:
+        choice = Choice(**_known(cache)[key]["choice"])
+        return Layout(choice, f"measured before, see {cache}")
+    except (KeyError, TypeError):
+        pass  # unknown, or not of this form
     say("trying layouts (lanes, devices, convolutions) ...")
     ids = sampling(config.seed, 0, data.sizes, config.cohort)
     found = tune(algorithm, data, params, ids, config.cohort, given)
@@ -93,7 +97,8 @@ def _key(config: Config, data: ClientData, params: Params) -> str:
     """A digest of all that the speed depends on."""
     device = jax.devices()[0]
     middle_and_largest = np.percentile(data.sizes, [50, 100])
-    about: dict[str, Any] = {name: getattr(config, name) for name in _SETTINGS}
+    about: dict[str, Any] = {"format": 1}
+    about |= {name: getattr(config, name) for name in _SETTINGS}
     about |= {
         "parameters": tree.count(params),
         "features": [str(data.features.dtype), *data.features.shape[1:]],

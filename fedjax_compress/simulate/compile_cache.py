@@ -27,7 +27,7 @@ from typing import Any
 import jax
 
 VARIABLE = "FEDJAX_COMPRESS_CACHE"
-LARGEST_BYTES, MOST_ENTRIES = 2**31, 2000
+LARGEST_BYTES, MOST_ENTRIES = 2**29, 2000
 _OFF = ("off", "0")
 _SEALS = "seals"
 _ENTRIES = "*-cache"
@@ -55,7 +55,7 @@ def use_compilation_cache(folder: str | Path | None = None) -> Path | None:
 
     Entries lie in ``compiled/`` below the base folder, apart for each version of jax
     and kind of processor, since code for one processor may not run on another. The
-    oldest are removed beyond 2 GiB or 2,000 entries in all.
+    oldest are removed beyond 512 MiB or 2,000 entries in all.
 
     Args:
       folder: the base folder, instead of all the above.
@@ -102,7 +102,10 @@ def base_folder(environment: Mapping[str, str]) -> Path | None:
         return Path(wanted).expanduser()
     home = environment.get("XDG_CACHE_HOME", "")
     # A relative one is to be ignored, says the XDG specification.
-    parent = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
+    try:
+        parent = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home, as in some containers
+        return None
     return parent / "fedjax_compress"
 
 

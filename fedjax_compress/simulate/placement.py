@@ -29,15 +29,17 @@ class Placement:
 
     def __init__(self, devices: int):
         found, processes = jax.devices(), jax.process_count()
-        if not 1 <= devices <= len(found):
-            raise InputError(
-                f"devices must be 1 to {len(found)} (the devices there are), "
-                f"got {devices}"
-            )
         if devices % processes:
             raise InputError(
                 f"devices must be a multiple of {processes}, the number of "
                 f"processes, got {devices}"
+            )
+        most = processes * min(len(_of(found, p)) for p in range(processes))
+        if not 1 <= devices <= most:
+            each = "" if processes == 1 else ", as many for each process"
+            raise InputError(
+                f"devices must be 1 to {most} (the devices there are{each}), "
+                f"got {devices}; give --devices"
             )
         self.devices, self.processes = devices, processes
         self.process = jax.process_index()
@@ -107,7 +109,7 @@ class Placement:
 
     def local(self, value: Tree) -> Tree:
         """A ``replicate`` value on one device of this process, for work of its own."""
-        if self.processes == 1:
+        if self.devices == 1:
             return value
         return jax.tree.map(lambda x: x.addressable_data(0), value)
 

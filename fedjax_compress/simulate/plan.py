@@ -129,4 +129,6 @@ def choose_devices(cohort: int) -> int:
     0.95 of the time that one device takes which uses both.
     """
     processes = jax.process_count()
-    return max(1, min(cohort, jax.device_count()) // processes) * processes
+    owners = [device.process_index for device in jax.devices()]
+    each = min(owners.count(process) for process in range(processes))
+    return max(1, min(cohort // processes, each)) * processes

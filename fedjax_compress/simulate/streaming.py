@@ -8,13 +8,17 @@ from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY
 
+_LINE = 64
+"""Bytes to which JAX wants memory aligned that it is to use in place."""
+
 
 class Stream:
     """Reads the rows of a cohort and puts them on the devices.
 
     Each process reads the rows of its own devices' clients only. The buffers are as
-    large as the largest clients could ever need, so that no round compiles anew; what
-    is not filled is never touched.
+    large as the largest clients could ever need, so that no round compiles anew. They
+    are aligned, and the CPU's devices use them in place: what is not filled is never
+    touched there.
 
     Args:
       data: all clients' rows, host arrays; memory-mapped ones stay on the disk.
@@ -26,7 +30,8 @@ class Stream:
         self.data, self.placement, self.seats = data, placement, seats
         sizes = data.sizes
         seats = min(seats, len(sizes))
-        self.capacity = max(1, int(np.partition(sizes, -seats)[-seats:].sum()))
+        most = int(np.partition(sizes, -seats)[-seats:].sum())
+        self.capacity = max(1, -(-most // _LINE)) * _LINE
 
     def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, ClientData]:
         """Where each lane's rows stand, and the rows.
@@ -42,7 +47,7 @@ class Stream:
         own = each[self.placement.own]
         columns = self.data.features, self.data.labels
         features, labels = (
-            np.zeros((len(own) * self.capacity, *c.shape[1:]), c.dtype) for c in columns
+            _zeros((len(own) * self.capacity, *c.shape[1:]), c.dtype) for c in columns
         )
         offsets = np.zeros((len(own), self.seats + 1), np.int32)
         for device, clients in enumerate(own):
@@ -72,3 +77,11 @@ class Stream:
                 features[fresh], labels[fresh] = data.features[rows], data.labels[rows]
                 end = fresh.stop
             offsets[seat + 1] = end
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Aligned zeros, of pages that are not there before they are written."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + _LINE, np.uint8)
+    start = -raw.ctypes.data % _LINE
+    return raw[start : start + size].view(dtype).reshape(shape)

@@ -63,7 +63,7 @@ class Tuned(NamedTuple):
     @property
     def gain(self) -> float:
         """How many times faster than the start."""
-        return max(rate for _, rate in self.rates) / self.rates[0][1]
+        return max(rate for _, rate in self.rates) / (self.rates[0][1] or 1.0)
 
 
 def search(
@@ -140,7 +140,12 @@ def tune(
         forms = _FORMS if platform == "cpu" else (*_FORMS, "direct")
 
     def rate(choice: Choice) -> float:
-        return measure(algorithm, data, params, ids, choice)
+        try:
+            return measure(algorithm, data, params, ids, choice)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                return 0.0
+            raise
 
     return search(
         Choice(lanes, devices, form),

@@ -124,7 +124,8 @@ def test_a_stream_holds_the_rows_of_the_cohort_and_no_others(devices):
 def test_capacity_is_what_the_largest_clients_need():
     data = rows_of_clients()
     stream = Stream(data, Placement(1), 4)
-    assert stream.capacity == np.sort(data.sizes)[-4:].sum()
+    need = np.sort(data.sizes)[-4:].sum()
+    assert need <= stream.capacity < need + 64
 
 
 def test_a_failure_while_reading_ahead_is_told_by_the_round_that_needs_it():
