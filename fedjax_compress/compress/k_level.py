@@ -59,14 +59,15 @@ def uniform(
         array = array.astype(jnp.float32)
         lo, hi = jnp.min(array), jnp.max(array)
         position = _share(array, lo, hi) * (k - 1)
-        symbols = jnp.clip(round_up_or_down(position, coin.private), 0, k - 1)
+        symbols = round_up_or_down(position, coin.private).astype(jnp.int32)
         scales = nan_unless_finite(jnp.stack([lo, hi]), array)
-        field = wire.Field(symbols.astype(wire.smallest(k)), k, code)
+        symbols = jnp.clip(symbols, 0, k - 1).astype(wire.smallest(k))
+        field = wire.Field(symbols, k, code)
         return None, {"scales": wire.raw(scales, "scales"), "symbols": field}
 
     def decode(carrier, side, shared):
         lo, hi = side["scales"].symbols
-        share = side["symbols"].symbols.astype(jnp.float32) / (k - 1)
+        share = side["symbols"].symbols.astype(jnp.int32).astype(jnp.float32) / (k - 1)
         return lo * (1 - share) + hi * share
 
     claims = Claims(unbiased=True, omega=lambda n: n / (2 * (k - 1) ** 2))

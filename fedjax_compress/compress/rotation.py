@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,12 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Key, Stage
 
-_RADIX = 32
-"""Largest Hadamard matrix that is multiplied with densely."""
+_RUN = 32
+"""Elements of a block that lie side by side."""
+_SHORTER, _SHORTEST = 16, 256
+"""Blocks may be shorter by this factor, but not than this, to divide the vector."""
+_RADIX = 8
+"""Size of the Hadamard matrices for all other axes; the last may have twice as many."""
 
 
 @register("stage")
@@ -26,10 +31,12 @@ def hadamard(block: int = 32768) -> Stage:
     R x = H D x / sqrt(N) in each block of N elements, D random signs, H the
     Sylvester-Hadamard matrix: orthonormal, and afterwards every element is close to
     Gaussian with the same variance, which is what a following quantizer likes.
-    N = min(block, the largest power of two <= n). Full blocks are rotated from the
-    front; if elements remain, the last N elements are then rotated once more, with
-    signs of their own, overlapping what is rotated already. Decoding undoes both in
-    reverse order.
+    N = min(block, the largest power of two <= n), or up to 16 times less, but at least
+    256, where that divides n. As many full blocks as there are share the front: each
+    takes a run of min(N, 32) elements in turn, so that a region of large elements is
+    spread over all blocks. If elements remain, the last N elements are then rotated
+    once more, with signs of their own, overlapping what is rotated already. Decoding
+    undoes both in reverse order.
 
     What travels: nothing but the carrier, n elements; the shared key gives the signs.
 
@@ -52,24 +59,23 @@ def hadamard(block: int = 32768) -> Stage:
     def encode(array, coin):
         shape, vector = wire.shape_of(array), flat(array)
         size, front = _cut(vector.size, block)
-        signs, again = _signs(coin.shared, vector.size, size)
-        head = rotate((vector[:front] * signs[:front]).reshape(-1, size)).reshape(-1)
+        head = rotate(vector[:front] * _signs(coin.shared, 0, front), size)
+        if front == vector.size:
+            return head, {"shape": shape}
         vector = jnp.concatenate([head, vector[front:]])
-        if front < vector.size:
-            tail = rotate(vector[-size:] * again)
-            vector = jnp.concatenate([vector[:-size], tail])
-        return vector, {"shape": shape}
+        tail = rotate(vector[-size:] * _signs(coin.shared, 1, size), size)
+        return jnp.concatenate([vector[:-size], tail]), {"shape": shape}
 
     def decode(carrier, side, shared):
         vector = flat(carrier)
         size, front = _cut(vector.size, block)
-        signs, again = _signs(shared, vector.size, size)
         if front < vector.size:
-            tail = rotate(vector[-size:]) * again
+            tail = rotate(vector[-size:], size) * _signs(shared, 1, size)
             vector = jnp.concatenate([vector[:-size], tail])
-        head = rotate(vector[:front].reshape(-1, size)).reshape(-1) * signs[:front]
-        vector = jnp.concatenate([head, vector[front:]])
-        return vector.reshape(side["shape"].shape)
+        head = rotate(vector[:front], size) * _signs(shared, 0, front)
+        if front < vector.size:
+            head = jnp.concatenate([head, vector[front:]])
+        return head.reshape(side["shape"].shape)
 
     claims = Claims(
         unbiased=True, omega=lambda n: 0.0, alpha=lambda n: 1.0, linear=True
@@ -80,15 +86,19 @@ def hadamard(block: int = 32768) -> Stage:
 def _cut(n: int, block: int) -> tuple[int, int]:
     """Block size, and the number of elements in full blocks at the front."""
     size = min(block, 1 << (n.bit_length() - 1)) if n else 1
+    divisor = n & -n
+    if max(size // _SHORTER, _SHORTEST) <= divisor < size:
+        size = divisor
     return size, n - n % size
 
 
-def _signs(key: Key, n: int, size: int) -> tuple[Array, Array]:
-    """Random signs for all elements, and for the second rotation of the last ones."""
-    words = jax.random.bits(key, (-(-(n + size) // 32),), jnp.uint32)
-    bits = (words[:, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
-    signs = 1 - 2 * bits.reshape(-1).astype(jnp.float32)
-    return signs[:n], signs[n : n + size]
+def _signs(key: Key, rotation: int, n: int) -> Array:
+    """Random signs, float32 [n]; each rotation has its own.
+
+    One draw a sign: on a CPU, taking apart words of 32 signs costs more than drawing.
+    """
+    words = jax.random.bits(jax.random.fold_in(key, rotation), (n,), jnp.uint32)
+    return 1 - 2 * (words >> 31).astype(jnp.int32).astype(jnp.float32)
 
 
 @functools.cache
@@ -100,21 +110,44 @@ def matrix(size: int) -> np.ndarray:
     return (one / math.sqrt(size)).astype(np.float32)
 
 
-def rotate(blocks: Array) -> Array:
-    """The orthonormal Hadamard transform along the last axis, a power of two.
+def rotate(vector: Array, size: int) -> Array:
+    """The orthonormal Hadamard transform of each block of ``size`` elements.
 
-    H of N = a b c is the Kronecker product of H_a, H_b, H_c: seen as an array
-    [a, b, c], the transform multiplies each axis with its own small matrix. That is a
-    few matrix products instead of log2(N) steps of additions. Each step multiplies
-    the last axis, whose elements lie side by side, and moves it to the front; after
-    the last step the axes stand as they stood.
+    A block takes runs of r = min(size, 32) elements in turn: seen as an array
+    [size / r, blocks, r], block j is [:, j, :].
+
+    H of size a b r is the Kronecker product of H_a, H_b, H_r: seen as an array
+    [a, b, blocks, r], the transform multiplies each of these axes with its own small
+    matrix. That is a few matrix products instead of log2(size) steps of additions,
+    and nothing is moved: an axis further to the front is multiplied from the left,
+    the last one from the right.
+
+    Args:
+      vector: [n], n a multiple of ``size``.
+      size: a power of two.
     """
-    size = left = blocks.shape[-1]
-    grid = blocks
+    run = min(size, _RUN)
+    done, left = 1, size // run
     while left > 1:
-        factor = min(_RADIX, left)
-        grid = grid.reshape(-1, size // factor, factor)
-        highest = jax.lax.Precision.HIGHEST
-        grid = jnp.matmul(grid, matrix(factor), precision=highest).swapaxes(1, 2)
-        left //= factor
-    return grid.reshape(blocks.shape)
+        factor = left if left <= 2 * _RADIX else _RADIX
+        vector = _left(vector.reshape(done, factor, -1)).reshape(-1)
+        done, left = done * factor, left // factor
+    rows = vector.reshape(-1, run)
+    return jnp.matmul(rows, matrix(run), precision=_EXACT).reshape(-1)
+
+
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+@jax.custom_batching.custom_vmap
+def _left(grid: Array) -> Array:
+    """The transform along the middle axis of [rows, factor, columns]."""
+    rows, factor, _ = grid.shape
+    each = jnp.broadcast_to(matrix(factor), (rows, factor, factor))
+    return jnp.matmul(each, grid, precision=_EXACT)
+
+
+@_left.def_vmap
+def _(lanes: int, mapped: Any, grid: Array) -> tuple[Array, bool]:
+    """More rows: left to itself, vmap has the lanes moved to the inside and back."""
+    return _left(grid.reshape(-1, *grid.shape[2:])).reshape(grid.shape), True

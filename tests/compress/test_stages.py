@@ -236,16 +236,28 @@ def test_random_k_draws_every_position_alike():
 
 @pytest.mark.parametrize("size", [1, 2, 8, 64, 128])
 def test_transform_equals_the_dense_matrix(size):
-    x = gaussian((3, size))
+    """Blocks take runs of 32 elements in turn: block j is [:, j, :]."""
+    x, run = gaussian(3 * size), min(size, 32)
+    y = np.asarray(rotate(jnp.asarray(x), size))
+    x, y = (v.reshape(-1, 3, run).swapaxes(0, 1).reshape(3, size) for v in (x, y))
     expected = x @ scipy.linalg.hadamard(size) / np.sqrt(size)
-    np.testing.assert_allclose(rotate(jnp.asarray(x)), expected, atol=2e-6)
+    np.testing.assert_allclose(y, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [4, 64, 2048])
+def test_transforms_side_by_side_are_those_alone(size):
+    x = gaussian((3, 2, 2 * size))
+    together = jax.vmap(jax.vmap(lambda v: rotate(v, size)))(jnp.asarray(x))
+    for i, j in np.ndindex(3, 2):
+        alone = rotate(jnp.asarray(x[i, j]), size)
+        np.testing.assert_allclose(together[i, j], alone, atol=2e-6)
 
 
 def test_large_transform_is_orthonormal_and_its_own_inverse():
     x = jnp.asarray(gaussian(2**15))
-    y = rotate(x)
+    y = rotate(x, 2**15)
     np.testing.assert_allclose(jnp.linalg.norm(y), jnp.linalg.norm(x), rtol=1e-6)
-    np.testing.assert_allclose(rotate(y), x, atol=1e-5)
+    np.testing.assert_allclose(rotate(y, 2**15), x, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 64, 65, 100, 127])
@@ -283,6 +295,24 @@ def test_rotation_leaves_no_element_unspread(position):
     carrier, _ = encode(compress.hadamard(), one_hot)
     assert np.abs(carrier).max() < 0.6
     assert np.count_nonzero(np.abs(carrier) > 1e-6) > 32
+
+
+@pytest.mark.parametrize("n", [9 * 2048, 2**15, 48_608])
+def test_rotated_vectors_have_no_large_elements(n):
+    """Whatever the vector was: max |y| within 1.5 of what a Gaussian one has.
+
+    A spike; one half empty and one region of large elements; equal elements. For a
+    spike in one of q blocks the ratio is sqrt(q), 3 here at most. The Gaussian maximum
+    is about sqrt(2 ln 2n); 1.5 times it, in n elements, has probability below 1e-6.
+    """
+    spike = np.zeros(n, np.float32)
+    spike[n // 3] = 1
+    region = np.zeros(n, np.float32)
+    region[: n // 9] = gaussian(n // 9)
+    for x in (spike, region, np.ones(n, np.float32)):
+        y = np.asarray(encode(compress.hadamard(), x)[0])
+        largest = np.abs(y).max() / np.sqrt(np.mean(y**2))
+        assert largest < 1.5 * np.sqrt(2 * np.log(2 * n))
 
 
 def test_rotations_differ_by_shared_key_only():
