@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Key, Stage
 
+_EXACT = jax.lax.Precision.HIGHEST
 _RUN = 32
 """Elements of a block that lie side by side."""
 _SHORTER, _SHORTEST = 16, 256
@@ -136,18 +136,14 @@ def rotate(vector: Array, size: int) -> Array:
     return jnp.matmul(rows, matrix(run), precision=_EXACT).reshape(-1)
 
 
-_EXACT = jax.lax.Precision.HIGHEST
-
-
-@jax.custom_batching.custom_vmap
 def _left(grid: Array) -> Array:
-    """The transform along the middle axis of [rows, factor, columns]."""
-    rows, factor, _ = grid.shape
-    each = jnp.broadcast_to(matrix(factor), (rows, factor, factor))
+    """The transform along the middle axis of [rows, factor, columns].
+
+    The matrix is given in each row, and under vmap in each lane. A matrix of its own
+    would have vmap multiply all lanes at once, inside out, and move them back. The
+    zero that ties it to the lanes is gone when the program is compiled.
+    """
+    factor = grid.shape[1]
+    corner = jax.lax.stop_gradient(grid[:, :1, :1])
+    each = matrix(factor) + (corner.astype(jnp.int32) * 0).astype(jnp.float32)
     return jnp.matmul(each, grid, precision=_EXACT)
-
-
-@_left.def_vmap
-def _(lanes: int, mapped: Any, grid: Array) -> tuple[Array, bool]:
-    """More rows: left to itself, vmap has the lanes moved to the inside and back."""
-    return _left(grid.reshape(-1, *grid.shape[2:])).reshape(grid.shape), True

@@ -297,6 +297,12 @@ def test_rotation_leaves_no_element_unspread(position):
     assert np.count_nonzero(np.abs(carrier) > 1e-6) > 32
 
 
+def test_rotations_can_be_differentiated():
+    x = jnp.asarray(gaussian(192))
+    slope = jax.grad(lambda v: jnp.sum(rotate(v, 64) ** 3))(x)
+    np.testing.assert_allclose(slope, rotate(3 * rotate(x, 64) ** 2, 64), atol=1e-5)
+
+
 @pytest.mark.parametrize("n", [9 * 2048, 2**15, 48_608])
 def test_rotated_vectors_have_no_large_elements(n):
     """Whatever the vector was: max |y| within 1.5 of what a Gaussian one has.
