@@ -76,7 +76,9 @@ def test_four_gigabytes_are_opened_grouped_and_streamed_in_little(folder, order)
     finally:
         tracemalloc.stop()
     assert (data.rows is None) == (order == "sorted")
-    assert cohort.features.shape == (COHORT * ROWS // CLIENTS, *SHAPE)
+    need = COHORT * ROWS // CLIENTS
+    assert need <= len(cohort.features) < need + 64  # filled up to whole lines
+    assert cohort.features.shape[1:] == SHAPE
     pictures = np.asarray(cohort.features)
     np.testing.assert_array_equal(pictures[: len(marks), 0, 0, 0], marks)
     assert not pictures[len(marks) :].any()
