@@ -25,7 +25,12 @@ def links():
 
 
 def hang_up(link):
-    """What the system does when a process ends, however it ends."""
+    """What the system does when a process ends, however it ends.
+
+    Its threads end first: none of them may tell the others what it still sees.
+    """
+    with link._lock:
+        link._leaving = True
     for end in link._sockets.values():
         end.shutdown(socket.SHUT_RDWR)
 
