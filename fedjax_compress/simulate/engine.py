@@ -237,7 +237,8 @@ class Simulator:
         )
         record = jax.device_get(rounds_.RoundRecord(*record))
         if self._host is not None:
-            self._host.keep(supply.ids, self.placement.own_part(store))
+            assert supply.states is not None
+            self._host.keep(supply.ids, supply.states, store)
             store = ()
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
@@ -254,9 +255,9 @@ class Simulator:
         data, store = self._rows, state.store
         if supply.data is not None:
             data = supply.data
-        if self._host is not None:
-            store = self._host.renew(supply.ids, supply.states)
-            store = self.placement.spread(store)
+        if self._host is not None and supply.states is not None:
+            self._host.renew(supply.ids, supply.states)
+            store = supply.states.arrays()
         who = supply.ids, supply.places, supply.slots
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
@@ -286,8 +287,7 @@ class Simulator:
             out_specs=(whole, stores, records),
             check_vma=False,
         )
-        given_up = (2, 3) if self.resident else (2,)
-        return jax.jit(program, donate_argnums=given_up).lower(*inputs)
+        return jax.jit(program, donate_argnums=(2, 3)).lower(*inputs)
 
     def _rounds(self, data, root, server, store, seats, first, rounds) -> tuple:
         self.traces += 1

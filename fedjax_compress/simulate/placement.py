@@ -60,6 +60,11 @@ class Placement:
         each = self.devices // self.processes
         return slice(self.process * each, (self.process + 1) * each)
 
+    @property
+    def own_devices(self) -> list[Any]:
+        """The devices of this process that take part, in the order of the mesh."""
+        return list(self.mesh.devices[self.own])
+
     def replicate(self, value: Tree) -> Tree:
         """The same arrays on every device; each process gives the same values."""
         whole = NamedSharding(self.mesh, PartitionSpec())
@@ -113,16 +118,16 @@ class Placement:
             return value
         return jax.tree.map(lambda x: x.addressable_data(0), value)
 
-    def own_part(self, value: Tree, axis: int = 0) -> Tree:
-        """What of a ``spread`` value lies on this process' devices, on the host."""
+    def own_parts(self, value: jax.Array) -> list[jax.Array]:
+        """The parts of an array cut along its first axis, one for each own device."""
+        shards = sorted(value.addressable_shards, key=lambda s: s.index[0].start or 0)
+        return [shard.data for shard in shards]
 
-        def read(x: jax.Array) -> np.ndarray:
-            if self.devices == 1:
-                return np.asarray(x)
-            parts = sorted(x.addressable_shards, key=lambda s: s.index[axis].start or 0)
-            return np.concatenate([np.asarray(s.data) for s in parts], axis=axis)
-
-        return jax.tree.map(read, value)
+    def join(self, parts: list[jax.Array]) -> jax.Array:
+        """The array cut along its first axis; inverse of ``own_parts``."""
+        cut = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        shape = self.devices * parts[0].shape[0], *parts[0].shape[1:]
+        return jax.make_array_from_single_device_arrays(shape, cut, parts)
 
     def _meet(self) -> None:
         """The first collective, in which all processes connect.

@@ -201,36 +201,41 @@ def run_round(
             seats,
         )
 
-    def read(store: Tree, slots: Array, states: Tree) -> Tree:
+    def read(store: Tree, i: Array, slots: Array) -> Tree:
         if not layout.resident:
-            return states
+            # In a branch of its own, which is always taken: what reads the store here
+            # and there while the chunk is computed has XLA copy all of it.
+            return jax.lax.cond(
+                number >= 0,
+                lambda store: jax.tree.map(lambda s: s[i], store),
+                lambda store: jax.tree.map(lambda s: jnp.zeros_like(s[0]), store),
+                store,
+            )
         return jax.tree.map(lambda s: s.at[slots].get(mode="clip"), store)
 
-    def write(store: Tree, slots: Array, kept: Tree) -> tuple[Tree, Tree]:
+    def write(store: Tree, i: Array, slots: Array, kept: Tree) -> Tree:
         if not layout.resident:
-            return (), kept
+            return jax.tree.map(lambda s, k: s.at[i].set(k), store, kept)
         put = lambda s, k: s.at[slots].set(k, mode="drop")  # noqa: E731
-        return jax.tree.map(put, store, kept), ()
+        return jax.tree.map(put, store, kept)
 
-    def chunk(carry: Any, at: tuple[Seats, Tree]) -> tuple[Any, Any]:
+    def chunk(carry: Any, at: tuple[Array, Seats]) -> tuple[Any, LaneRecord]:
         acc, reports, store = carry
-        seats, states = at
-        one, kept, record = visit(read(store, seats.slots, states), seats)
-        store, kept = write(store, seats.slots, kept)
+        i, seats = at
+        one, kept, record = visit(read(store, i, seats.slots), seats)
+        store = write(store, i, seats.slots, kept)
         reports = reports + jnp.sum(record.ok.astype(jnp.float32))
-        return (tree.add(acc, one), reports, store), (record, kept)
+        return (tree.add(acc, one), reports, store), record
 
-    resident, passing = (store, ()) if layout.resident else ((), store)
-    some, states = jax.tree.map(lambda x: x[0], (seats, passing))
-    shape = jax.eval_shape(lambda: work(read(resident, some.slots, states), some)[0])
-    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), resident)
-    (acc, reports, resident), (lanes, passing) = jax.lax.scan(
-        chunk, start, (seats, passing)
-    )
+    each = jnp.arange(seats.ids.shape[0]), seats
+    i, some = jax.tree.map(lambda x: x[0], each)
+    shape = jax.eval_shape(lambda: work(read(store, i, some.slots), some)[0])
+    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), store)
+    (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
     acc, reports = meet((acc, reports))
     server = tree.where(reports > 0, algorithm.server(server, acc), server)
     record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
-    return server, resident if layout.resident else passing, record
+    return server, store, record
 
 
 def run_rounds(

@@ -13,6 +13,7 @@ from fedjax_compress.clients import HostStore
 from fedjax_compress.clients.rows import Rows
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY
+from fedjax_compress.simulate.state_buffers import StateBuffer
 from fedjax_compress.typing import Tree
 
 
@@ -21,7 +22,9 @@ class HostStates:
 
     Reading for the next round and writing back the last one are jobs of one worker,
     done in the order of submission. Reading comes before the round in progress has
-    been written back, so clients of both rounds are renewed from its result.
+    been written back, so clients of both rounds are renewed from its result. Two
+    buffers take turns: one holds the round in progress and then its result, the other
+    is filled for the next.
 
     Args:
       store: where the states are kept.
@@ -33,54 +36,70 @@ class HostStates:
         self, store: HostStore, placement: Placement, worker: ThreadPoolExecutor
     ):
         self.store, self.placement, self.worker = store, placement, worker
-        self._last: tuple[np.ndarray, Tree] | None = None
-        self._buffers: list[Tree] = []
+        self._last: tuple[np.ndarray, StateBuffer] | None = None
+        self._free: list[StateBuffer] = []
         self._writing: Future[None] | None = None
 
-    def gather(self, ids: np.ndarray) -> Tree:
-        """States of the lanes of this process, [chunks, lanes, ...]; in the worker."""
-        own = self._own(ids)
-        found = self.store.gather(own.reshape(-1), out=self._buffer(own.size))
-        return jax.tree.map(lambda x: x.reshape(*own.shape, *x.shape[1:]), found)
+    def gather(self, ids: np.ndarray) -> StateBuffer:
+        """States of the lanes of this process; in the worker.
 
-    def _buffer(self, clients: int) -> Tree:
-        """One of two buffers, in turn: fresh memory would cost as much as copying.
-
-        On the CPU the program reads the buffer itself. It is filled again two rounds
-        later, when the round that read it is long over.
+        Args:
+          ids: int32 [1, chunks of all devices, lanes].
         """
-        if len(self._buffers) < 2:
-            self._buffers.append(self.store.empty(clients))
-            return self._buffers[-1]
-        self._buffers.reverse()
-        return self._buffers[-1]
+        chunks, lanes = ids.shape[1] // self.placement.devices, ids.shape[2]
+        if self._free:
+            buffer = self._free.pop()
+        else:
+            buffer = StateBuffer(self.placement, self.store.template, chunks, lanes)
+        for clients, rows in zip(self._own(ids), buffer.rows, strict=True):
+            self.store.gather(clients, out=rows)
+        return buffer
 
-    def renew(self, ids: np.ndarray, states: Tree) -> Tree:
-        """``states``, with what the last round has made of clients it had as well."""
+    def renew(self, ids: np.ndarray, buffer: StateBuffer) -> None:
+        """Writes what the last round has made of clients that it had as well.
+
+        The buffer of the last round is free from here on.
+        """
         if self._last is None:
-            return states
+            return
         before, made = self._last
-        own = self._own(ids)
-        flat = own.reshape(-1)
-        order = np.argsort(before)
-        spot = np.minimum(np.searchsorted(before, flat, sorter=order), len(before) - 1)
-        source = order[spot]
-        twice = np.flatnonzero((before[source] == flat) & (flat != DUMMY))
+        self._last = None
+        order = np.argsort(before, axis=None)
+        known = before.reshape(-1)[order]
+        for clients, rows in zip(self._own(ids), buffer.rows, strict=True):
+            spot = np.minimum(np.searchsorted(known, clients), known.size - 1)
+            twice = np.flatnonzero((known[spot] == clients) & (clients != DUMMY))
+            parts, source = np.divmod(order[spot[twice]], before.shape[1])
+            for place, part in enumerate(made.rows):
+                here = parts == place
+                self._copy(rows, twice[here], part, source[here])
+        self._free.append(made)
 
-        def write(all: np.ndarray, new: np.ndarray) -> np.ndarray:
-            rows = all.reshape(-1, *all.shape[2:])
-            rows[twice] = new[source[twice]]
-            return all
+    @staticmethod
+    def _copy(into: Tree, at: np.ndarray, of: Tree, source: np.ndarray) -> None:
+        def copy(all: np.ndarray, new: np.ndarray) -> None:
+            for one, other in zip(at.tolist(), source.tolist(), strict=True):
+                all[one] = new[other]
 
-        return jax.tree.map(write, states, made)
+        jax.tree.map(copy, into, of)
 
-    def keep(self, ids: np.ndarray, new: Tree) -> None:
-        """Takes the states that a round leaves behind; they are written later."""
+    def keep(self, ids: np.ndarray, buffer: StateBuffer, new: Tree) -> None:
+        """Takes the states that a round leaves behind; they are written later.
+
+        Args:
+          ids: of the round.
+          buffer: what the round was given.
+          new: arrays [chunks of all devices, lanes, ...].
+        """
         self.settle()
-        flat = self._own(ids).reshape(-1)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), new)
-        self._last = flat, rows
-        self._writing = self.worker.submit(self.store.scatter, flat, rows)
+        buffer.take(new)
+        own = self._own(ids)
+        self._last = own, buffer
+        self._writing = self.worker.submit(self._write, own, buffer)
+
+    def _write(self, own: np.ndarray, buffer: StateBuffer) -> None:
+        for clients, rows in zip(own, buffer.rows, strict=True):
+            self.store.scatter(clients, rows)
 
     def settle(self) -> None:
         """Returns when everything is written."""
@@ -105,9 +124,8 @@ class HostStates:
         self.store.load(tree)
 
     def _own(self, ids: np.ndarray) -> np.ndarray:
-        """[chunks of this process, lanes] of the one round in ``ids``."""
-        each = ids.reshape(self.placement.devices, -1, ids.shape[-1])
-        return each[self.placement.own].reshape(-1, ids.shape[-1])
+        """The clients of the one round in ``ids``, [own devices, chunks * lanes]."""
+        return ids.reshape(self.placement.devices, -1)[self.placement.own]
 
 
 def chosen(rows: Any, which: np.ndarray) -> Rows:

@@ -9,9 +9,9 @@ import numpy as np
 
 from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.plan import DUMMY, Planner
+from fedjax_compress.simulate.state_buffers import StateBuffer
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.streaming import Stream
-from fedjax_compress.typing import Tree
 
 
 class Supply(NamedTuple):
@@ -25,8 +25,7 @@ class Supply(NamedTuple):
       slots: likewise, where each client's state stands in a resident store; out of
         range for a dummy.
       data: the cohort's rows on the devices; None where all rows are resident.
-      states: the cohort's states on the host, [chunks of this process, lanes, ...];
-        () where they are resident or there are none.
+      states: the cohort's states; None where they are resident or there are none.
     """
 
     first: int
@@ -35,7 +34,7 @@ class Supply(NamedTuple):
     places: np.ndarray
     slots: np.ndarray
     data: ClientData | None
-    states: Tree
+    states: StateBuffer | None
 
 
 class Supplier:
@@ -84,5 +83,5 @@ class Supplier:
         places, data = slots, None
         if self.stream is not None:
             places, data = self.stream(ids)
-        states = () if self.states is None else self.states.gather(ids)
+        states = None if self.states is None else self.states.gather(ids)
         return Supply(first, rounds, ids, places, slots, data, states)
