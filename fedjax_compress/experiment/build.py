@@ -27,12 +27,14 @@ from fedjax_compress.simulate import (
     Simulator,
     distributed,
     host,
+    program_cache,
 )
 from fedjax_compress.typing import Algorithm, Model, Params
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
+_LINKS = ("uplink", "downlink")
 _FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
 """Settings that a run may change on its way. All but ``devices`` change no number, and
 that one changes the order of sums only."""
@@ -80,7 +82,7 @@ def check_specs(config: Config) -> None:
     validate(config)
     for name in ("partition", "sampling", "server", "aggregate"):
         with_field(name, registry.build, name, getattr(config, name))
-    for name in ("uplink", "downlink"):
+    for name in _LINKS:
         with_field(name, compress.parse, getattr(config, name))
     for name in ("data", "model", "local", "algorithm"):
         with_field(name, _check_names, name, getattr(config, name))
@@ -216,7 +218,7 @@ def build(
     algorithm = build_algorithm(config, model)
     key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
     params = jax.tree.map(jnp.asarray, model.init(key))
-    for name in ("uplink", "downlink"):  # some name leaves of the model
+    for name in _LINKS:  # some name leaves of the model
         compressor = compress.parse(getattr(config, name))
         with_field(name, jax.eval_shape, compressor.init, params)
     sampling = with_field("sampling", registry.build, "sampling", config.sampling)
@@ -234,6 +236,7 @@ def build(
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
+        settings=_program(config, dataset) if program_cache.trusted() else None,
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test_features, dataset.test_labels)
@@ -247,6 +250,12 @@ def build(
     return Parts(
         dataset, data, model, algorithm, simulator, evaluate, params, found.note
     )
+
+
+def _program(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """All that the compiled round follows from, beside the shapes of its inputs."""
+    names = ("model", "local", "algorithm", "aggregate", "server", *_LINKS)
+    return {n: getattr(config, n) for n in names} | {"task": list(dataset.task)}
 
 
 def left_open(config: Config) -> tuple[str, ...]:

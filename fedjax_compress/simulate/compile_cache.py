@@ -20,7 +20,7 @@ import stat
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ _ENTRIES = "*-cache"
 _FOLDER = "jax_compilation_cache_dir"
 _THRESHOLD, _USUAL_THRESHOLD = "jax_persistent_cache_min_compile_time_secs", 1.0
 _WRITES = "/jax/compilation_cache/cache_misses"
+_READS = "/jax/compilation_cache/cache_hits"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _ours: str | None = None
+_reads = 0
 _sealed: dict[str, str] = {}
 """Checksums of the entries of ``_ours``."""
 
@@ -107,6 +109,43 @@ def base_folder(environment: Mapping[str, str]) -> Path | None:
     except RuntimeError:  # a user without a home, as in some containers
         return None
     return parent / "fedjax_compress"
+
+
+@contextlib.contextmanager
+def afresh() -> Iterator[Callable[[], bool]]:
+    """What is compiled here is not kept by jax: ``put`` is to keep it.
+
+    Yields a function that tells whether all was compiled and nothing read; what XLA has
+    read, it cannot write down once more.
+    """
+    before, threshold = _reads, _setting(_THRESHOLD)
+    jax.config.update(_THRESHOLD, float("inf"))
+    try:
+        yield lambda: _reads == before
+    finally:
+        jax.config.update(_THRESHOLD, threshold)
+
+
+def fetch(name: str) -> bytes | None:
+    """The bytes of an entry that ``put`` has kept; None where there are none."""
+    if _ours is None or name not in _sealed:
+        return None
+    try:
+        found = (Path(_ours) / name).read_bytes()
+    except OSError:
+        return None
+    return found if hashlib.sha256(found).hexdigest() == _sealed[name] else None
+
+
+def put(name: str, data: bytes) -> None:
+    """Keeps an entry of our own beside those of jax, if programs are kept at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if _ours is not None:
+        _replace(Path(_ours) / name, data)
+        _seal(Path(_ours))
 
 
 def _setting(name: str) -> Any:
@@ -215,10 +254,16 @@ def _read_seals(path: Path) -> list[tuple[str, str]]:
 
 
 def _write_seals(path: Path) -> None:
-    handle, draft = tempfile.mkstemp(prefix=".seals", dir=path.parent)
+    lines = [f"{digest}  {name}\n" for name, digest in _sealed.items()]
+    _replace(path, "".join(lines).encode())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes a file as a whole or not at all."""
+    handle, draft = tempfile.mkstemp(prefix=".draft", dir=path.parent)
     try:
-        with os.fdopen(handle, "w") as stream:
-            stream.writelines(f"{d}  {name}\n" for name, d in _sealed.items())
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
         os.replace(draft, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -232,8 +277,10 @@ def _listen() -> None:
     written = threading.Event()
 
     def on_event(event: str, **more: Any) -> None:
+        global _reads
         if event == _WRITES:
             written.set()
+        _reads += event == _READS
 
     def on_duration(event: str, duration_secs: float, **more: Any) -> None:
         if event == _COMPILED and written.is_set():

@@ -16,7 +16,7 @@ from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import metrics
+from fedjax_compress.simulate import metrics, program_cache
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.simulate.plan import (
@@ -71,6 +71,8 @@ class Simulator:
       resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
       convolution: form of the convolutions that leave it open.
+      settings: all that the algorithm was made from, JSON, if its program may be kept
+        for the next start; see ``program_cache``.
 
     Raises:
       InputError: cohort larger than the population, more devices than there are, or
@@ -91,6 +93,7 @@ class Simulator:
         resident_limit: int = RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
+        settings: dict[str, Any] | None = None,
     ):
         self.algorithm = algorithm
         self.sizes = np.asarray(data.sizes)
@@ -101,13 +104,14 @@ class Simulator:
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.convolution: Form = convolution
+        self._settings = settings
         self.traces = 0
         self.compile_seconds = 0.0
         self._streams = _streamed(data, resident_limit)
         self.rounds_per_call = 1 if self._streams else rounds_per_call
         self._rows = data if self._streams else self.placement.replicate(data)
         self._key = root_key(seed, generator)
-        self._root = self.placement.replicate(self._key)
+        self._root = self.placement.replicate(jax.random.key_data(self._key))
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
         self._program: Any = None
@@ -267,11 +271,27 @@ class Simulator:
         """The program, compiled at the first call and never again."""
         if self._program is None:
             begin = time.perf_counter()
-            with convolution_form(self.convolution):
-                lowered = self.lower(*inputs)
-            self._program = lowered.compile()
+            self._program = self._known(inputs) or self._compile(inputs)
             self.compile_seconds += time.perf_counter() - begin
         return self._program
+
+    def _known(self, inputs: tuple) -> Any:
+        if self._settings is None or self.placement.processes > 1:
+            return None
+        devices = self.placement.mesh.devices.flat
+        return program_cache.load(self._name(inputs), inputs, list(devices))
+
+    def _compile(self, inputs: tuple) -> Any:
+        with convolution_form(self.convolution):
+            lowered = self.lower(*inputs)
+        if self._settings is None or self.placement.processes > 1:
+            return lowered.compile()
+        return program_cache.compile_and_keep(self._name(inputs), lowered)
+
+    def _name(self, inputs: tuple) -> str:
+        more = {"generator": str(jax.random.key_impl(self._key)), "mesh": self.devices}
+        more |= {"form": self.convolution, "resident": self.resident}
+        return program_cache.name_of({**(self._settings or {}), **more}, inputs)
 
     def lower(self, *inputs: Any) -> Any:
         """The program for these inputs, lowered and not yet compiled."""
@@ -291,6 +311,7 @@ class Simulator:
 
     def _rounds(self, data, root, server, store, seats, first, rounds) -> tuple:
         self.traces += 1
+        root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
         gaps = not self.resident and self.placement.processes > 1
         layout = rounds_.Layout(self.resident, gaps)
         return rounds_.run_rounds(

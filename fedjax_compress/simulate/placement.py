@@ -72,11 +72,6 @@ class Placement:
             return jax.device_put(jax.tree.map(_shareable, value), whole)
 
         def put(x: Any) -> jax.Array:
-            if isinstance(x, jax.Array) and jax.dtypes.issubdtype(
-                x.dtype, jax.dtypes.prng_key
-            ):
-                impl = jax.random.key_impl(x)
-                return jax.random.wrap_key_data(put(jax.random.key_data(x)), impl=impl)
             local = np.asarray(x)
             return jax.make_array_from_process_local_data(whole, local, local.shape)
 

@@ -1,0 +1,103 @@
+"""Compiled rounds kept whole, so that the next start need not trace them either.
+
+Where jax finds a compiled program on disk it has traced and lowered the Python code
+before, to know which one: more than half of a start. Here a program is known by all
+that it was made from: settings, shapes, the files of this package, versions, devices.
+Only the command line of this package asks for it, since nothing else of a user's can
+have changed the program then. Entries lie among those of ``compile_cache``, sealed and
+bounded with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fedjax_compress.simulate import compile_cache
+from fedjax_compress.typing import Tree
+
+PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS")
+
+
+def trusted() -> bool:
+    """Whether this process runs the command line of this package and nothing else."""
+    main = sys.modules["__main__"]
+    module = getattr(main, "__spec__", None)
+    if module is not None:
+        return bool(module.name == f"{PACKAGE.name}.__main__")
+    return Path(getattr(main, "__file__", "")).stem == "fedjax-compress"
+
+
+def name_of(what: dict[str, Any], inputs: Tree) -> str:
+    """The name of a program's entry.
+
+    Args:
+      what: settings that the program follows from, JSON.
+      inputs: its arguments.
+    """
+    leaves, structure = jax.tree.flatten(inputs)
+    about = {
+        "what": what,
+        "structure": str(structure),
+        "inputs": [[list(x.shape), str(x.dtype)] for x in leaves],
+        "files": _files(),
+        "versions": [metadata.version(name) for name in _LIBRARIES],
+        "settings": {k: str(v) for k, v in jax.config.values.items()},
+        "variables": [os.environ.get(name) for name in _VARIABLES],
+        "devices": [[d.id, d.device_kind] for d in jax.devices()],
+    }
+    text = json.dumps(about, sort_keys=True)
+    return f"round-{hashlib.sha256(text.encode()).hexdigest()}-cache"
+
+
+def load(name: str, inputs: Tree, devices: Sequence[Any]) -> Any:
+    """The program kept under ``name``, ready for ``devices``; None if there is none."""
+    found = compile_cache.fetch(name)
+    if found is None:
+        return None
+    from jax.experimental.serialize_executable import deserialize_and_load
+
+    try:
+        program, outputs = pickle.loads(found)
+        given, left = jax.tree.structure((inputs, {})), jax.tree.structure(outputs)
+        return deserialize_and_load(
+            program, given, left, execution_devices=list(devices)
+        )
+    except Exception:  # whatever it is: what was compiled once can be compiled again
+        return None
+
+
+def compile_and_keep(name: str, lowered: Any) -> Any:
+    """The program compiled, and kept where the platform can write it down."""
+    from jax.experimental.serialize_executable import serialize
+
+    with compile_cache.afresh() as is_fresh:
+        program = lowered.compile()
+    try:
+        if is_fresh():
+            written, _, left = serialize(program)
+            outputs = jax.tree.unflatten(left, range(left.num_leaves))
+            compile_cache.put(name, pickle.dumps((written, outputs)))
+    except Exception:  # then the next start compiles
+        pass
+    return program
+
+
+def _files() -> str:
+    """A digest of all files of the package."""
+    found = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        data = path.read_bytes()
+        found.update(f"{path.relative_to(PACKAGE)} {len(data)}\n".encode() + data)
+    return found.hexdigest()
