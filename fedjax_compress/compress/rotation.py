@@ -16,7 +16,7 @@ from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Key, Stage
 
 _EXACT = jax.lax.Precision.HIGHEST
-_RUN = 32
+_RUN = 16
 """Elements of a block that lie side by side."""
 _SHORTER, _SHORTEST = 16, 256
 """Blocks may be shorter by this factor, but not than this, to divide the vector."""
@@ -25,7 +25,7 @@ _RADIX = 8
 
 
 @register("stage")
-def hadamard(block: int = 32768) -> Stage:
+def hadamard(block: int = 8192) -> Stage:
     """Randomized Hadamard rotation of the flat vector, in blocks.
 
     R x = H D x / sqrt(N) in each block of N elements, D random signs, H the
@@ -33,7 +33,7 @@ def hadamard(block: int = 32768) -> Stage:
     Gaussian with the same variance, which is what a following quantizer likes.
     N = min(block, the largest power of two <= n), or up to 16 times less, but at least
     256, where that divides n. As many full blocks as there are share the front: each
-    takes a run of min(N, 32) elements in turn, so that a region of large elements is
+    takes a run of min(N, 16) elements in turn, so that a region of large elements is
     spread over all blocks. If elements remain, the last N elements are then rotated
     once more, with signs of their own, overlapping what is rotated already. Decoding
     undoes both in reverse order.
@@ -113,7 +113,7 @@ def matrix(size: int) -> np.ndarray:
 def rotate(vector: Array, size: int) -> Array:
     """The orthonormal Hadamard transform of each block of ``size`` elements.
 
-    A block takes runs of r = min(size, 32) elements in turn: seen as an array
+    A block takes runs of r = min(size, 16) elements in turn: seen as an array
     [size / r, blocks, r], block j is [:, j, :].
 
     H of size a b r is the Kronecker product of H_a, H_b, H_r: seen as an array

@@ -236,8 +236,8 @@ def test_random_k_draws_every_position_alike():
 
 @pytest.mark.parametrize("size", [1, 2, 8, 64, 128])
 def test_transform_equals_the_dense_matrix(size):
-    """Blocks take runs of 32 elements in turn: block j is [:, j, :]."""
-    x, run = gaussian(3 * size), min(size, 32)
+    """Blocks take runs of 16 elements in turn: block j is [:, j, :]."""
+    x, run = gaussian(3 * size), min(size, 16)
     y = np.asarray(rotate(jnp.asarray(x), size))
     x, y = (v.reshape(-1, 3, run).swapaxes(0, 1).reshape(3, size) for v in (x, y))
     expected = x @ scipy.linalg.hadamard(size) / np.sqrt(size)
