@@ -1,7 +1,26 @@
 """What travels: fields of symbols, exact bits inside jit, bytes on the host."""
 
-from fedjax_compress.wire import bitmask, elias, fixed, golomb, radix
-from fedjax_compress.wire.codes import BitReader, Code, codes, register
+from fedjax_compress.wire import (
+    arithmetic,
+    best,
+    bitmask,
+    elias,
+    fixed,
+    gamma,
+    golomb,
+    huffman,
+    radix,
+    words,
+    zero_runs,
+)
+from fedjax_compress.wire.codes import (
+    BitReader,
+    Code,
+    IndexCode,
+    SymbolCode,
+    codes,
+    register,
+)
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
 from fedjax_compress.wire.ledger import Ledger
 from fedjax_compress.wire.measure import HEADER_BYTES, bits, nominal_size, size
@@ -12,15 +31,21 @@ __all__ = [
     "BitReader",
     "Code",
     "Field",
+    "IndexCode",
     "Ledger",
     "Shape",
+    "SymbolCode",
+    "arithmetic",
+    "best",
     "bitmask",
     "bits",
     "codes",
     "elias",
     "fields",
     "fixed",
+    "gamma",
     "golomb",
+    "huffman",
     "nominal_size",
     "pack",
     "radix",
@@ -30,4 +55,6 @@ __all__ = [
     "size",
     "smallest",
     "unpack",
+    "words",
+    "zero_runs",
 ]

@@ -30,7 +30,7 @@ import numpy as np
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Payload
 from fedjax_compress.wire.codes import BitReader, code_of
-from fedjax_compress.wire.field import Field, count, fields
+from fedjax_compress.wire.field import Field, count, fields, is_word
 from fedjax_compress.wire.measure import HEADER_BYTES
 
 MAGIC = b"FC"
@@ -105,6 +105,8 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
             "than the one expected"
         )
     bits = np.unpackbits(np.frombuffer(body, np.uint8))
+    if unused and bits[-unused:].any():
+        raise WireError("the unused bits at the end of the message are not zero")
     return BitReader(bits[: bits.size - unused])
 
 
@@ -116,15 +118,10 @@ def _structure(parts: list[Field]) -> int:
     return zlib.crc32("\n".join(lines).encode())
 
 
-def _is_word(dtype: Any, alphabet: int) -> bool:
-    """Whether symbols stand for their own bit pattern."""
-    return alphabet == 2 ** (8 * dtype.itemsize)
-
-
 def _words(field: Field) -> np.ndarray:
     """A field's symbols as unsigned integers [n]."""
     array = np.asarray(field.symbols).reshape(-1)
-    if _is_word(array.dtype, field.alphabet):
+    if is_word(field):
         return array.view(f"u{array.dtype.itemsize}")
     if array.dtype.kind not in "iub":
         raise InputError(
@@ -142,7 +139,7 @@ def _read(reader: BitReader, field: Field) -> Any:
     words = code_of(field).decode(reader, n, field.alphabet)
     if words.size and int(words.max()) >= field.alphabet:
         raise WireError(f"symbol {words.max()} in a field of {field.alphabet} symbols")
-    if _is_word(dtype, field.alphabet):
+    if is_word(field):
         array = words.astype(f"u{dtype.itemsize}").view(dtype)
     else:
         array = words.astype(dtype)
