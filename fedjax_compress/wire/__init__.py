@@ -18,6 +18,7 @@ from fedjax_compress.wire.codes import (
     Code,
     IndexCode,
     SymbolCode,
+    check_code,
     codes,
     register,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "best",
     "bitmask",
     "bits",
+    "check_code",
     "codes",
     "elias",
     "fields",

@@ -49,7 +49,7 @@ def frequencies(counts: np.ndarray) -> np.ndarray:
     return found
 
 
-def _frequencies(counts: Array, n: int) -> Array:
+def count_frequencies(counts: Array, n: int) -> Array:
     """``frequencies`` in the program: c (2**14 - K) / n by long division in 32 bits."""
     present = counts > 0
     free = (2**PRECISION - jnp.sum(present)).astype(jnp.uint32)
@@ -80,7 +80,7 @@ def _lengths(field: Field) -> int | Array:
     if n > MOST:
         raise InputError(f"arithmetic takes up to {MOST} symbols, not {n}")
     symbols = numbers(field).astype(jnp.int32)
-    share = _frequencies(histogram(symbols, field.alphabet), n)
+    share = count_frequencies(histogram(symbols, field.alphabet), n)
     first = jnp.cumsum(share) - share
     rows, there = _rows(symbols, n, jnp)
 

@@ -103,19 +103,27 @@ def code_of(field: Field) -> Code:
     """The code that a field names.
 
     Raises:
-      InputError: there is none, with the nearest known one; or it does not take
-        alphabets as large as the field's.
+      InputError: as ``check_code``.
     """
-    if field.code not in codes:
-        hint = registry.nearest(field.code, list(codes))
-        raise InputError(f"unknown code {field.code!r}; {hint}")
-    code = codes[field.code]
-    if field.alphabet > code.largest:
+    return check_code(field.code, field.alphabet)
+
+
+def check_code(name: str, alphabet: int) -> Code:
+    """The code of that name, if there is one and it takes the alphabet.
+
+    Raises:
+      InputError: there is none, with the nearest known one; or it does not take
+        alphabets as large as this.
+    """
+    if name not in codes:
+        hint = registry.nearest(name, list(codes))
+        raise InputError(f"unknown code {name!r}; {hint}")
+    if alphabet > codes[name].largest:
         raise InputError(
-            f"code {field.code} takes alphabets of up to {code.largest} symbols, not "
-            f"{field.alphabet}; take another code, such as fixed or elias"
+            f"code {name} takes alphabets of up to {codes[name].largest} symbols, not "
+            f"{alphabet}; take another code, such as fixed or elias"
         )
-    return code
+    return codes[name]
 
 
 def carried(lengths: Array) -> tuple[Array, Array]:
