@@ -23,9 +23,16 @@ from fedjax_compress.wire.codes import (
     register,
 )
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
+from fedjax_compress.wire.ideal import entropy
 from fedjax_compress.wire.ledger import Ledger
-from fedjax_compress.wire.measure import HEADER_BYTES, bits, nominal_size, size
-from fedjax_compress.wire.message import pack, unpack
+from fedjax_compress.wire.measure import (
+    HEADER_BYTES,
+    bits,
+    nominal_size,
+    size,
+)
+from fedjax_compress.wire.message import pack, packed_bits, unpack
+from fedjax_compress.wire.whole import squeeze, unsqueeze, whole_sizes
 
 __all__ = [
     "HEADER_BYTES",
@@ -43,6 +50,7 @@ __all__ = [
     "check_code",
     "codes",
     "elias",
+    "entropy",
     "fields",
     "fixed",
     "gamma",
@@ -50,13 +58,17 @@ __all__ = [
     "huffman",
     "nominal_size",
     "pack",
+    "packed_bits",
     "radix",
     "raw",
     "register",
     "shape_of",
     "size",
     "smallest",
+    "squeeze",
     "unpack",
+    "unsqueeze",
+    "whole_sizes",
     "words",
     "zero_runs",
 ]

@@ -129,6 +129,8 @@ def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
     if n == 0:
         return np.zeros(0, np.uint16)
+    if n > MOST:
+        raise WireError(f"arithmetic takes up to {MOST} symbols, not {n}")
     share = read_gamma(reader, alphabet, "arithmetic").astype(np.int64) - 1
     if share.sum() != 2**PRECISION:
         raise WireError(f"frequencies that add up to {share.sum()}, not {2**PRECISION}")

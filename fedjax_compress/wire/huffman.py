@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.errors import WireError
+from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Array
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.field import Field, count, numbers
@@ -18,10 +18,12 @@ from fedjax_compress.wire.prefix import join, walk, windows
 
 LARGEST = 256
 """Largest alphabet: the tree is built in the compiled program, merge by merge."""
+MOST = 2**31 - 1
+"""Most symbols, so that each can be counted in 32 bits."""
 DEEPEST = 44
-"""Longest word: a deeper tree needs more than 2**31 symbols (Fibonacci counts)."""
+"""Longest word: a deeper tree needs more symbols than that (Fibonacci counts)."""
 _DEPTH_BITS = 6
-_NEVER = 2**31 - 1
+_NEVER = MOST
 
 
 def word_lengths(counts: np.ndarray) -> np.ndarray:
@@ -101,6 +103,8 @@ def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
     if n == 0:
         return np.zeros(0, np.uint8)
+    if n > MOST:
+        raise WireError(f"huffman takes up to {MOST} symbols, not {n}")
     deepest = int(from_bits(reader.take(_DEPTH_BITS), _DEPTH_BITS)[0])
     if deepest == 0:
         bits = reader.take(width(alphabet))
@@ -140,6 +144,8 @@ def huffman() -> Code:
     def lengths(field: Field) -> int | Array:
         if not count(field):
             return 0
+        if count(field) > MOST:
+            raise InputError(f"huffman takes up to {MOST} symbols, not {count(field)}")
         counts = histogram(numbers(field), field.alphabet)
         added, deepest = _total_and_depth(counts)
         digits = 32 - jax.lax.clz(deepest.astype(jnp.uint32)).astype(jnp.int32)

@@ -48,14 +48,26 @@ def pack(payload: Payload) -> bytes:
       InputError: a symbol outside its alphabet, or an array outside a Field.
     """
     parts = list(fields(payload))
-    bits = [code_of(f).encode(_words(f), f.alphabet) for f in parts]
-    stream = np.concatenate([np.zeros(0, np.uint8), *bits])
+    stream = np.concatenate([np.zeros(0, np.uint8), *map(_written, parts)])
     body = np.packbits(stream).tobytes()
     unused = 8 * len(body) - stream.size
     header = _HEADER.pack(
-        MAGIC, VERSION, unused, len(body), _structure(parts), zlib.crc32(body)
+        MAGIC, VERSION, unused, len(body), structure(parts), zlib.crc32(body)
     )
     return header + body
+
+
+def packed_bits(payload: Payload) -> int:
+    """The bits of a message's body as a Python int, found by writing it.
+
+    Equal to ``bits(payload)``, without its limit of 2**31 - 1, and on the host: no
+    program is compiled for it.
+    """
+    return sum(_written(f).size for f in fields(payload))
+
+
+def _written(field: Field) -> np.ndarray:
+    return code_of(field).encode(unsigned(field), field.alphabet)
 
 
 def unpack(data: bytes, like: Payload) -> Payload:
@@ -87,7 +99,7 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
             f"a message of {len(data)} bytes is cut off; its header alone has "
             f"{HEADER_BYTES}"
         )
-    magic, version, unused, length, structure, checksum = _HEADER.unpack_from(data)
+    magic, version, unused, length, number, checksum = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise WireError(f"not a message: it starts with {magic!r}, not {MAGIC!r}")
     if version != VERSION:
@@ -99,7 +111,7 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
     body = data[HEADER_BYTES:]
     if unused > 7 or unused > 8 * length or zlib.crc32(body) != checksum:
         raise WireError("the message is damaged: its checksum does not match")
-    if structure != _structure(parts):
+    if number != structure(parts):
         raise WireError(
             "the message has another structure (shapes, dtypes, alphabets or codes) "
             "than the one expected"
@@ -110,7 +122,8 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
     return BitReader(bits[: bits.size - unused])
 
 
-def _structure(parts: list[Field]) -> int:
+def structure(parts: list[Field]) -> int:
+    """CRC-32 of the shapes, dtypes, alphabets and codes of the fields."""
     lines = [
         f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype)} {f.alphabet} {f.code}"
         for f in parts
@@ -118,8 +131,12 @@ def _structure(parts: list[Field]) -> int:
     return zlib.crc32("\n".join(lines).encode())
 
 
-def _words(field: Field) -> np.ndarray:
-    """A field's symbols as unsigned integers [n]."""
+def unsigned(field: Field) -> np.ndarray:
+    """A field's symbols as unsigned integers [n].
+
+    Raises:
+      InputError: a symbol outside the alphabet.
+    """
     array = np.asarray(field.symbols).reshape(-1)
     if is_word(field):
         return array.view(f"u{array.dtype.itemsize}")
@@ -134,9 +151,13 @@ def _words(field: Field) -> np.ndarray:
     return array.astype(np.uint8 if array.dtype == bool else f"u{array.dtype.itemsize}")
 
 
-def _read(reader: BitReader, field: Field) -> Any:
-    n, dtype = count(field), np.dtype(field.symbols.dtype)
-    words = code_of(field).decode(reader, n, field.alphabet)
+def restored(words: np.ndarray, field: Field) -> Any:
+    """The symbols of a field, from unsigned integers that have been read.
+
+    Raises:
+      WireError: one of them is outside the alphabet.
+    """
+    dtype = np.dtype(field.symbols.dtype)
     if words.size and int(words.max()) >= field.alphabet:
         raise WireError(f"symbol {words.max()} in a field of {field.alphabet} symbols")
     if is_word(field):
@@ -144,3 +165,8 @@ def _read(reader: BitReader, field: Field) -> Any:
     else:
         array = words.astype(dtype)
     return jnp.asarray(array.reshape(field.symbols.shape))
+
+
+def _read(reader: BitReader, field: Field) -> Any:
+    words = code_of(field).decode(reader, count(field), field.alphabet)
+    return restored(words, field)

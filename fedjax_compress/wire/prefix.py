@@ -61,10 +61,11 @@ def walk(reader: BitReader, n: int, everywhere: Everywhere, name: str) -> np.nda
     left = n
     while left:
         base = reader.position
-        chunk = reader.bits[base : base + _CHUNK + LONGEST]
+        most = min(_CHUNK, left * LONGEST)
+        chunk = reader.bits[base : base + most + LONGEST]
         value, following = everywhere(chunk)
         steps, starts, at = following.tolist(), [], 0
-        while left and 0 <= at < min(_CHUNK, chunk.size):
+        while left and 0 <= at < min(most, chunk.size):
             starts.append(at)
             at = steps[at]
             left -= 1
