@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -78,11 +79,12 @@ def size_report(compressor: Compressor, values: Tree, seed: int = 0) -> SizeRepo
     origins = _origins(traced.jaxpr.jaxpr, [frozenset([i]) for i in range(count)])
     payload = jax.device_get(traced.lower().compile()(values))
     whole = wire.whole_sizes(payload)
+    sizes = wire.field_sizes(payload)
     return SizeReport(
-        _layers(values, payload, origins),
+        _layers(values, sizes, origins),
         whole["packed"],
-        int(wire.nominal_size(payload)),
-        wire.entropy(payload) / 8,
+        math.ceil(sum(size.nominal for size in sizes) / 8 - 1e-6),
+        sum(size.ideal for size in sizes) / 8,
         whole["deflate"],
         whole["zstd"],
         4 * tree.count(values),
@@ -90,14 +92,14 @@ def size_report(compressor: Compressor, values: Tree, seed: int = 0) -> SizeRepo
 
 
 def _layers(
-    values: Tree, payload: Payload, origins: list[Sources]
+    values: Tree, sizes: list[wire.FieldSize], origins: list[Sources]
 ) -> tuple[LayerSize, ...]:
     paths = tree.paths(values)
     shapes = [tuple(leaf.shape) for leaf in jax.tree.leaves(values)]
     found: dict[Sources, dict[str, int]] = {}
-    for field, sources in zip(wire.fields(payload), origins, strict=True):
+    for size, sources in zip(sizes, origins, strict=True):
         bits = found.setdefault(sources, {})
-        bits[field.kind] = bits.get(field.kind, 0) + wire.packed_bits(field)
+        bits[size.kind] = bits.get(size.kind, 0) + size.bits
     last = frozenset([len(paths)])
     return tuple(
         LayerSize(

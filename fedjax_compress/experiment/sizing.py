@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,7 @@ WAYS = {"up": "uplink", "down": "downlink"}
 KINDS = ("values", "indices", "scales", "mask")
 SPREAD = 0.01
 """Standard deviation of the made-up update."""
-_MODEL, _UPDATE, _UPLINK, _DOWNLINK = range(4)
+_MODEL, _UPDATE = range(2)
 
 
 class Question(NamedTuple):
@@ -61,8 +62,9 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
     _check_file(question.json)
     task = _task(question)
     model = with_field("model", registry.build, "model", config.model, task)
+    key = jax.random.fold_in(root_key(config.seed), _MODEL)
     try:
-        params = jax.tree.map(jnp.asarray, model.init(_key(config, _MODEL)))
+        params = jax.tree.map(jnp.asarray, model.init(key))
     except InputError:
         raise
     except Exception as error:
@@ -71,7 +73,7 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
             f"model: {config.model} does not fit examples of shape "
             f"{tuple(task.shape)}: {reason}"
         ) from error
-    messages = {"up": _update(params, _key(config, _UPDATE)), "down": params}
+    messages = {"up": _update(params, config.seed), "down": params}
     reports = {
         way: with_field(
             name,
@@ -120,17 +122,11 @@ def _task(question: Question) -> Task:
     return Task(shape, classes)
 
 
-def _key(config: Config, purpose: int) -> jax.Array:
-    return jax.random.fold_in(root_key(config.seed), purpose)
-
-
-def _update(params: Params, key: jax.Array) -> Params:
-    leaves, structure = jax.tree.flatten(params)
-    drawn = [
-        SPREAD * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
-        for i, x in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(structure, drawn)
+def _update(params: Params, seed: int) -> Params:
+    rng = np.random.default_rng([seed, _UPDATE])
+    return jax.tree.map(
+        lambda x: jnp.asarray(SPREAD * rng.normal(size=x.shape), x.dtype), params
+    )
 
 
 def _figures(
@@ -229,8 +225,8 @@ def table(report: SizeReport) -> Table:
         factor = words.factor(32 * elements / bits) if elements and bits else "-"
         cells = [_bytes(row.bits.get(kind, 0)) for kind in kinds]
         size = f"{elements:,}" if elements else "-"
-        name = [_name(row), _shape(row), size]
-        grid.add_row(*map(Text, [*name, *cells, _bytes(bits), each, factor]))
+        left = [_name(row), _shape(row), size]
+        grid.add_row(*map(Text, [*left, *cells, _bytes(bits), each, factor]))
     empty = [""] * len(kinds)
     header = ["header", "", "", *empty, f"{HEADER_BYTES:,}", "", ""]
     grid.add_row(*map(Text, header))

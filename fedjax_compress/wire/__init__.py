@@ -23,7 +23,7 @@ from fedjax_compress.wire.codes import (
     register,
 )
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
-from fedjax_compress.wire.ideal import entropy
+from fedjax_compress.wire.host_sizes import FieldSize, entropy, field_sizes
 from fedjax_compress.wire.ledger import Ledger
 from fedjax_compress.wire.measure import (
     HEADER_BYTES,
@@ -31,7 +31,7 @@ from fedjax_compress.wire.measure import (
     nominal_size,
     size,
 )
-from fedjax_compress.wire.message import pack, packed_bits, unpack
+from fedjax_compress.wire.message import pack, unpack
 from fedjax_compress.wire.whole import squeeze, unsqueeze, whole_sizes
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "BitReader",
     "Code",
     "Field",
+    "FieldSize",
     "IndexCode",
     "Ledger",
     "Shape",
@@ -51,6 +52,7 @@ __all__ = [
     "codes",
     "elias",
     "entropy",
+    "field_sizes",
     "fields",
     "fixed",
     "gamma",
@@ -58,7 +60,6 @@ __all__ = [
     "huffman",
     "nominal_size",
     "pack",
-    "packed_bits",
     "radix",
     "raw",
     "register",

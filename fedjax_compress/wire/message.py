@@ -48,7 +48,7 @@ def pack(payload: Payload) -> bytes:
       InputError: a symbol outside its alphabet, or an array outside a Field.
     """
     parts = list(fields(payload))
-    stream = np.concatenate([np.zeros(0, np.uint8), *map(_written, parts)])
+    stream = np.concatenate([np.zeros(0, np.uint8), *map(written, parts)])
     body = np.packbits(stream).tobytes()
     unused = 8 * len(body) - stream.size
     header = _HEADER.pack(
@@ -57,16 +57,8 @@ def pack(payload: Payload) -> bytes:
     return header + body
 
 
-def packed_bits(payload: Payload) -> int:
-    """The bits of a message's body as a Python int, found by writing it.
-
-    Equal to ``bits(payload)``, without its limit of 2**31 - 1, and on the host: no
-    program is compiled for it.
-    """
-    return sum(_written(f).size for f in fields(payload))
-
-
-def _written(field: Field) -> np.ndarray:
+def written(field: Field) -> np.ndarray:
+    """The bits of one field, as uint8 [bits], each 0 or 1."""
     return code_of(field).encode(unsigned(field), field.alphabet)
 
 

@@ -37,7 +37,7 @@ from fedjax_compress.wire.codes import BitReader, code_of
 from fedjax_compress.wire.field import Field, count, fields
 from fedjax_compress.wire.fixed import width
 from fedjax_compress.wire.measure import HEADER_BYTES
-from fedjax_compress.wire.message import pack, restored, structure, unsigned
+from fedjax_compress.wire.message import pack, restored, structure, unsigned, written
 
 DEFLATE_LEVEL = 9
 ZSTD_LEVEL = 9
@@ -58,18 +58,8 @@ def squeeze(payload: Payload, method: str = "deflate") -> bytes:
     Raises:
       InputError: an unknown method, or what ``pack`` refuses.
     """
-    magic = _magic(method)
     parts = list(fields(payload))
-    plain = b"".join(_aligned(f) for f in parts)
-    if len(plain) >= 2**31:
-        raise InputError(f"a message of {len(plain)} bytes is too large; at most 2 GiB")
-    if method == "deflate":
-        body = zlib.compress(plain, DEFLATE_LEVEL)
-    else:
-        body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plain)
-    checksum = zlib.crc32(body)
-    head = _HEADER.pack(magic, VERSION, 0, len(plain), structure(parts), checksum)
-    return head + body
+    return _sealed(b"".join(map(_aligned, parts)), parts, method)
 
 
 def unsqueeze(data: bytes, like: Payload, method: str = "deflate") -> Payload:
@@ -106,8 +96,23 @@ def whole_sizes(payload: Payload) -> dict[str, int]:
 
     Only the first is what the simulator counts.
     """
+    parts = list(fields(payload))
+    plain = b"".join(map(_aligned, parts))
     found = {"packed": len(pack(payload))}
-    return found | {method: len(squeeze(payload, method)) for method in _MAGIC}
+    return found | {way: len(_sealed(plain, parts, way)) for way in _MAGIC}
+
+
+def _sealed(plain: bytes, parts: list[Field], method: str) -> bytes:
+    magic = _magic(method)
+    if len(plain) >= 2**31:
+        raise InputError(f"a message of {len(plain)} bytes is too large; at most 2 GiB")
+    if method == "deflate":
+        body = zlib.compress(plain, DEFLATE_LEVEL)
+    else:
+        body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plain)
+    checksum = zlib.crc32(body)
+    head = _HEADER.pack(magic, VERSION, 0, len(plain), structure(parts), checksum)
+    return head + body
 
 
 def _magic(method: str) -> bytes:
@@ -122,10 +127,10 @@ def _bytes_each(alphabet: int) -> int:
 
 
 def _aligned(field: Field) -> bytes:
-    words, code = unsigned(field), code_of(field)
-    if code.symbolwise:
-        return words.astype(f">u{_bytes_each(field.alphabet)}").tobytes()
-    return np.packbits(code.encode(words, field.alphabet)).tobytes()
+    if code_of(field).symbolwise:
+        size = _bytes_each(field.alphabet)
+        return unsigned(field).astype(f">u{size}").tobytes()
+    return np.packbits(written(field)).tobytes()
 
 
 def _most(field: Field) -> int:

@@ -1,14 +1,19 @@
-"""What an ideal coder would need: a figure to compare with, never a bill."""
+"""What a message costs, field by field, and what an ideal coder would need.
+
+On the host, by writing the message: no program is compiled for it.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from fedjax_compress.typing import Payload
+from fedjax_compress.wire.codes import code_of
 from fedjax_compress.wire.field import Field, count, fields
-from fedjax_compress.wire.message import unsigned
+from fedjax_compress.wire.message import unsigned, written
 
 LARGEST = 2**16
 """Alphabets above this are not counted symbol by symbol."""
@@ -22,10 +27,41 @@ def entropy(payload: Payload) -> float:
     the bits that they have, since a histogram of floats says nothing. Neither
     histograms nor sets are paid for, so no message can be expected to be as short.
     """
-    return float(sum(_bits(f) for f in fields(payload)))
+    return float(sum(_ideal(f) for f in fields(payload)))
 
 
-def _bits(field: Field) -> float:
+class FieldSize(NamedTuple):
+    """What one field costs.
+
+    Attributes:
+      kind: values, indices, scales or mask.
+      bits: exact, as ``wire.bits`` counts them.
+      nominal: as papers count them; see ``wire.nominal_size``.
+      ideal: of an ideal coder; see ``wire.entropy``.
+    """
+
+    kind: str
+    bits: int
+    nominal: float
+    ideal: float
+
+
+def field_sizes(payload: Payload) -> list[FieldSize]:
+    """The sizes of all fields in bits, in pytree order, without any limit."""
+    return [_sizes(f) for f in fields(payload)]
+
+
+def _sizes(field: Field) -> FieldSize:
+    bits = written(field).size
+    nominal: float = bits
+    if field.kind == "scales":
+        nominal = 0.0
+    elif code_of(field).symbolwise:
+        nominal = count(field) * math.log2(field.alphabet)
+    return FieldSize(field.kind, bits, nominal, _ideal(field))
+
+
+def _ideal(field: Field) -> float:
     n, words = count(field), unsigned(field)
     if field.kind == "indices" and (words[1:] > words[:-1]).all():
         return _log2_choose(field.alphabet, n)
