@@ -33,6 +33,7 @@ ROOMS_OF = {
     "matplotlib": {"experiment"},
     "rich": {"experiment"},
     "tyro": {"experiment", "__main__"},
+    "zstandard": {"wire"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }

@@ -9,12 +9,15 @@ from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.sizes import LayerSize, SizeReport, size_report
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
 __all__ = [
+    "LayerSize",
+    "SizeReport",
     "by_label",
     "canonical",
     "cast",
@@ -27,6 +30,7 @@ __all__ = [
     "parse",
     "qsgd",
     "random_k",
+    "size_report",
     "stateless",
     "top_k",
     "uniform",

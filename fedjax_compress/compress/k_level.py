@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax.numpy as jnp
 
 from fedjax_compress import wire
@@ -23,7 +21,7 @@ LARGEST_BITS = 16
 def uniform(
     bits: int = 8,
     levels: int = 0,
-    code: Literal["fixed", "radix", "elias"] = "fixed",
+    code: wire.SymbolCode = "fixed",
 ) -> Stage:
     """Stochastic quantization to k even levels between minimum and maximum.
 
@@ -39,10 +37,11 @@ def uniform(
       bits: k = 2**bits levels, 1 to 16.
       levels: k itself, 2 to 65536, instead of bits; 0 means 2**bits.
       code: fixed width; radix, several symbols to a word, for k not a power of two;
-        elias, short words for levels close to the minimum.
+        huffman or arithmetic, close to the entropy of the levels; best, the shortest;
+        gamma or elias, short words for levels close to the minimum.
 
     Raises:
-      InputError: bits or levels out of range.
+      InputError: bits or levels out of range, or more levels than the code takes.
 
     Claims: unbiased, omega(n) = n / (2 (k - 1)**2).
 
@@ -54,6 +53,7 @@ def uniform(
     if levels and not 2 <= levels <= 2**LARGEST_BITS:
         raise InputError(f"levels must be 2 to {2**LARGEST_BITS}, or 0, not {levels}")
     k = levels or 2**bits
+    wire.check_code(code, k)
 
     def encode(array, coin):
         array = array.astype(jnp.float32)

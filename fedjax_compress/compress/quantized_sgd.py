@@ -25,7 +25,7 @@ def qsgd(
     bits: int = 4,
     bucket: int = 512,
     norm: Literal["max", "l2"] = "max",
-    code: Literal["fixed", "radix", "elias"] = "fixed",
+    code: wire.SymbolCode = "fixed",
 ) -> Stage:
     """QSGD: stochastic signed levels relative to the norm of each bucket.
 
@@ -41,11 +41,13 @@ def qsgd(
     Args:
       bits: a symbol's width, 2 to 16, the sign included.
       bucket: elements that share a norm.
-      norm: max, better at fixed width; or l2, whose many zeros elias makes short.
-      code: of the symbols.
+      norm: max, better at fixed width; or l2, whose many zeros codes of several
+        lengths make short.
+      code: of the symbols; huffman, arithmetic or zero_runs for many zeros; best, the
+        shortest.
 
     Raises:
-      InputError: bits or bucket out of range.
+      InputError: bits or bucket out of range, or more symbols than the code takes.
 
     Claims: unbiased; with d = min(n, bucket), omega = min(d / s**2, sqrt(d) / s) for l2
     and min(d / (4 s**2), (1 + sqrt(d)) / (2 s)) for max.
@@ -60,6 +62,7 @@ def qsgd(
     if bucket < 1:
         raise InputError(f"bucket must be at least 1, not {bucket}")
     s = 2 ** (bits - 1) - 1
+    wire.check_code(code, 2 * s + 1)
 
     def encode(array, coin):
         n = array.size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
@@ -14,9 +12,7 @@ from fedjax_compress.typing import Claims, Stage
 
 
 @register("stage")
-def top_k(
-    fraction: float, indices: Literal["fixed", "golomb", "bitmask"] = "golomb"
-) -> Stage:
+def top_k(fraction: float, indices: wire.IndexCode = "golomb") -> Stage:
     """The k = max(1, ceil(fraction n)) elements of largest magnitude, exactly.
 
     C(x)_i = x_i where |x_i| is among the k largest (the first of equals), else 0.
@@ -24,13 +20,13 @@ def top_k(
     compresses them. NaN counts as largest.
 
     What travels: k values (32 k bits if nothing follows), k increasing positions below
-    n: k ceil(log2 n) bits when fixed, n as bitmask, with golomb close to the
-    information bound log2 C(n, k) and dependent on the data. Nothing for positions
+    n: k ceil(log2 n) bits when fixed, 32 k as words, n as bitmask, with golomb close to
+    the information bound log2 C(n, k) and dependent on the data. Nothing for positions
     where k = n.
 
     Args:
       fraction: share of elements kept, above 0, at most 1.
-      indices: code of the positions.
+      indices: code of the positions; best is the shortest.
 
     Raises:
       InputError: fraction out of range.

@@ -28,6 +28,7 @@ _POSITIONAL: dict[str, str | None] = {
     "compare": "config",
     "report": "folders",
     "bench": None,
+    "size": None,
     "list": "kind",
 }
 _DEFECT, _BAD_INPUT = 1, 2
@@ -221,6 +222,16 @@ def _bench(options: Any, base: Config) -> None:
     bench(given, outputs)
 
 
+def _size(options: Any, base: Config) -> None:
+    config = _settings(options, base)
+    from fedjax_compress.experiment.sizing import Question, measure_sizes
+    from fedjax_compress.simulate import use_compilation_cache
+
+    use_compilation_cache()
+    question = Question(config, options.shape, options.classes, options.json)
+    measure_sizes(question, options.quiet)
+
+
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import describe
 
@@ -233,5 +244,6 @@ _COMMANDS = {
     "compare": _compare,
     "report": _report,
     "bench": _bench,
+    "size": _size,
     "list": _list,
 }

@@ -195,12 +195,32 @@ def bench_options(base: Config) -> type:
     )
 
 
+def size_options(base: Config) -> type:
+    """Options of ``size``."""
+    shape = "shape of one example, as in 28,28,1, instead of that of the data"
+    return _make(
+        "SizeOptions",
+        "Bytes of a model's messages by layer and kind, without training.\n\n"
+        "Up, a made-up Gaussian update; down, the initial parameters. Beside what is "
+        "counted: nominal size, entropy, and the message squeezed as a whole.",
+        [
+            *[_setting(n, getattr(base, n)) for n in ("model", "data")],
+            _own("shape", None, "N,N,...", shape),
+            _whole("classes", None, "classes, with --shape; 10 if not given"),
+            *[_setting(n, getattr(base, n)) for n in ("uplink", "downlink", "seed")],
+            _own("json", None, "FILE", "where all figures go"),
+            _QUIET,
+        ],
+    )
+
+
 OPTIONS = {
     "run": run_options,
     "resume": resume_options,
     "compare": compare_options,
     "report": report_options,
     "bench": bench_options,
+    "size": size_options,
     "list": list_options,
 }
 

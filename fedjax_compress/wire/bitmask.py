@@ -29,4 +29,4 @@ def bitmask() -> Code:
             raise WireError(f"a bitmap with {positions.size} bits set, expected {n}")
         return positions.astype(np.uint64)
 
-    return Code(lengths, encode, decode)
+    return Code(lengths, encode, decode, increasing=True)

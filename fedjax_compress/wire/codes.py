@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Array
 from fedjax_compress.wire.field import Field
+
+SymbolCode = Literal[
+    "fixed",
+    "radix",
+    "gamma",
+    "elias",
+    "huffman",
+    "arithmetic",
+    "zero_runs",
+    "best",
+]
+"""Codes for symbols of any kind, as the type of an option."""
+IndexCode = Literal["fixed", "words", "golomb", "bitmask", "best"]
+"""Codes for strictly increasing positions, as the type of an option."""
 
 
 class BitReader:
@@ -24,6 +39,11 @@ class BitReader:
     def __init__(self, bits: np.ndarray):
         self.bits = bits
         self.position = 0
+
+    @property
+    def left(self) -> int:
+        """The number of bits not yet read."""
+        return self.bits.size - self.position
 
     def take(self, count: int) -> np.ndarray:
         """The next ``count`` bits.
@@ -52,12 +72,16 @@ class Code(NamedTuple):
       decode: (reader, n, alphabet) -> unsigned numpy symbols [n].
       symbolwise: every symbol costs about log2(alphabet) bits, which is then its
         nominal size; otherwise the true bits are the nominal ones.
+      increasing: takes strictly increasing symbols only.
+      largest: the largest alphabet that it takes.
     """
 
     lengths: Callable[[Field], int | Array]
     encode: Callable[[np.ndarray, int], np.ndarray]
     decode: Callable[[BitReader, int, int], np.ndarray]
     symbolwise: bool = False
+    increasing: bool = False
+    largest: int = 2**64
 
 
 codes: dict[str, Code] = {}
@@ -79,9 +103,31 @@ def code_of(field: Field) -> Code:
     """The code that a field names.
 
     Raises:
-      InputError: there is none, with the nearest known one.
+      InputError: as ``check_code``.
     """
-    if field.code not in codes:
-        hint = registry.nearest(field.code, list(codes))
-        raise InputError(f"unknown code {field.code!r}; {hint}")
-    return codes[field.code]
+    return check_code(field.code, field.alphabet)
+
+
+def check_code(name: str, alphabet: int) -> Code:
+    """The code of that name, if there is one and it takes the alphabet.
+
+    Raises:
+      InputError: there is none, with the nearest known one; or it does not take
+        alphabets as large as this.
+    """
+    if name not in codes:
+        hint = registry.nearest(name, list(codes))
+        raise InputError(f"unknown code {name!r}; {hint}")
+    if alphabet > codes[name].largest:
+        raise InputError(
+            f"code {name} takes alphabets of up to {codes[name].largest} symbols, not "
+            f"{alphabet}; take another code, such as fixed or elias"
+        )
+    return codes[name]
+
+
+def carried(lengths: Array) -> tuple[Array, Array]:
+    """The sum of int32 parts as whole bytes and 0 .. 7 bits, without overflow."""
+    low = jnp.sum((lengths & 7).astype(jnp.uint32))
+    whole = jnp.sum(lengths >> 3) + (low >> 3).astype(jnp.int32)
+    return whole, (low & 7).astype(jnp.int32)

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.errors import InputError, WireError
+from fedjax_compress.errors import WireError
 from fedjax_compress.typing import Array
 from fedjax_compress.wire.codes import BitReader, Code, register
-from fedjax_compress.wire.field import Field
+from fedjax_compress.wire.field import Field, numbers
+from fedjax_compress.wire.prefix import join, walk, windows
 
 LARGEST = 2**31
 """Largest alphabet, so that symbol + 1 fits a word and a code word fits 64 bits."""
 _DEPTH = 5
 """Groups before the final zero in a code word of a number below 2**32, at most."""
-_CHUNK = 1 << 20
 
 
 def omega_length(number: Array) -> Array:
@@ -46,40 +46,12 @@ def _words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return word, length.astype(np.int64)
 
 
-def _check(alphabet: int) -> None:
-    if alphabet > LARGEST:
-        raise InputError(f"elias takes alphabets up to 2**31, not {alphabet}")
-
-
-def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
-    _check(alphabet)
-    word, length = _words(symbols.astype(np.uint64) + np.uint64(1))
-    start = np.cumsum(length) - length
-    bits = np.zeros(int(length.sum()), np.uint8)
-    for j in range(int(length.max(initial=0))):
-        has = length > j
-        shift = (length[has] - 1 - j).astype(np.uint64)
-        bits[start[has] + j] = (word[has] >> shift) & np.uint64(1)
-    return bits
-
-
-def _windows(bits: np.ndarray) -> np.ndarray:
-    """The 32 bits that start at each position, as uint64; zeros follow the end."""
-    padded = np.packbits(np.concatenate([bits, np.zeros(40, np.uint8)]))
-    wide = np.zeros(padded.size - 4, np.uint64)
-    for j in range(5):
-        wide = (wide << np.uint64(8)) | padded[j : j + wide.size]
-    at = np.arange(bits.size)
-    shift = (8 - at % 8).astype(np.uint64)
-    return (wide[at // 8] >> shift) & np.uint64(0xFFFFFFFF)
-
-
 def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each start: the number of the code word there, and where the next begins.
 
     A word that never ends, or is longer than any we write, gives next = -1.
     """
-    window = np.append(_windows(bits), np.uint64(0))
+    window = np.append(windows(bits, 32), np.uint64(0))
     at = np.arange(bits.size)
     value = np.ones(bits.size, np.uint64)
     done = np.zeros(bits.size, bool)
@@ -97,26 +69,12 @@ def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return value, np.where(done & good & (at <= bits.size), at, -1)
 
 
+def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
+    return join(*_words(symbols.astype(np.uint64) + np.uint64(1)))
+
+
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
-    _check(alphabet)
-    if n > reader.bits.size - reader.position:
-        raise WireError(f"the message is too short for {n} Elias code words")
-    found: list[np.ndarray] = []
-    left = n
-    while left:
-        base = reader.position
-        chunk = reader.bits[base : base + _CHUNK + 64]
-        value, following = _read_everywhere(chunk)
-        steps, starts, at = following.tolist(), [], 0
-        while left and 0 <= at < min(_CHUNK, chunk.size):
-            starts.append(at)
-            at = steps[at]
-            left -= 1
-        if at < 0 or (left and at >= chunk.size):
-            raise WireError("the message ends inside an Elias code word")
-        found.append(value[np.array(starts, np.int64)])
-        reader.position = base + at
-    symbols = np.concatenate([*found, np.zeros(0, np.uint64)]) - np.uint64(1)
+    symbols = walk(reader, n, _read_everywhere, "elias") - np.uint64(1)
     if symbols.size and symbols.max() >= alphabet:
         raise WireError(f"symbol {symbols.max()} in an alphabet of {alphabet}")
     return symbols
@@ -132,7 +90,6 @@ def elias() -> Code:
     """
 
     def lengths(field: Field) -> int | Array:
-        _check(field.alphabet)
-        return omega_length(jnp.asarray(field.symbols).astype(jnp.uint32) + 1)
+        return omega_length(numbers(field).astype(jnp.uint32) + 1)
 
-    return Code(lengths, _encode, _decode)
+    return Code(lengths, _encode, _decode, largest=LARGEST)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress.errors import InputError
@@ -79,6 +80,20 @@ def fields(payload: Payload) -> Iterator[Field]:
 def count(field: Field) -> int:
     """The number of symbols of a field; accepts ``ShapeDtypeStruct``."""
     return int(np.prod(field.symbols.shape, dtype=np.int64))
+
+
+def is_word(field: Field) -> bool:
+    """Whether the symbols stand for their own bit pattern."""
+    return field.alphabet == 2 ** (8 * np.dtype(field.symbols.dtype).itemsize)
+
+
+def numbers(field: Field) -> Array:
+    """The symbols of a field as unsigned integers [n], inside jit."""
+    symbols = jnp.asarray(field.symbols).reshape(-1)
+    if is_word(field) and symbols.dtype != bool:
+        unsigned = jnp.dtype(f"uint{8 * symbols.dtype.itemsize}")
+        return jax.lax.bitcast_convert_type(symbols, unsigned)
+    return symbols.astype(jnp.uint32)
 
 
 def smallest(alphabet: int) -> Any:

@@ -91,4 +91,4 @@ def golomb() -> Code:
         positions = jnp.asarray(field.symbols).reshape(-1).astype(jnp.int32)
         return (jnp.diff(positions, prepend=-1) - 1 >> m) + (m + 1)
 
-    return Code(lengths, _encode, _decode)
+    return Code(lengths, _encode, _decode, increasing=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Payload
-from fedjax_compress.wire.codes import code_of
+from fedjax_compress.wire.codes import carried, code_of
 from fedjax_compress.wire.field import Field, count, fields
 
 HEADER_BYTES = 16
@@ -82,10 +82,8 @@ def _total(parts) -> tuple[int, Array, Array]:
         if isinstance(lengths, int):
             static += lengths
             continue
-        low = jnp.sum((lengths & 7).astype(jnp.uint32))
-        whole = whole + jnp.sum(lengths >> 3) + (low >> 3).astype(jnp.int32)
-        rest = rest + (low & 7).astype(jnp.int32)
-        whole, rest = whole + (rest >> 3), rest & 7
+        more, low = carried(lengths)
+        whole, rest = whole + more + (rest + low >> 3), (rest + low) & 7
     return static, whole, rest
 
 

@@ -30,7 +30,7 @@ import numpy as np
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Payload
 from fedjax_compress.wire.codes import BitReader, code_of
-from fedjax_compress.wire.field import Field, count, fields
+from fedjax_compress.wire.field import Field, count, fields, is_word
 from fedjax_compress.wire.measure import HEADER_BYTES
 
 MAGIC = b"FC"
@@ -48,14 +48,18 @@ def pack(payload: Payload) -> bytes:
       InputError: a symbol outside its alphabet, or an array outside a Field.
     """
     parts = list(fields(payload))
-    bits = [code_of(f).encode(_words(f), f.alphabet) for f in parts]
-    stream = np.concatenate([np.zeros(0, np.uint8), *bits])
+    stream = np.concatenate([np.zeros(0, np.uint8), *map(written, parts)])
     body = np.packbits(stream).tobytes()
     unused = 8 * len(body) - stream.size
     header = _HEADER.pack(
-        MAGIC, VERSION, unused, len(body), _structure(parts), zlib.crc32(body)
+        MAGIC, VERSION, unused, len(body), structure(parts), zlib.crc32(body)
     )
     return header + body
+
+
+def written(field: Field) -> np.ndarray:
+    """The bits of one field, as uint8 [bits], each 0 or 1."""
+    return code_of(field).encode(unsigned(field), field.alphabet)
 
 
 def unpack(data: bytes, like: Payload) -> Payload:
@@ -87,7 +91,7 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
             f"a message of {len(data)} bytes is cut off; its header alone has "
             f"{HEADER_BYTES}"
         )
-    magic, version, unused, length, structure, checksum = _HEADER.unpack_from(data)
+    magic, version, unused, length, number, checksum = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise WireError(f"not a message: it starts with {magic!r}, not {MAGIC!r}")
     if version != VERSION:
@@ -99,16 +103,19 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
     body = data[HEADER_BYTES:]
     if unused > 7 or unused > 8 * length or zlib.crc32(body) != checksum:
         raise WireError("the message is damaged: its checksum does not match")
-    if structure != _structure(parts):
+    if number != structure(parts):
         raise WireError(
             "the message has another structure (shapes, dtypes, alphabets or codes) "
             "than the one expected"
         )
     bits = np.unpackbits(np.frombuffer(body, np.uint8))
+    if unused and bits[-unused:].any():
+        raise WireError("the unused bits at the end of the message are not zero")
     return BitReader(bits[: bits.size - unused])
 
 
-def _structure(parts: list[Field]) -> int:
+def structure(parts: list[Field]) -> int:
+    """CRC-32 of the shapes, dtypes, alphabets and codes of the fields."""
     lines = [
         f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype)} {f.alphabet} {f.code}"
         for f in parts
@@ -116,15 +123,14 @@ def _structure(parts: list[Field]) -> int:
     return zlib.crc32("\n".join(lines).encode())
 
 
-def _is_word(dtype: Any, alphabet: int) -> bool:
-    """Whether symbols stand for their own bit pattern."""
-    return alphabet == 2 ** (8 * dtype.itemsize)
+def unsigned(field: Field) -> np.ndarray:
+    """A field's symbols as unsigned integers [n].
 
-
-def _words(field: Field) -> np.ndarray:
-    """A field's symbols as unsigned integers [n]."""
+    Raises:
+      InputError: a symbol outside the alphabet.
+    """
     array = np.asarray(field.symbols).reshape(-1)
-    if _is_word(array.dtype, field.alphabet):
+    if is_word(field):
         return array.view(f"u{array.dtype.itemsize}")
     if array.dtype.kind not in "iub":
         raise InputError(
@@ -137,13 +143,22 @@ def _words(field: Field) -> np.ndarray:
     return array.astype(np.uint8 if array.dtype == bool else f"u{array.dtype.itemsize}")
 
 
-def _read(reader: BitReader, field: Field) -> Any:
-    n, dtype = count(field), np.dtype(field.symbols.dtype)
-    words = code_of(field).decode(reader, n, field.alphabet)
+def restored(words: np.ndarray, field: Field) -> Any:
+    """The symbols of a field, from unsigned integers that have been read.
+
+    Raises:
+      WireError: one of them is outside the alphabet.
+    """
+    dtype = np.dtype(field.symbols.dtype)
     if words.size and int(words.max()) >= field.alphabet:
         raise WireError(f"symbol {words.max()} in a field of {field.alphabet} symbols")
-    if _is_word(dtype, field.alphabet):
+    if is_word(field):
         array = words.astype(f"u{dtype.itemsize}").view(dtype)
     else:
         array = words.astype(dtype)
     return jnp.asarray(array.reshape(field.symbols.shape))
+
+
+def _read(reader: BitReader, field: Field) -> Any:
+    words = code_of(field).decode(reader, count(field), field.alphabet)
+    return restored(words, field)

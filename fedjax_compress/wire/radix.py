@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from fedjax_compress.errors import InputError, WireError
+from fedjax_compress.errors import WireError
 from fedjax_compress.typing import Array
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.field import Field, count
@@ -24,8 +24,6 @@ def block(alphabet: int) -> int:
     two need no blocks (m = 1); three symbols go 29 to a word of 46 bits, 1.5862 bits
     each where log2(3) is 1.5850.
     """
-    if width(alphabet) > LARGEST_WORD:
-        raise InputError(f"radix takes alphabets up to 2**63, not {alphabet}")
     best, m = 1, 1
     while alphabet > 1 and width(alphabet**m) <= LARGEST_WORD:
         if width(alphabet**m) * best < width(alphabet**best) * m:
@@ -83,4 +81,4 @@ def radix() -> Code:
             parts.append(_decode_blocks(bits, rest, alphabet))
         return np.concatenate(parts)
 
-    return Code(lengths, encode, decode, symbolwise=True)
+    return Code(lengths, encode, decode, symbolwise=True, largest=2**LARGEST_WORD)

@@ -1,0 +1,108 @@
+"""The shortest of a list of codes, and what it costs to say which."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.errors import WireError
+from fedjax_compress.typing import Array
+from fedjax_compress.wire import (  # noqa: F401 - they register what is chosen from
+    arithmetic,
+    bitmask,
+    elias,
+    gamma,
+    golomb,
+    huffman,
+    radix,
+    zero_runs,
+)
+from fedjax_compress.wire.codes import BitReader, Code, carried, codes, register
+from fedjax_compress.wire.field import Field, count, numbers
+from fedjax_compress.wire.fixed import from_bits, to_bits, width
+
+CHOICES = (
+    "fixed",
+    "radix",
+    "gamma",
+    "elias",
+    "huffman",
+    "arithmetic",
+    "zero_runs",
+    "golomb",
+    "bitmask",
+)
+"""The codes, in the order of their numbers on the wire."""
+BITS = width(len(CHOICES))
+
+
+def choices(n: int, alphabet: int) -> list[str]:
+    """The codes that could write n symbols of the alphabet; both ends know both.
+
+    Those for increasing symbols are among them where n <= alphabet.
+    """
+    return [
+        name
+        for name in CHOICES
+        if alphabet <= codes[name].largest
+        and (n <= alphabet or not codes[name].increasing)
+    ]
+
+
+def _lengths(field: Field) -> int | Array:
+    n = count(field)
+    if n == 0:
+        return 0
+    symbols = numbers(field)
+    increasing = jnp.all(symbols[1:] > symbols[:-1])
+    whole = rest = jnp.array(2**31 - 1, jnp.int32)
+    for name in choices(n, field.alphabet):
+        code = codes[name]
+        found = code.lengths(dataclasses.replace(field, code=name))
+        if isinstance(found, int):
+            more, low = jnp.int32(min(found // 8, 2**31 - 1)), jnp.int32(found % 8)
+        else:
+            more, low = carried(found)
+        shorter = (more < whole) | ((more == whole) & (low < rest))
+        if code.increasing:
+            shorter &= increasing
+        whole, rest = jnp.where(shorter, more, whole), jnp.where(shorter, low, rest)
+    # Bits as eight parts of as many bits as there are bytes: none of them overflows.
+    return jnp.append(jnp.broadcast_to(whole, (8,)), rest + BITS)
+
+
+def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
+    if not symbols.size:
+        return np.zeros(0, np.uint8)
+    increasing = bool(np.all(symbols[1:] > symbols[:-1]))
+    written = {
+        name: codes[name].encode(symbols, alphabet)
+        for name in choices(symbols.size, alphabet)
+        if increasing or not codes[name].increasing
+    }
+    shortest = min(written, key=lambda name: written[name].size)
+    number = np.array([CHOICES.index(shortest)], np.uint8)
+    return np.concatenate([to_bits(number, BITS), written[shortest]])
+
+
+def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
+    if n == 0:
+        return np.zeros(0, np.uint8)
+    number = int(from_bits(reader.take(BITS), BITS)[0])
+    if number >= len(CHOICES) or CHOICES[number] not in choices(n, alphabet):
+        raise WireError(f"code number {number} for {n} symbols of {alphabet}")
+    return codes[CHOICES[number]].decode(reader, n, alphabet)
+
+
+@register("best")
+def best() -> Code:
+    """The shortest of ``CHOICES``, the first of equals; 4 bits in front say which.
+
+    They hold its number in the list, from 0. A code takes part where its largest
+    alphabet allows; golomb and bitmask if the symbols strictly increase. So best
+    serves for symbols and for positions alike. Counting takes as long as for all of
+    them together. No symbols cost nothing.
+    """
+    return Code(_lengths, _encode, _decode)
