@@ -1,6 +1,15 @@
 """What travels: fields of symbols, exact bits inside jit, bytes on the host."""
 
-from fedjax_compress.wire import bitmask, elias, fixed, golomb, radix
+from fedjax_compress.wire import (
+    bitmask,
+    elias,
+    fixed,
+    golomb,
+    radix,
+    sparse,
+    sparse_gaps,
+    sparse_indices,
+)
 from fedjax_compress.wire.codes import BitReader, Code, codes, register
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
 from fedjax_compress.wire.ledger import Ledger
@@ -29,5 +38,8 @@ __all__ = [
     "shape_of",
     "size",
     "smallest",
+    "sparse",
+    "sparse_gaps",
+    "sparse_indices",
     "unpack",
 ]
