@@ -23,6 +23,8 @@ SAMPLE = 16384
 """Elements of the sample that says where to look in larger arrays."""
 ROOM = 8192
 """So many elements left in the interval are looked at alone."""
+FEW = 512
+"""Up to so many elements, a partial sort is faster."""
 
 
 class _Interval(NamedTuple):
@@ -68,6 +70,15 @@ def largest(magnitude: Array, k: int | Array) -> Array:
     end = jax.lax.while_loop(lambda end: end < 0, cut, end)
     first = jnp.arange(n, dtype=jnp.int32) <= end
     return (k > 0) & ((magnitude > low) | ((magnitude == low) & first))
+
+
+def positions_of_largest(magnitude: Array, k: int) -> Array:
+    """Positions of the k largest, int32 [k], increasing; of equals the first."""
+    if k <= FEW:
+        ordered = jax.lax.bitcast_convert_type(magnitude, jnp.float32)
+        return jnp.sort(jax.lax.top_k(ordered, k)[1])
+    rank = jnp.arange(k, dtype=jnp.int32)
+    return select(pack_mask(largest(magnitude, k)), rank)
 
 
 def _search(magnitude: Array, k: Array) -> _Interval:
