@@ -27,6 +27,13 @@ FEW = 512
 """Up to so many elements, a partial sort is faster."""
 
 
+class Cut(NamedTuple):
+    """All patterns above low, and those equal to it up to position end."""
+
+    low: Array
+    end: Array
+
+
 class _Interval(NamedTuple):
     """Where the answer lies: low <= answer < high, and how many reach each end.
 
@@ -58,18 +65,28 @@ def largest(magnitude: Array, k: int | Array) -> Array:
       magnitude: int32 [n], from ``magnitudes``.
       k: a Python int or an int32 scalar that depends on the data.
     """
-    k = jnp.asarray(k, jnp.int32)
-    found = _search(magnitude, jnp.maximum(k, 1))
-    n, low, wanted = magnitude.size, found.low, k - found.at_high
+    return above(magnitude, cut(magnitude, k)) & (jnp.asarray(k) > 0)
 
-    def cut(end):
-        return select(pack_mask(magnitude == low), wanted[None] - 1)[0]
+
+def cut(magnitude: Array, k: int | Array) -> Cut:
+    """Where the k largest end; 1 <= k <= n."""
+    k = jnp.maximum(jnp.asarray(k, jnp.int32), 1)
+    found = _search(magnitude, k)
+    wanted = k - found.at_high
+
+    def last(end):
+        equal = pack_mask(magnitude == found.low)
+        return select(equal, wanted[None] - 1)[0]
 
     # A loop of at most one round: under vmap a condition would always do its work.
-    end = jnp.where((found.at_low == k) | (k == 0), n, -1)
-    end = jax.lax.while_loop(lambda end: end < 0, cut, end)
-    first = jnp.arange(n, dtype=jnp.int32) <= end
-    return (k > 0) & ((magnitude > low) | ((magnitude == low) & first))
+    end = jnp.where(found.at_low == k, magnitude.size, -1)
+    return Cut(found.low, jax.lax.while_loop(lambda end: end < 0, last, end))
+
+
+def above(magnitude: Array, cut: Cut) -> Array:
+    """Mask of the elements that a cut leaves."""
+    first = jnp.arange(magnitude.size, dtype=jnp.int32) <= cut.end
+    return (magnitude > cut.low) | ((magnitude == cut.low) & first)
 
 
 def positions_of_largest(magnitude: Array, k: int) -> Array:
