@@ -26,6 +26,9 @@ from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Key, Stage
 from fedjax_compress.wire.bitset import marked, pack_mask
 
+LEAST = 1000
+"""Elements of a sample, at least; arrays of fewer are looked at in full."""
+
 
 @register("stage")
 def dgc(
@@ -61,7 +64,7 @@ def dgc(
         paper takes the threshold for the mean of K clients times K**-0.5.
       nesterov: Nesterov's momentum.
       sample: share of elements that gives the threshold, 1 for the exact one; at
-        least 2 / (1 - sparsity) elements, or all.
+        least 1000 and 2 / (1 - sparsity) elements, or all.
       indices: code of the positions; runs is the paper's, 16 bits each.
 
     Raises:
@@ -127,8 +130,8 @@ def _chosen(size: Array, density: float, sample: float, key: Key) -> Array:
       key: of the sample's start.
     """
     n, k = size.size, kept(density, size.size)
-    some = strided(size, sample, round(2 / density), key)
-    if some.size == n:
+    some = strided(size, sample, max(LEAST, round(2 / density)), key)
+    if k == n or some.size == n:
         return above(size, cut(size, k)) & (size > 0)
     threshold = kth_largest(some, kept(density, some.size))
     passed = marked(pack_mask(size >= threshold))
