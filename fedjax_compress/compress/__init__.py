@@ -1,7 +1,12 @@
 """How an update is compressed: stages, chains of them, and compressors of trees."""
 
+from fedjax_compress.compress.adaptive_bins import adacomp
 from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.deep_gradient_compression import dgc
+from fedjax_compress.compress.dropping import gradient_dropping
 from fedjax_compress.compress.feedback import error_feedback
+from fedjax_compress.compress.fixed_proportion import dryden
+from fedjax_compress.compress.fixed_threshold import strom
 from fedjax_compress.compress.k_level import uniform
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
@@ -10,6 +15,7 @@ from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotation import hadamard
 from fedjax_compress.compress.sizes import LayerSize, SizeReport, size_report
+from fedjax_compress.compress.sparse_ternary import stc
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
 from fedjax_compress.compress.top_k_selection import top_k
@@ -18,11 +24,15 @@ from fedjax_compress.compress.type_cast import cast
 __all__ = [
     "LayerSize",
     "SizeReport",
+    "adacomp",
     "by_label",
     "canonical",
     "cast",
     "chain",
+    "dgc",
+    "dryden",
     "error_feedback",
+    "gradient_dropping",
     "hadamard",
     "identity",
     "on_leaves",
@@ -32,6 +42,8 @@ __all__ = [
     "random_k",
     "size_report",
     "stateless",
+    "stc",
+    "strom",
     "top_k",
     "uniform",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import check_fraction, kept, stateless
+from fedjax_compress.compress.threshold_search import magnitudes, positions_of_largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Claims, Stage
 
@@ -41,9 +41,7 @@ def top_k(fraction: float, indices: wire.IndexCode = "golomb") -> Stage:
         n, k = vector.size, kept(fraction, vector.size)
         if k == n:
             return vector, {"shape": shape}
-        magnitude = jnp.abs(vector.astype(jnp.float32))
-        magnitude = jnp.where(jnp.isnan(magnitude), jnp.inf, magnitude)
-        positions = jnp.sort(jax.lax.top_k(magnitude, k)[1])
+        positions = positions_of_largest(magnitudes(vector), k)
         field = wire.Field(positions, n, indices, "indices")
         return vector[positions], {"shape": shape, "indices": field}
 

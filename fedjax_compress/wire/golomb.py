@@ -34,9 +34,8 @@ def check_increasing(symbols: np.ndarray, code: str) -> np.ndarray:
     return positions
 
 
-def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
-    positions = check_increasing(symbols, "golomb")
-    m = parameter(symbols.size, alphabet)
+def write_gaps(positions: np.ndarray, m: int) -> np.ndarray:
+    """Rice code with parameter m of the gaps between increasing positions, as bits."""
     gap = np.diff(positions, prepend=-1) - 1
     quotient = gap >> m
     length = quotient + 1 + m
@@ -49,8 +48,12 @@ def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
     return bits
 
 
-def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
-    m = parameter(n, alphabet)
+def read_gaps(reader: BitReader, n: int, alphabet: int, m: int) -> np.ndarray:
+    """The n positions below the alphabet that ``write_gaps`` wrote, uint64.
+
+    Raises:
+      WireError: the bits are not n such positions.
+    """
     bits = reader.bits[reader.position :]
     # At most this many bits can belong to n increasing positions below alphabet.
     bits = bits[: n * (m + 1) + (alphabet >> m) + 1]
@@ -91,4 +94,11 @@ def golomb() -> Code:
         positions = jnp.asarray(field.symbols).reshape(-1).astype(jnp.int32)
         return (jnp.diff(positions, prepend=-1) - 1 >> m) + (m + 1)
 
-    return Code(lengths, _encode, _decode, increasing=True)
+    def encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
+        positions = check_increasing(symbols, "golomb")
+        return write_gaps(positions, parameter(symbols.size, alphabet))
+
+    def decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
+        return read_gaps(reader, n, alphabet, parameter(n, alphabet))
+
+    return Code(lengths, encode, decode, increasing=True)

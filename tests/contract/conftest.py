@@ -22,6 +22,9 @@ EXAMPLES = {
     "on_leaves": "on_leaves(hadamard | uniform(bits=4))",
     "on_vector": "on_vector(hadamard | uniform(bits=4))",
     "by_label": "by_label(uniform(bits=4), head=top_k(0.5), scale=cast)",
+    "strom": "strom(0.5)",
+    "dryden": "dryden(0.3)",
+    "stc": "stc(0.3)",
     "error_feedback": "error_feedback(top_k(0.3) | qsgd(bits=4))",
 }
 VARIANTS = [
@@ -36,6 +39,11 @@ VARIANTS = [
     "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
     "hadamard(block=8) | top_k(0.5)",
     "error_feedback(uniform(bits=2), decay=0.5)",
+    "strom(0.01, indices=golomb)",
+    "dgc(sparsity=0.5, momentum=0.5, clip=1.0, nesterov=true, indices=runs)",
+    "on_vector(gradient_dropping(rate=0.5, indices=bitmask))",
+    "adacomp(bin=7, indices=fixed)",
+    "error_feedback(stc(0.2, indices=words))",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
 
