@@ -25,7 +25,7 @@ def qsgd(
     bits: int = 4,
     bucket: int = 512,
     norm: Literal["max", "l2"] = "max",
-    code: Literal["fixed", "radix", "elias"] = "fixed",
+    code: Literal["fixed", "radix", "elias", "stream"] = "fixed",
 ) -> Stage:
     """QSGD: stochastic signed levels relative to the norm of each bucket.
 
@@ -36,12 +36,14 @@ def qsgd(
 
     What travels: n symbols of 2 s + 1, in zigzag order 0, 1, -1, 2, -2, ... (n * bits
     bits when fixed); one float32 norm for each bucket. The last, short bucket sends
-    only the symbols it has.
+    only the symbols it has. stream is the paper's: for each level that is not zero its
+    distance from the one before, its sign and its magnitude (``wire.stream``).
 
     Args:
       bits: a symbol's width, 2 to 16, the sign included.
       bucket: elements that share a norm.
-      norm: max, better at fixed width; or l2, whose many zeros elias makes short.
+      norm: max, better at fixed width; or l2, whose many zeros elias and stream make
+        short.
       code: of the symbols.
 
     Raises:
@@ -52,8 +54,8 @@ def qsgd(
 
     Reference: Alistarh et al. 2017, equation for Q_s, section on bucketing, and the
     max-norm variant of the experiments.
-    Deviation: the paper's stream of gaps, signs and levels is not offered; elias here
-    codes every symbol, zeros too.
+    Deviations: the stream runs through all buckets, so that one closing gap ends it;
+    elias codes every symbol, zeros too.
     """
     if not 2 <= bits <= LARGEST_BITS:
         raise InputError(f"bits must be 2 to {LARGEST_BITS}, not {bits}")
@@ -63,7 +65,7 @@ def qsgd(
 
     def encode(array, coin):
         n = array.size
-        rows = _buckets(flat(array), bucket)
+        rows = _buckets(flat(array), min(bucket, n))
         scale = (_max_norm if norm == "max" else _l2_norm)(rows)
         scale = nan_unless_finite(scale, rows, -1)
         levels = _levels(rows, scale, s, coin.private)
@@ -77,7 +79,8 @@ def qsgd(
         zigzag = side["symbols"].symbols.astype(jnp.int32)
         odd = zigzag % 2 == 1
         levels = jnp.where(odd, zigzag // 2 + 1, -(zigzag // 2)).astype(jnp.float32)
-        scale = jnp.repeat(side["scales"].symbols, bucket)[: zigzag.size]
+        d = min(bucket, zigzag.size)
+        scale = jnp.repeat(side["scales"].symbols, d)[: zigzag.size]
         return scale.reshape(zigzag.shape) * (levels / s)
 
     def omega(n: int) -> float:

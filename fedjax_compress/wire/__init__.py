@@ -1,6 +1,6 @@
 """What travels: fields of symbols, exact bits inside jit, bytes on the host."""
 
-from fedjax_compress.wire import bitmask, elias, fixed, golomb, radix
+from fedjax_compress.wire import bitmask, elias, fixed, golomb, radix, stream
 from fedjax_compress.wire.codes import BitReader, Code, codes, register
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
 from fedjax_compress.wire.ledger import Ledger
@@ -29,5 +29,6 @@ __all__ = [
     "shape_of",
     "size",
     "smallest",
+    "stream",
     "unpack",
 ]

@@ -32,7 +32,7 @@ def omega_length(number: Array) -> Array:
     return length
 
 
-def _words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Code words, right-aligned in uint64, and their lengths."""
     k = number.astype(np.uint64)
     word = np.zeros_like(k)
@@ -46,14 +46,19 @@ def _words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return word, length.astype(np.int64)
 
 
-def _check(alphabet: int) -> None:
+def check(alphabet: int) -> None:
+    """Raises an InputError where a symbol plus 1 might not fit a word."""
     if alphabet > LARGEST:
         raise InputError(f"elias takes alphabets up to 2**31, not {alphabet}")
 
 
 def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
-    _check(alphabet)
-    word, length = _words(symbols.astype(np.uint64) + np.uint64(1))
+    check(alphabet)
+    return written(*words(symbols.astype(np.uint64) + np.uint64(1)))
+
+
+def written(word: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """The bits of right-aligned words one after another, as uint8."""
     start = np.cumsum(length) - length
     bits = np.zeros(int(length.sum()), np.uint8)
     for j in range(int(length.max(initial=0))):
@@ -74,7 +79,7 @@ def _windows(bits: np.ndarray) -> np.ndarray:
     return (wide[at // 8] >> shift) & np.uint64(0xFFFFFFFF)
 
 
-def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each start: the number of the code word there, and where the next begins.
 
     A word that never ends, or is longer than any we write, gives next = -1.
@@ -98,7 +103,7 @@ def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
-    _check(alphabet)
+    check(alphabet)
     if n > reader.bits.size - reader.position:
         raise WireError(f"the message is too short for {n} Elias code words")
     found: list[np.ndarray] = []
@@ -106,7 +111,7 @@ def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
     while left:
         base = reader.position
         chunk = reader.bits[base : base + _CHUNK + 64]
-        value, following = _read_everywhere(chunk)
+        value, following = read_everywhere(chunk)
         steps, starts, at = following.tolist(), [], 0
         while left and 0 <= at < min(_CHUNK, chunk.size):
             starts.append(at)
@@ -132,7 +137,7 @@ def elias() -> Code:
     """
 
     def lengths(field: Field) -> int | Array:
-        _check(field.alphabet)
+        check(field.alphabet)
         return omega_length(jnp.asarray(field.symbols).astype(jnp.uint32) + 1)
 
     return Code(lengths, _encode, _decode)
