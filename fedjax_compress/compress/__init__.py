@@ -1,16 +1,22 @@
 """How an update is compressed: stages, chains of them, and compressors of trees."""
 
 from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.difference import fedpaq
+from fedjax_compress.compress.dithered_grid import dorefa_gradient
 from fedjax_compress.compress.feedback import error_feedback
 from fedjax_compress.compress.k_level import uniform
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
+from fedjax_compress.compress.one_bit_columns import one_bit
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
+from fedjax_compress.compress.rotated_levels import drive, eden
 from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.signs import sign, z_sign
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
+from fedjax_compress.compress.ternary import terngrad
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
@@ -19,15 +25,23 @@ __all__ = [
     "canonical",
     "cast",
     "chain",
+    "dorefa_gradient",
+    "drive",
+    "eden",
     "error_feedback",
+    "fedpaq",
     "hadamard",
     "identity",
     "on_leaves",
     "on_vector",
+    "one_bit",
     "parse",
     "qsgd",
     "random_k",
+    "sign",
     "stateless",
+    "terngrad",
     "top_k",
     "uniform",
+    "z_sign",
 ]

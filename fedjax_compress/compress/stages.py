@@ -46,6 +46,19 @@ def flat(array: Array) -> Array:
     return array.reshape(-1).astype(jnp.float32)
 
 
+def relative(array: Array) -> tuple[Array, Array]:
+    """The largest magnitude m of an array, float32, and the array divided by it.
+
+    Below 1.2e-38, the least normal number, m counts as 0, and all elements with it.
+    Powers of what is returned neither overflow nor underflow as a whole.
+    """
+    array = array.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(array))
+    some = largest >= jnp.finfo(jnp.float32).tiny
+    share = jnp.where(some, array / jnp.where(some, largest, 1), 0)
+    return jnp.where(some, largest, 0), share
+
+
 def round_up_or_down(position: Array, key: Key) -> Array:
     """Stochastic rounding: floor(x) + Bernoulli(x - floor(x)), so that E[.] = x."""
     floor = jnp.floor(position)

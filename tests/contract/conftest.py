@@ -36,6 +36,13 @@ VARIANTS = [
     "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
     "hadamard(block=8) | top_k(0.5)",
     "error_feedback(uniform(bits=2), decay=0.5)",
+    "qsgd(bits=4, norm=l2, code=stream)",
+    "one_bit(columns=false, threshold=mean)",
+    "hadamard | terngrad(clip=0)",
+    "sign(scale=one)",
+    "z_sign(1.5, noise=uniform, relative_to=max)",
+    "drive(scale=mmse)",
+    "eden(bits=2.5)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
 
