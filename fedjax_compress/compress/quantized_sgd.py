@@ -10,6 +10,7 @@ from fedjax_compress import wire
 from fedjax_compress.compress.stages import (
     flat,
     nan_unless_finite,
+    quotient,
     round_up_or_down,
     stateless,
 )
@@ -105,14 +106,13 @@ def _max_norm(rows: Array) -> Array:
 def _l2_norm(rows: Array) -> Array:
     """Norms computed relative to the maximum: no overflow, no underflow on the way."""
     largest = _max_norm(rows)
-    safe = jnp.where(largest > 0, largest, 1)
-    norm = largest * jnp.linalg.norm(rows / safe[:, None], axis=-1)
+    share = quotient(rows, largest[:, None])
+    norm = largest * jnp.linalg.norm(share, axis=-1)
     return jnp.minimum(norm, jnp.finfo(jnp.float32).max)
 
 
 def _levels(rows: Array, scale: Array, s: int, key: Array) -> Array:
     """Signed integer levels in -s .. s."""
-    safe = jnp.where(scale > 0, scale, 1)[:, None]
-    position = jnp.where(scale[:, None] > 0, jnp.abs(rows) / safe * s, 0)
+    position = quotient(jnp.abs(rows), scale[:, None]) * s
     levels = jnp.clip(round_up_or_down(position, key), 0, s).astype(jnp.int32)
     return jnp.where(rows < 0, -levels, levels)
