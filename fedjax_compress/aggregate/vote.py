@@ -33,7 +33,7 @@ def majority(
     Raises:
       InputError: step is not above 0, or not finite.
 
-    Reference: Bernstein et al. 2018, algorithm 1 (majority vote).
+    Reference: Bernstein et al. 2018, algorithm 3 (majority vote).
     Deviation: with an even number of clients the paper leaves ties open.
     """
     if not 0 < step < math.inf:

@@ -33,6 +33,6 @@ def fedpaq(
 
     Claims: unbiased, omega(n) = min(n / s**2, sqrt(n) / s).
 
-    Reference: Reisizadeh et al. 2020, algorithm 1 and example 1.
+    Reference: Reisizadeh et al. 2020, algorithm 1.
     """
     return qsgd(bits, _WHOLE, "l2", code)

@@ -38,7 +38,7 @@ def one_bit(columns: bool = True, threshold: Literal["zero", "mean"] = "zero") -
     mean they keep n m**2 + ||x - m||_1**2 / n, at least ||x||_2**2 / n, too. Gaussian
     columns lose 1 - 2 / pi.
 
-    Reference: Seide et al. 2014, section 3; the authors' ColumnQuantizer.
+    Reference: Seide et al. 2014; the authors' ColumnQuantizer.
     Deviation: means are over all elements of a column, none is estimated from a sample.
     """
     values = _class_means if threshold == "zero" else _about_the_mean

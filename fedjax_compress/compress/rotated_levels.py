@@ -47,7 +47,7 @@ def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 32768) -
 
     Error: pi / 2 - 1 of ||x||**2, with mmse 1 - 2 / pi, once there are many elements.
 
-    Reference: Vargaftik et al. 2021, algorithm 1 and theorem 3.
+    Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1.
     Deviation: nothing is padded, see ``hadamard``.
     """
     return _rotated((np.array([-1.0, 1.0]),), (1.0,), scale, block)
@@ -93,7 +93,7 @@ def eden(
     mmse, once there are many elements: 0.571, 0.133, 0.0358 and 0.00959 for 1 to 4
     bits.
 
-    Reference: Vargaftik et al. 2022, algorithm 1.
+    Reference: Vargaftik et al. 2022 (EDEN).
     Deviations: nothing is padded, see ``hadamard``. Which elements take one bit more is
     fixed, not drawn: the rotation has drawn already. The share below 1 is exact.
     """

@@ -35,7 +35,7 @@ def sign(scale: Literal["mean", "one"] = "mean") -> Stage:
     ||x - C(x)||**2 = ||x||**2 - ||x||_1**2 / n. For Gaussian arrays it is 2 / pi.
 
     Reference: Bernstein et al. 2018, algorithm 1; with the mean, Karimireddy et al.
-    2019, algorithm 2 (EF-signSGD is ``error_feedback(sign)``).
+    2019, algorithm 1 (EF-signSGD is ``error_feedback(sign)``).
     Deviation: the sign of zero is plus, not zero, which one bit could not tell.
     """
 

@@ -46,7 +46,7 @@ def terngrad(
     Claims: without clipping unbiased, omega(n) = (sqrt(n) - 1) / 2. With it C(x) is
     unbiased for g instead, and nothing is claimed.
 
-    Reference: Wen et al. 2017, equations 1 to 3 and section 3.3 (clipping, layers).
+    Reference: Wen et al. 2017, equations 1 to 3, layer-wise, with gradient clipping.
     Deviations: scaler sharing, where all workers take the largest s of them all, needs
     an exchange of s before anybody encodes. A message here depends on its sender only,
     so that each has its own s, which is unbiased as well and has less variance.

@@ -126,6 +126,6 @@ def stream() -> Code:
     1 for negative; the omega code of l. In the end the gap to index n, where no symbol
     is. No symbols (n = 0) cost nothing.
 
-    Reference: Alistarh et al. 2017, section 3.1. The closing gap is ours.
+    Reference: Alistarh et al. 2017, section 3. The closing gap is ours.
     """
     return Code(_lengths, _encode, _decode)
