@@ -3,6 +3,8 @@
 from fedjax_compress.compress.adaptive_bins import adacomp
 from fedjax_compress.compress.chaining import chain
 from fedjax_compress.compress.deep_gradient_compression import dgc
+from fedjax_compress.compress.difference import fedpaq
+from fedjax_compress.compress.dithered_grid import dorefa_gradient
 from fedjax_compress.compress.dropping import gradient_dropping
 from fedjax_compress.compress.feedback import error_feedback
 from fedjax_compress.compress.fixed_proportion import dryden
@@ -10,14 +12,18 @@ from fedjax_compress.compress.fixed_threshold import strom
 from fedjax_compress.compress.k_level import uniform
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
+from fedjax_compress.compress.one_bit_columns import one_bit
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
+from fedjax_compress.compress.rotated_levels import drive, eden
 from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.signs import sign, z_sign
 from fedjax_compress.compress.sizes import LayerSize, SizeReport, size_report
 from fedjax_compress.compress.sparse_ternary import stc
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
+from fedjax_compress.compress.ternary import terngrad
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
@@ -30,20 +36,28 @@ __all__ = [
     "cast",
     "chain",
     "dgc",
+    "dorefa_gradient",
+    "drive",
     "dryden",
+    "eden",
     "error_feedback",
+    "fedpaq",
     "gradient_dropping",
     "hadamard",
     "identity",
     "on_leaves",
     "on_vector",
+    "one_bit",
     "parse",
     "qsgd",
     "random_k",
+    "sign",
     "size_report",
     "stateless",
     "stc",
     "strom",
+    "terngrad",
     "top_k",
     "uniform",
+    "z_sign",
 ]

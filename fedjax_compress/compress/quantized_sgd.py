@@ -10,6 +10,7 @@ from fedjax_compress import wire
 from fedjax_compress.compress.stages import (
     flat,
     nan_unless_finite,
+    quotient,
     round_up_or_down,
     stateless,
 )
@@ -36,15 +37,16 @@ def qsgd(
 
     What travels: n symbols of 2 s + 1, in zigzag order 0, 1, -1, 2, -2, ... (n * bits
     bits when fixed); one float32 norm for each bucket. The last, short bucket sends
-    only the symbols it has.
+    only the symbols it has. stream is the paper's: for each level that is not zero its
+    distance from the one before, its sign and its magnitude (``wire.stream``).
 
     Args:
       bits: a symbol's width, 2 to 16, the sign included.
       bucket: elements that share a norm.
       norm: max, better at fixed width; or l2, whose many zeros codes of several
         lengths make short.
-      code: of the symbols; huffman, arithmetic or zero_runs for many zeros; best, the
-        shortest.
+      code: of the symbols; stream, huffman, arithmetic or zero_runs for many zeros;
+        best, the shortest but for stream.
 
     Raises:
       InputError: bits or bucket out of range, or more symbols than the code takes.
@@ -54,8 +56,8 @@ def qsgd(
 
     Reference: Alistarh et al. 2017, equation for Q_s, section on bucketing, and the
     max-norm variant of the experiments.
-    Deviation: the paper's stream of gaps, signs and levels is not offered; elias here
-    codes every symbol, zeros too.
+    Deviations: the stream runs through all buckets, so that one closing gap ends it;
+    elias codes every symbol, zeros too.
     """
     if not 2 <= bits <= LARGEST_BITS:
         raise InputError(f"bits must be 2 to {LARGEST_BITS}, not {bits}")
@@ -66,7 +68,7 @@ def qsgd(
 
     def encode(array, coin):
         n = array.size
-        rows = _buckets(flat(array), bucket)
+        rows = _buckets(flat(array), min(bucket, n))
         scale = (_max_norm if norm == "max" else _l2_norm)(rows)
         scale = nan_unless_finite(scale, rows, -1)
         levels = _levels(rows, scale, s, coin.private)
@@ -80,7 +82,8 @@ def qsgd(
         zigzag = side["symbols"].symbols.astype(jnp.int32)
         odd = zigzag % 2 == 1
         levels = jnp.where(odd, zigzag // 2 + 1, -(zigzag // 2)).astype(jnp.float32)
-        scale = jnp.repeat(side["scales"].symbols, bucket)[: zigzag.size]
+        d = min(bucket, zigzag.size)
+        scale = jnp.repeat(side["scales"].symbols, d)[: zigzag.size]
         return scale.reshape(zigzag.shape) * (levels / s)
 
     def omega(n: int) -> float:
@@ -105,14 +108,13 @@ def _max_norm(rows: Array) -> Array:
 def _l2_norm(rows: Array) -> Array:
     """Norms computed relative to the maximum: no overflow, no underflow on the way."""
     largest = _max_norm(rows)
-    safe = jnp.where(largest > 0, largest, 1)
-    norm = largest * jnp.linalg.norm(rows / safe[:, None], axis=-1)
+    share = quotient(rows, largest[:, None])
+    norm = largest * jnp.linalg.norm(share, axis=-1)
     return jnp.minimum(norm, jnp.finfo(jnp.float32).max)
 
 
 def _levels(rows: Array, scale: Array, s: int, key: Array) -> Array:
     """Signed integer levels in -s .. s."""
-    safe = jnp.where(scale > 0, scale, 1)[:, None]
-    position = jnp.where(scale[:, None] > 0, jnp.abs(rows) / safe * s, 0)
+    position = quotient(jnp.abs(rows), scale[:, None]) * s
     levels = jnp.clip(round_up_or_down(position, key), 0, s).astype(jnp.int32)
     return jnp.where(rows < 0, -levels, levels)

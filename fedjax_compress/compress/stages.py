@@ -46,6 +46,26 @@ def flat(array: Array) -> Array:
     return array.reshape(-1).astype(jnp.float32)
 
 
+def quotient(array: Array, scale: Array) -> Array:
+    """array / scale, and 0 where the scale is below 1.2e-38, the least normal number.
+
+    XLA divides by multiplying with 1 / scale, which is 0 for scales above 8.5e37.
+    """
+    some = scale >= jnp.finfo(jnp.float32).tiny
+    shrink = jnp.where(scale > 1e30, 2.0**-20, 1.0)
+    return jnp.where(some, array * shrink / jnp.where(some, scale * shrink, 1), 0)
+
+
+def relative(array: Array) -> tuple[Array, Array]:
+    """The largest magnitude of an array, float32, and the array divided by it.
+
+    Powers of what is returned neither overflow nor underflow as a whole.
+    """
+    array = array.astype(jnp.float32)
+    largest = jnp.max(jnp.abs(array))
+    return largest, quotient(array, largest)
+
+
 def round_up_or_down(position: Array, key: Key) -> Array:
     """Stochastic rounding: floor(x) + Bernoulli(x - floor(x)), so that E[.] = x."""
     floor = jnp.floor(position)

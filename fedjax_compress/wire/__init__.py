@@ -13,6 +13,7 @@ from fedjax_compress.wire import (
     sparse,
     sparse_gaps,
     sparse_indices,
+    stream,
     words,
     zero_runs,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "sparse_gaps",
     "sparse_indices",
     "squeeze",
+    "stream",
     "unpack",
     "unsqueeze",
     "whole_sizes",

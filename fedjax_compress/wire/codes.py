@@ -21,6 +21,7 @@ SymbolCode = Literal[
     "huffman",
     "arithmetic",
     "zero_runs",
+    "stream",
     "best",
 ]
 """Codes for symbols of any kind, as the type of an option."""

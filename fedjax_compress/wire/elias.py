@@ -32,7 +32,7 @@ def omega_length(number: Array) -> Array:
     return length
 
 
-def _words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Code words, right-aligned in uint64, and their lengths."""
     k = number.astype(np.uint64)
     word = np.zeros_like(k)
@@ -46,7 +46,7 @@ def _words(number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return word, length.astype(np.int64)
 
 
-def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each start: the number of the code word there, and where the next begins.
 
     A word that never ends, or is longer than any we write, gives next = -1.
@@ -70,11 +70,11 @@ def _read_everywhere(bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
-    return join(*_words(symbols.astype(np.uint64) + np.uint64(1)))
+    return join(*words(symbols.astype(np.uint64) + np.uint64(1)))
 
 
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
-    symbols = walk(reader, n, _read_everywhere, "elias") - np.uint64(1)
+    symbols = walk(reader, n, read_everywhere, "elias") - np.uint64(1)
     if symbols.size and symbols.max() >= alphabet:
         raise WireError(f"symbol {symbols.max()} in an alphabet of {alphabet}")
     return symbols

@@ -44,6 +44,13 @@ VARIANTS = [
     "on_vector(gradient_dropping(rate=0.5, indices=bitmask))",
     "adacomp(bin=7, indices=fixed)",
     "error_feedback(stc(0.2, indices=words))",
+    "qsgd(bits=4, norm=l2, code=stream)",
+    "one_bit(columns=false, threshold=mean)",
+    "hadamard | terngrad(clip=0)",
+    "sign(scale=one)",
+    "z_sign(1.5, noise=uniform, relative_to=max)",
+    "drive(scale=mmse)",
+    "eden(bits=2.5)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
 
