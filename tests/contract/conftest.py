@@ -36,6 +36,8 @@ VARIANTS = [
     "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
     "hadamard(block=8) | top_k(0.5)",
     "error_feedback(uniform(bits=2), decay=0.5)",
+    "top_k(0.3, indices=best) | qsgd(bits=3, code=zero_runs)",
+    "uniform(levels=3, code=arithmetic)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
 
