@@ -21,33 +21,22 @@ from fedjax_compress.wire import (  # noqa: F401 - they register what is chosen 
 )
 from fedjax_compress.wire.codes import BitReader, Code, carried, codes, register
 from fedjax_compress.wire.field import Field, count, numbers
-from fedjax_compress.wire.fixed import from_bits, to_bits, width
+from fedjax_compress.wire.fixed import from_bits, to_bits
 
-CHOICES = (
-    "fixed",
-    "radix",
-    "gamma",
-    "elias",
-    "huffman",
-    "arithmetic",
-    "zero_runs",
-    "golomb",
-    "bitmask",
-)
-"""The codes, in the order of their numbers on the wire."""
-BITS = width(len(CHOICES))
+MANY = ("fixed", "radix", "gamma", "elias", "huffman", "arithmetic", "zero_runs")
+"""The choice for more symbols than the alphabet has."""
+FEW = ("fixed", "radix", "gamma", "elias", "golomb", "bitmask")
+"""The choice for all others. Positions are always among them; and here a histogram
+would be longer than what it stands for."""
+BITS = 3
 
 
 def choices(n: int, alphabet: int) -> list[str]:
-    """The codes that could write n symbols of the alphabet; both ends know both.
-
-    Those for increasing symbols are among them where n <= alphabet.
-    """
+    """The codes for n symbols, by their numbers on the wire; both ends know n."""
     return [
         name
-        for name in CHOICES
+        for name in (MANY if n > alphabet else FEW)
         if alphabet <= codes[name].largest
-        and (n <= alphabet or not codes[name].increasing)
     ]
 
 
@@ -83,7 +72,8 @@ def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
         if increasing or not codes[name].increasing
     }
     shortest = min(written, key=lambda name: written[name].size)
-    number = np.array([CHOICES.index(shortest)], np.uint8)
+    names = choices(symbols.size, alphabet)
+    number = np.array([names.index(shortest)], np.uint8)
     return np.concatenate([to_bits(number, BITS), written[shortest]])
 
 
@@ -91,18 +81,20 @@ def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
     if n == 0:
         return np.zeros(0, np.uint8)
     number = int(from_bits(reader.take(BITS), BITS)[0])
-    if number >= len(CHOICES) or CHOICES[number] not in choices(n, alphabet):
-        raise WireError(f"code number {number} for {n} symbols of {alphabet}")
-    return codes[CHOICES[number]].decode(reader, n, alphabet)
+    names = choices(n, alphabet)
+    if number >= len(names):
+        raise WireError(f"code number {number}, where there are {len(names)}")
+    return codes[names[number]].decode(reader, n, alphabet)
 
 
 @register("best")
 def best() -> Code:
-    """The shortest of ``CHOICES``, the first of equals; 4 bits in front say which.
+    """The shortest of a list of codes, the first of equals; 3 bits in front say which.
 
-    They hold its number in the list, from 0. A code takes part where its largest
-    alphabet allows; golomb and bitmask if the symbols strictly increase. So best
-    serves for symbols and for positions alike. Counting takes as long as for all of
-    them together. No symbols cost nothing.
+    They hold its number, from 0, in the list ``MANY`` if there are more symbols than
+    the alphabet has, else in ``FEW``, after codes that do not take the alphabet have
+    been struck out. golomb and bitmask take part only if the symbols strictly increase.
+    So best serves for symbols and for positions alike. Counting takes as long as for
+    all of them together. No symbols cost nothing.
     """
     return Code(_lengths, _encode, _decode)

@@ -33,7 +33,12 @@ def test_layers_by_hand():
 
 
 @pytest.mark.parametrize(
-    "text", ["top_k(0.2) | qsgd(bits=3, code=best)", "error_feedback(top_k(0.1))"]
+    "text",
+    [
+        "top_k(0.2) | qsgd(bits=3, code=best)",
+        "top_k(0.5) | top_k(0.5)",  # two lists of indices for each leaf
+        "error_feedback(top_k(0.1))",
+    ],
 )
 def test_sums_are_the_total(text):
     found = report(text)

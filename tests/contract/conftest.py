@@ -51,6 +51,8 @@ VARIANTS = [
     "z_sign(1.5, noise=uniform, relative_to=max)",
     "drive(scale=mmse)",
     "eden(bits=2.5)",
+    "top_k(0.3, indices=best) | qsgd(bits=3, code=zero_runs)",
+    "uniform(levels=3, code=arithmetic)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
 ]
 

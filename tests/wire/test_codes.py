@@ -16,7 +16,7 @@ from hypothesis import given
 from fedjax_compress import wire
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.wire.arithmetic import count_frequencies, frequencies, lanes
-from fedjax_compress.wire.best import CHOICES
+from fedjax_compress.wire.best import choices
 from fedjax_compress.wire.elias import omega_length
 from fedjax_compress.wire.gamma import gamma_length
 from fedjax_compress.wire.golomb import parameter
@@ -328,16 +328,24 @@ def test_best_is_the_shortest_and_says_which():
     ]
     for symbols, alphabet in cases:
         text = bits_of("best", symbols, alphabet)
-        name = CHOICES[int(text[:4], 2)]
-        assert text[4:] == bits_of(name, symbols, alphabet)
+        names = choices(len(symbols), alphabet)
+        name = names[int(text[:3], 2)]
+        assert text[3:] == bits_of(name, symbols, alphabet)
         increasing = (np.diff(symbols) > 0).all()
-        for other in CHOICES:
-            code = wire.codes[other]
-            if alphabet <= code.largest and (increasing or not code.increasing):
-                assert len(text) - 4 <= len(bits_of(other, symbols, alphabet))
+        for other in names:
+            if increasing or not wire.codes[other].increasing:
+                assert len(text) - 3 <= len(bits_of(other, symbols, alphabet))
         assert round_trip("best", symbols, alphabet) == len(text)
         seen.add(name)
     assert len(seen) >= 7
+
+
+def test_the_numbers_of_the_codes_on_the_wire():
+    symbols = ["fixed", "radix", "gamma", "elias", "huffman", "arithmetic", "zero_runs"]
+    positions = ["fixed", "radix", "gamma", "elias", "golomb", "bitmask"]
+    assert choices(16, 15) == symbols
+    assert choices(15, 15) == positions
+    assert choices(10**6, 300) == [*symbols[:4], "arithmetic"]
 
 
 def test_a_code_refuses_alphabets_that_are_too_large():

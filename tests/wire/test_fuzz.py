@@ -225,7 +225,7 @@ def test_long_runs_of_one_bit_end_soon(code, bit):
         ("arithmetic", "0" * 13 + f"{2**13 + 1:b}" + "1" * 90, "add up to"),
         ("zero_runs", "00000000" * 9, "are left|expected"),
         ("zero_runs", "11111111", "expected"),
-        ("best", "1111" + "0" * 90, "code number 15"),
+        ("best", "111" + "0" * 90, "code number 7, where there are 6"),
         ("golomb", "1" * 90, "ends inside"),
         ("bitmask", "11100000", "3 bits set, expected 2"),
         ("fixed", "000001", "unused|are left"),
