@@ -180,6 +180,13 @@ def test_dryden_keeps_the_sum_of_what_is_sent():
         assert abs(residual[sent].sum()) < 1e-4
 
 
+def test_dryden_counts_without_float_error():
+    """0.15 of 100 is 15, though it is 15.000001 in float32."""
+    x = np.abs(gaussian(100)) + 1
+    [(decoded, _, _)] = rounds("dryden(0.15)", [x])
+    assert np.count_nonzero(decoded) == 15
+
+
 def test_dryden_of_everything_is_one_bit():
     x = gaussian(300)
     [(decoded, _, _)] = rounds("dryden(1.0)", [x])
