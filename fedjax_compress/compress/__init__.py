@@ -1,33 +1,43 @@
 """How an update is compressed: stages, chains of them, and compressors of trees."""
 
+from fedjax_compress.compress.caldas_coder import caldas
 from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.count_sketching import count_sketch
 from fedjax_compress.compress.feedback import error_feedback
 from fedjax_compress.compress.k_level import uniform
+from fedjax_compress.compress.kashin_frame import kashin
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
+from fedjax_compress.compress.low_rank import power_sgd
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotation import hadamard
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
+from fedjax_compress.compress.subsampling import subsample
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
 __all__ = [
     "by_label",
+    "caldas",
     "canonical",
     "cast",
     "chain",
+    "count_sketch",
     "error_feedback",
     "hadamard",
     "identity",
+    "kashin",
     "on_leaves",
     "on_vector",
     "parse",
+    "power_sgd",
     "qsgd",
     "random_k",
     "stateless",
+    "subsample",
     "top_k",
     "uniform",
 ]
