@@ -35,7 +35,8 @@ def count_sketch(rows: int = 5, columns: int = 1000) -> Stage:
 
     Claims: with one row linear and unbiased, omega = (n - 1) / columns (0 where the
     array travels). With more rows none: sketches are still linear, but medians are
-    not, and have a small bias where collisions are skewed.
+    not, and have a small bias where collisions are skewed. No contraction, so not to
+    be put under ``error_feedback``: residuals grow. ``fetch_sgd`` keeps them instead.
 
     Reference: Charikar, Chen and Farach-Colton 2002; Rothchild et al. 2020.
     Deviation: cells and signs are independent random numbers, where the papers compute
