@@ -1,5 +1,6 @@
 """Systems assembled from the rooms below, one file each."""
 
 from fedjax_compress.algorithms.fedavg import FedAvgServer, fedavg
+from fedjax_compress.algorithms.fetch_sgd import FetchSgdServer, fetch_sgd
 
-__all__ = ["FedAvgServer", "fedavg"]
+__all__ = ["FedAvgServer", "FetchSgdServer", "fedavg", "fetch_sgd"]

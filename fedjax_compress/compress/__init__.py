@@ -6,13 +6,18 @@ from fedjax_compress.compress.deep_gradient_compression import dgc
 from fedjax_compress.compress.difference import fedpaq
 from fedjax_compress.compress.dithered_grid import dorefa_gradient
 from fedjax_compress.compress.dropping import gradient_dropping
+from fedjax_compress.compress.caldas_coder import caldas
+from fedjax_compress.compress.chaining import chain
+from fedjax_compress.compress.count_sketching import count_sketch
 from fedjax_compress.compress.feedback import error_feedback
 from fedjax_compress.compress.fixed_proportion import dryden
 from fedjax_compress.compress.fixed_threshold import strom
 from fedjax_compress.compress.k_level import uniform
+from fedjax_compress.compress.kashin_frame import kashin
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
 from fedjax_compress.compress.one_bit_columns import one_bit
+from fedjax_compress.compress.low_rank import power_sgd
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
@@ -24,6 +29,7 @@ from fedjax_compress.compress.sparse_ternary import stc
 from fedjax_compress.compress.specification import canonical, parse
 from fedjax_compress.compress.stages import stateless
 from fedjax_compress.compress.ternary import terngrad
+from fedjax_compress.compress.subsampling import subsample
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
@@ -32,6 +38,7 @@ __all__ = [
     "SizeReport",
     "adacomp",
     "by_label",
+    "caldas",
     "canonical",
     "cast",
     "chain",
@@ -40,15 +47,18 @@ __all__ = [
     "drive",
     "dryden",
     "eden",
+    "count_sketch",
     "error_feedback",
     "fedpaq",
     "gradient_dropping",
     "hadamard",
     "identity",
+    "kashin",
     "on_leaves",
     "on_vector",
     "one_bit",
     "parse",
+    "power_sgd",
     "qsgd",
     "random_k",
     "sign",
@@ -57,6 +67,7 @@ __all__ = [
     "stc",
     "strom",
     "terngrad",
+    "subsample",
     "top_k",
     "uniform",
     "z_sign",

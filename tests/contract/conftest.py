@@ -19,6 +19,8 @@ from fedjax_compress.typing import Coin
 EXAMPLES = {
     "top_k": "top_k(0.3)",
     "random_k": "random_k(0.3)",
+    "subsample": "subsample(0.3)",
+    "count_sketch": "count_sketch(rows=3, columns=4)",
     "on_leaves": "on_leaves(hadamard | uniform(bits=4))",
     "on_vector": "on_vector(hadamard | uniform(bits=4))",
     "by_label": "by_label(uniform(bits=4), head=top_k(0.5), scale=cast)",
@@ -54,6 +56,10 @@ VARIANTS = [
     "top_k(0.3, indices=best) | qsgd(bits=3, code=zero_runs)",
     "uniform(levels=3, code=arithmetic)",
     "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
+    "kashin(redundancy=2.0, eta=0.5, iterations=8) | uniform(bits=1)",
+    "caldas(transform=hadamard, fraction=0.5, bits=2)",
+    "error_feedback(power_sgd(rank=1))",
+    "count_sketch(rows=1, columns=8)",
 ]
 
 

@@ -28,6 +28,8 @@ UPLINK = "error_feedback(on_vector(top_k(0.3)))"
 DOWNLINK = "error_feedback(cast(bfloat16))"
 MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
 PARAMS = MODEL.init(jax.random.key(0))
+EXAMPLES = {"fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.5)"}
+"""For those whose defaults suit no model of 18 parameters."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -49,7 +51,7 @@ def data():
 def algorithm_of(name):
     return registry.build(
         "algorithm",
-        name,
+        EXAMPLES.get(name, name),
         registry.build("local", "sgd(batch=4)", MODEL),
         registry.build("aggregate", "mean"),
         registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
