@@ -9,12 +9,18 @@ from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotation import hadamard
-from fedjax_compress.compress.specification import canonical, parse
+from fedjax_compress.compress.specification import (
+    Phase,
+    canonical,
+    parse,
+    phases,
+)
 from fedjax_compress.compress.stages import stateless
 from fedjax_compress.compress.top_k_selection import top_k
 from fedjax_compress.compress.type_cast import cast
 
 __all__ = [
+    "Phase",
     "by_label",
     "canonical",
     "cast",
@@ -25,6 +31,7 @@ __all__ = [
     "on_leaves",
     "on_vector",
     "parse",
+    "phases",
     "qsgd",
     "random_k",
     "stateless",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,7 @@ from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import metrics
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.simulate.plan import (
     Planner,
@@ -52,6 +55,8 @@ class RunState(NamedTuple):
 class Simulator:
     """Steps an algorithm through federated rounds, one compiled program for the run.
 
+    Where ``later`` algorithms take over, each phase is a program of its own.
+
     Rows and client states live on the device while they fit (states: while there is
     one device, too), else on the host. Then the next cohort's are read while the
     present round computes, and states are written back behind it.
@@ -71,6 +76,7 @@ class Simulator:
       resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
       convolution: form of the convolutions that leave it open.
+      later: (finished rounds, algorithm) of those that take over after so many.
 
     Raises:
       InputError: cohort larger than the population, more devices than there are, or
@@ -91,8 +97,10 @@ class Simulator:
         resident_limit: int = RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
+        later: Sequence[tuple[int, Algorithm]] = (),
     ):
         self.algorithm = algorithm
+        self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
         _check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
@@ -111,6 +119,7 @@ class Simulator:
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
         self._program: Any = None
+        self._programs: dict[int, Any] = {}
 
     @property
     def clients(self) -> int:
@@ -121,6 +130,7 @@ class Simulator:
         """The state before the first round."""
         params = jax.tree.map(jnp.asarray, params)
         key = jax.random.fold_in(self._key, 2**31 - 1)
+        self.phases.check(key, params)
         server = self.algorithm.init(key, params)
         # Rounds give the server's arrays up: each must be its own, nobody else's.
         server = jax.tree.map(lambda x: jnp.array(x, copy=True), server)
@@ -212,7 +222,7 @@ class Simulator:
         """
         records: list[dict] = []
         while rounds > 0:
-            now = min(rounds, self.rounds_per_call)
+            now = self.phases.within(state.round, min(rounds, self.rounds_per_call))
             rounds -= now
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
@@ -227,9 +237,11 @@ class Simulator:
         compiled_before = self.compile_seconds
         supply = self._supplier.take(state.round, rounds)
         inputs = self._inputs(state, supply)
-        server, store, record = self._compiled(inputs)(*inputs)
+        program = self._compiled(inputs, self.phases.at(state.round))
+        server, store, record = program(*inputs)
         done = state.round + rounds
-        self._supplier.begin(done, min(after, self.rounds_per_call))
+        after = self.phases.within(done, min(after, self.rounds_per_call))
+        self._supplier.begin(done, after)
         record = (
             self.placement.gather(record.lanes),
             record.down,
@@ -262,25 +274,26 @@ class Simulator:
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return data, self._root, state.server, store, seats, number, count
 
-    def _compiled(self, inputs: tuple) -> Any:
-        """The program, compiled at the first call and never again."""
-        if self._program is None:
+    def _compiled(self, inputs: tuple, phase: int) -> Any:
+        """The program of a phase, compiled at its first call and never again."""
+        if phase not in self._programs:
             begin = time.perf_counter()
             with convolution_form(self.convolution):
-                lowered = self.lower(*inputs)
-            self._program = lowered.compile()
+                lowered = self.lower(*inputs, phase=phase)
+            self._programs[phase] = lowered.compile()
             self.compile_seconds += time.perf_counter() - begin
+        self._program = self._programs[phase]
         return self._program
 
-    def lower(self, *inputs: Any) -> Any:
-        """The program for these inputs, lowered and not yet compiled."""
+    def lower(self, *inputs: Any, phase: int = 0) -> Any:
+        """The program of a phase for these inputs, lowered and not yet compiled."""
         split = PartitionSpec(None, AXIS)
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = parts if self._streams else whole
         stores = whole if self.resident else parts
         records: Any = rounds_.RoundRecord(split, whole, whole)  # type: ignore[arg-type]
         program = jax.shard_map(
-            self._rounds,
+            functools.partial(self._rounds, self.phases.algorithms[phase]),
             mesh=self.placement.mesh,
             in_specs=(rows, whole, whole, stores, split, whole, whole),
             out_specs=(whole, stores, records),
@@ -289,12 +302,14 @@ class Simulator:
         given_up = (2, 3) if self.resident else (2,)
         return jax.jit(program, donate_argnums=given_up).lower(*inputs)
 
-    def _rounds(self, data, root, server, store, seats, first, rounds) -> tuple:
+    def _rounds(
+        self, algorithm, data, root, server, store, seats, first, rounds
+    ) -> tuple:
         self.traces += 1
         gaps = not self.resident and self.placement.processes > 1
         layout = rounds_.Layout(self.resident, gaps)
         return rounds_.run_rounds(
-            self.algorithm, data, server, store, seats, root, first, rounds,
+            algorithm, data, server, store, seats, root, first, rounds,
             self._meet, layout,
         )  # fmt: skip
 
