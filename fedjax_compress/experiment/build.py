@@ -34,7 +34,8 @@ from fedjax_compress.simulate import (
     distributed,
     host,
 )
-from fedjax_compress.typing import Algorithm, Model, Params
+from fedjax_compress.simulate.phases import Phases
+from fedjax_compress.typing import Algorithm, Key, Model, Params
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
@@ -133,6 +134,34 @@ def test_rows(
     return clients.group(features, labels, found, data.clients)
 
 
+def check_data(config: Config, dataset: Dataset) -> None:
+    """Deals the rows as a run would.
+
+    Raises:
+      InputError: they cannot be dealt as the configuration says.
+    """
+    data, owner = deal(config, dataset)
+    if config.evaluate_clients:
+        test_rows(config, dataset, owner, data)
+
+
+def rehearse(config: Config, dataset: Dataset) -> None:
+    """Traces what a run is made of, without training or compiling anything.
+
+    Raises:
+      InputError: model, links or their schedules do not fit the data or each other.
+    """
+    model = build_model(config, dataset)
+    course = build_course(config, model)
+    params = jax.eval_shape(model.init, _model_key(config))
+    check_links(config, params)
+    Phases(course.first, course.later).check(root_key(config.seed), params)
+
+
+def _model_key(config: Config) -> Key:
+    return jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
+
+
 def build(
     config: Config,
     dataset: Dataset | None = None,
@@ -154,8 +183,7 @@ def build(
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)
-    key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
-    params = jax.tree.map(jnp.asarray, model.init(key))
+    params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
     sampling = with_field("sampling", registry.build, "sampling", config.sampling)
     found = layout.find(config, course.first, data, params, sampling, say)
