@@ -183,7 +183,11 @@ def bench_options(base: Config) -> type:
             _whole("clients", None, "clients a round; if not given, 20, 1000 and 4"),
             _whole("rounds", 5, "measured rounds, after one of warm-up"),
             _flag("compare", "add a Python loop over clients, and SGD without clients"),
-            _flag("overhead", "measure a list of compressors"),
+            _flag(
+                "overhead",
+                "measure what compressors cost: the common ones, or those of --uplink "
+                "'SPEC; SPEC'",
+            ),
             _own("sweep", None, "NAME=VALUES", sweep),
             _whole("population", 0, "registered clients; 0: 3400, or as --clients"),
             _whole("lanes", 0, FIELDS["lanes"].metadata["help"]),

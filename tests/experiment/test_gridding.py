@@ -206,7 +206,7 @@ def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:
         ({"uplink": "by_label(cast, nope=cast)"}, "uplink: no leaf is labelled 'nope'"),
         (
             {"uplink": "cast", "model": "cnn", "data": "synthetic"},
-            "model: cnn does not fit the data",
+            "model: cnn: needs images",
         ),
         ({"uplink": "cast", "cohort": 9}, "cohort can be at most 8"),
         ({"uplink": "cast", "clients": 2000}, "2000 clients cannot share"),
