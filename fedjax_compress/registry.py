@@ -28,6 +28,7 @@ _ROOMS = {
     "local": "local",
     "stage": "compress",
     "compressor": "compress",
+    "schedule": "compress",
     "aggregate": "aggregate",
     "server": "server",
     "algorithm": "algorithms",
@@ -110,6 +111,11 @@ def register_type(
     """
     _builders[annotation] = builder
     _pipe_kinds[annotation] = kinds
+
+
+def inner_kinds(annotation: Any) -> tuple[str, ...]:
+    """Where names in a pipe for an option of this type are looked up, if it has any."""
+    return _pipe_kinds.get(annotation, ())
 
 
 def entries(kind: str) -> dict[str, Entry]:
@@ -200,9 +206,8 @@ def bind(entry: Entry, call: spec.Call, text: str) -> dict[str, Any]:
     given = {}
     for name, value in written.items():
         wanted = options[name].type if name in options else entry.rest()
-        given[name] = convert(
-            wanted, value, f"{call.name}: {name}", text, call.position
-        )
+        what = f"{call.name}: {name}"
+        given[name] = convert(wanted, value, what, text, call.position)
     return given
 
 
@@ -224,7 +229,10 @@ def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any
                 continue
         raise problem
     if isinstance(value, spec.Pipe):
-        value = _bare_word(value, problem)
+        call = value.calls[0]
+        if len(value.calls) > 1 or call.args or call.kwargs:
+            raise problem
+        value = call.name
     if typing.get_origin(wanted) is Literal:
         choices = typing.get_args(wanted)
         if value not in choices:
@@ -248,13 +256,6 @@ def _scalar(wanted: Any, value: Any, problem: SpecError) -> Any:
     if type(value) is not wanted:
         raise problem
     return value
-
-
-def _bare_word(pipe: spec.Pipe, problem: SpecError) -> str:
-    call = pipe.calls[0]
-    if len(pipe.calls) > 1 or call.args or call.kwargs:
-        raise problem
-    return call.name
 
 
 def _show(value: Any) -> str:
@@ -290,7 +291,7 @@ def _named(entry: Entry, call: spec.Call, text: str) -> spec.Call:
     written = tuple(zip(types, call.args, strict=False)) + call.kwargs
     named = []
     for name, value in written:
-        kinds = _pipe_kinds.get(types.get(name, entry.rest()))
+        kinds = inner_kinds(types.get(name, entry.rest()))
         if kinds and isinstance(value, spec.Pipe):
             value = _named_pipe(value, kinds, text)
         named.append((name, value))

@@ -2,7 +2,8 @@
 
 from fedjax_compress.bench.case import CONTENDERS, DEFAULT_CLIENTS, Case
 from fedjax_compress.bench.measuring import measure
-from fedjax_compress.bench.planning import OVERHEAD, Request, parse_sweep, plan
+from fedjax_compress.bench.overhead import OVERHEAD
+from fedjax_compress.bench.planning import Request, parse_sweep, plan
 from fedjax_compress.bench.process import Worker, WorkerError
 from fedjax_compress.bench.workloads import Workload, workload
 

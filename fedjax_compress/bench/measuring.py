@@ -18,6 +18,7 @@ _SOMETIMES = (
     "bytes_down_per_client",
 )
 """Facts that only some contenders tell."""
+_BARE = ("identity", "identity")
 
 
 def measure(
@@ -106,7 +107,9 @@ def relate(results: list[Result]) -> list[Result]:
     ``share_of_bound`` and ``ratio_to_loop`` are quotients of median samples a second;
     those named ``paired_...`` are medians of the quotients turn by turn.
     ``time_to_first`` is the median, turn by turn, of the time beside that of the first
-    engine. All are None where there is nothing to compare with.
+    engine. Where that one compresses nothing, ``coding_share`` is the share of a
+    round's time that another's links take: (time - time of the first) / time, taken
+    from that quotient. All are None where there is nothing to compare with.
     """
     base = {name: _first(results, name) for name in (ENGINE, LOOP, BOUND)}
     for found in results:
@@ -121,7 +124,14 @@ def relate(results: list[Result]) -> list[Result]:
                 found[f"paired_{name}"] = _paired(found, other)
         first = base[ENGINE] if found["contender"] == ENGINE else None
         found["time_to_first"] = None if first is None else _paired(first, found)
+        found["coding_share"] = None
+        if first is not None and _links(first) == _BARE != _links(found):
+            found["coding_share"] = 1 - 1 / found["time_to_first"]
     return results
+
+
+def _links(found: Result) -> tuple[str, str]:
+    return found["uplink"], found["downlink"]
 
 
 def _first(results: list[Result], contender: str) -> Result | None:

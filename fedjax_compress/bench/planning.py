@@ -6,6 +6,7 @@ from typing import NamedTuple, get_args
 
 from fedjax_compress import compress
 from fedjax_compress.bench.case import BOUND, DEFAULT_CLIENTS, LOOP, Case
+from fedjax_compress.bench.overhead import IDENTITY, links
 from fedjax_compress.bench.workloads import KINDS, check
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.models.forms import Form
@@ -13,24 +14,14 @@ from fedjax_compress.registry import nearest
 
 SWEPT = ("clients", "population", "lanes", "devices", "convolution", "uplink")
 """What a sweep may vary."""
-_ROTATED = "hadamard | uniform(bits=4)"
-OVERHEAD = (
-    ("identity", "identity"),
-    ("uniform(bits=8)", "identity"),
-    (_ROTATED, "identity"),
-    ("qsgd(bits=4)", "identity"),
-    ("top_k(0.01)", "identity"),
-    (f"error_feedback({_ROTATED})", "identity"),
-    (_ROTATED, _ROTATED),
-)
-"""Up and downlink of each engine whose cost ``overhead`` measures."""
 _MOST_DEVICES = 1024
 
 
 class Request(NamedTuple):
     """What is asked for; the meaning of each is that of the command's option.
 
-    ``workload`` None means all; ``clients`` None those of ``DEFAULT_CLIENTS``.
+    ``workload`` None means all; ``clients`` None those of ``DEFAULT_CLIENTS``. With
+    ``overhead``, ``uplink`` may be several specifications joined by ``;``.
     """
 
     workload: str | None = None
@@ -83,7 +74,8 @@ def plan(request: Request) -> list[list[Case]]:
 
 def _groups(request: Request, case: Case) -> list[list[Case]]:
     if request.overhead:
-        return [[case._replace(uplink=up, downlink=down) for up, down in OVERHEAD]]
+        pairs = links(request.uplink)
+        return [[case._replace(uplink=up, downlink=down) for up, down in pairs]]
     if request.sweep is None:
         return [[case]]
     name, values = parse_sweep(request.sweep)
@@ -140,8 +132,8 @@ def _check(request: Request) -> None:
         return
     if request.sweep is not None:
         raise InputError("overhead and sweep do not go together; leave one out")
-    if (request.uplink, request.downlink) != ("identity", "identity"):
-        raise InputError("overhead takes its own links; leave uplink and downlink out")
+    if request.downlink != IDENTITY:
+        raise InputError("overhead measures uplinks; leave downlink out")
 
 
 def _check_case(case: Case) -> None:

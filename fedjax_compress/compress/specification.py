@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fedjax_compress import registry, spec
+from fedjax_compress.compress import schedules
 from fedjax_compress.compress.chaining import chain
 from fedjax_compress.compress.lifts import on_leaves
 from fedjax_compress.errors import InputError, SpecError
@@ -17,14 +20,65 @@ def parse(text: str) -> Compressor:
     pipes: ``"error_feedback(top_k(0.01))"``, ``"on_vector(hadamard | uniform)"``.
 
     Raises:
-      SpecError: with a caret under the spot, and the nearest known name.
+      SpecError: with a caret under the spot, and the nearest known name; an option
+        that changes over rounds, see ``phases``.
     """
-    return _compressor(spec.parse(text), text)
+    pipe = schedules.replace(spec.parse(text), text, schedules.refused(text))
+    return _compressor(pipe, text)
+
+
+class Phase(NamedTuple):
+    """A part of a run in which no option changes.
+
+    Attributes:
+      after: rounds finished before it begins.
+      text: the specification without schedules.
+      compressor: what it describes.
+    """
+
+    after: int
+    text: str
+    compressor: Compressor
+
+
+def phases(text: str) -> list[Phase]:
+    """What a specification with schedules describes, phase by phase.
+
+    ``"top_k(steps((0.25, 0.01), after=10))"`` gives ``top_k(0.25)`` after 0 rounds and
+    ``top_k(0.01)`` after 10; a specification without schedules is one phase.
+
+    Raises:
+      SpecError: as ``parse``, of any phase.
+    """
+    pipe = spec.parse(text)
+    changes = {0}
+
+    def collect(place: schedules.Place) -> spec.Pipe:
+        changes.update(place.read(text).after)
+        return place.value
+
+    schedules.replace(pipe, text, collect)
+    found: list[Phase] = []
+    for after in sorted(changes):
+
+        def now(place: schedules.Place, after: int = after) -> int | float:
+            return place.read(text).at(after, place.whole)
+
+        plain = schedules.replace(pipe, text, now)
+        if not found or str(plain) != found[-1].text:
+            found.append(Phase(after, str(plain), _compressor(plain, text)))
+    return found
 
 
 def canonical(text: str) -> str:
     """The specification in its normal form: options named, evenly spaced."""
-    return registry.canonical("stage", text)
+
+    def named(place: schedules.Place) -> spec.Pipe:
+        place.read(text)
+        return spec.parse(registry.canonical("schedule", str(place.value)))
+
+    pipe = schedules.replace(spec.parse(text), text, named)
+    return registry.canonical("stage", str(pipe))
 
 
 def _compressor(pipe: spec.Pipe, text: str) -> Compressor:

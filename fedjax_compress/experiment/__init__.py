@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedjax_compress.experiment.comparison import SCHEMES, Scheme, compare
     from fedjax_compress.experiment.config import Config, validate
+    from fedjax_compress.experiment.grid import Grid, GridScheme, load_grid
+    from fedjax_compress.experiment.gridding import resume_grid, run_grid
     from fedjax_compress.experiment.listing import describe
     from fedjax_compress.experiment.reporting import report
     from fedjax_compress.experiment.runner import resume, run
@@ -17,30 +19,40 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMES",
     "Config",
+    "Grid",
+    "GridScheme",
     "Scheme",
     "Stopped",
     "compare",
     "describe",
     "dump_toml",
+    "load_grid",
     "load_toml",
     "report",
     "resume",
+    "resume_grid",
     "run",
+    "run_grid",
     "validate",
 ]
 
 _HOMES = {
     "SCHEMES": "comparison",
     "Config": "config",
+    "Grid": "grid",
+    "GridScheme": "grid",
     "Scheme": "comparison",
     "Stopped": "stopped",
     "compare": "comparison",
     "dump_toml": "toml",
     "describe": "listing",
+    "load_grid": "grid",
     "load_toml": "toml",
     "report": "reporting",
     "resume": "runner",
+    "resume_grid": "gridding",
     "run": "runner",
+    "run_grid": "gridding",
     "validate": "config",
 }
 

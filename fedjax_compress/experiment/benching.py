@@ -193,6 +193,7 @@ _COLUMNS = (
     _Column("of bound", lambda r: _ratio(r["share_of_bound"]), True),
     _Column("to loop", lambda r: _ratio(r["ratio_to_loop"]), True),
     _Column("time", lambda r: _ratio(r["time_to_first"]), True),
+    _Column("coding", lambda r: words.percent(r["coding_share"]), True),
     _Column("compile s", lambda r: f"{r['compile_seconds']:.1f}"),
     _Column("peak MB", lambda r: _whole(r["peak_rss_mb"])),
     _Column("device MB", lambda r: _whole(r["device_peak_mb"]), True),
@@ -210,7 +211,8 @@ def table(results: list[Result]) -> Table:
     """One row a case; columns in which nothing is unusual are left out.
 
     ``of bound`` and ``to loop`` are quotients of samples a second, ``time`` is that of
-    a round beside the first engine's, ``loss 1`` the loss after the first round.
+    a round beside the first engine's, ``coding`` the share of a round that encoding and
+    decoding take, ``loss 1`` the loss after the first round.
     """
     found = Table(box=None, padding=(0, 1), pad_edge=False)
     cells = {c.name: [c.cell(r) for r in results] for c in _COLUMNS}

@@ -14,12 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 import fedjax_compress
-from fedjax_compress import clients, compress, registry, spec, tree
+from fedjax_compress import clients, registry, tree
 from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.clients.data import expect, pieces
-from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
-from fedjax_compress.experiment.config import FIELDS, Config, validate, with_field
+from fedjax_compress.experiment.components import (
+    build_course,
+    build_model,
+    check_links,
+    check_specs,
+)
+from fedjax_compress.experiment.config import FIELDS, Config, with_field
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import (
     ClientEvaluator,
@@ -29,7 +35,8 @@ from fedjax_compress.simulate import (
     host,
     program_cache,
 )
-from fedjax_compress.typing import Algorithm, Model, Params
+from fedjax_compress.simulate.phases import Phases
+from fedjax_compress.typing import Algorithm, Key, Model, Params
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
@@ -47,7 +54,7 @@ class Parts(NamedTuple):
       dataset: rows to learn from and to test on.
       data: training rows by client, on the host.
       model: the network.
-      algorithm: one client and one server step.
+      algorithm: one client and one server step, those of the first phase.
       simulator: steps the algorithm.
       evaluate: parameters -> test loss and accuracy, and clients' where asked for.
       params: the parameters before the first round.
@@ -71,31 +78,6 @@ def request_devices(number: int) -> None:
     """
     each = number // distributed.processes() if number else host.cores()
     host.request_devices(each)
-
-
-def check_specs(config: Config) -> None:
-    """Checks every SPEC that can be checked without the data.
-
-    Raises:
-      InputError: names the setting, what is wrong, and what would be right.
-    """
-    validate(config)
-    for name in ("partition", "sampling", "server", "aggregate"):
-        with_field(name, registry.build, name, getattr(config, name))
-    for name in _LINKS:
-        with_field(name, compress.parse, getattr(config, name))
-    for name in ("data", "model", "local", "algorithm"):
-        with_field(name, _check_names, name, getattr(config, name))
-
-
-def _check_names(kind: str, text: str) -> None:
-    """Checks name and option names and types of a component without building it."""
-    pipe = spec.parse(text)
-    if len(pipe.calls) > 1:
-        position = pipe.calls[1].position
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
-    registry.bind(registry.lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
 
 
 def load_data(config: Config) -> Dataset:
@@ -154,45 +136,32 @@ def test_rows(
     return clients.group(features, labels, found, data.clients)
 
 
-def build_model(config: Config, dataset: Dataset) -> Model:
-    """The model, checked to fit the data by tracing one example's loss.
+def check_data(config: Config, dataset: Dataset) -> None:
+    """Deals the rows as a run would.
 
     Raises:
-      InputError: it does not fit.
+      InputError: they cannot be dealt as the configuration says.
     """
-    model = with_field("model", registry.build, "model", config.model, dataset.task)
-    rows = dataset.train_features[:1], dataset.train_labels[:1]
-
-    def score(key: Any, features: Any, labels: Any) -> Any:
-        outputs = model.apply(model.init(key), features, None)
-        return model.loss(outputs, labels)
-
-    try:
-        jax.eval_shape(score, jax.random.key(0), *rows)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"model: {config.model} does not fit the data {dataset.name}, whose "
-            f"examples have shape {tuple(dataset.task.shape)}: {reason}"
-        ) from error
-    return model
+    data, owner = deal(config, dataset)
+    if config.evaluate_clients:
+        test_rows(config, dataset, owner, data)
 
 
-def build_algorithm(config: Config, model: Model) -> Algorithm:
-    """One client and one server step."""
-    return with_field(
-        "algorithm",
-        registry.build,
-        "algorithm",
-        config.algorithm,
-        with_field("local", registry.build, "local", config.local, model),
-        with_field("aggregate", registry.build, "aggregate", config.aggregate),
-        with_field("server", registry.build, "server", config.server),
-        with_field("uplink", compress.parse, config.uplink),
-        with_field("downlink", compress.parse, config.downlink),
-    )
+def rehearse(config: Config, dataset: Dataset) -> None:
+    """Traces what a run is made of, without training or compiling anything.
+
+    Raises:
+      InputError: model, links or their schedules do not fit the data or each other.
+    """
+    model = build_model(config, dataset)
+    course = build_course(config, model)
+    params = jax.eval_shape(model.init, _model_key(config))
+    check_links(config, params)
+    Phases(course.first, course.later).check(root_key(config.seed), params)
+
+
+def _model_key(config: Config) -> Key:
+    return jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
 
 
 def build(
@@ -215,16 +184,13 @@ def build(
     dataset = dataset or load_data(config)
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
-    algorithm = build_algorithm(config, model)
-    key = jax.random.fold_in(root_key(config.seed), _MODEL_KEY)
-    params = jax.tree.map(jnp.asarray, model.init(key))
-    for name in _LINKS:  # some name leaves of the model
-        compressor = compress.parse(getattr(config, name))
-        with_field(name, jax.eval_shape, compressor.init, params)
+    course = build_course(config, model)
+    params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
+    check_links(config, params)
     sampling = with_field("sampling", registry.build, "sampling", config.sampling)
-    found = layout.find(config, algorithm, data, params, sampling, say)
+    found = layout.find(config, course.first, data, params, sampling, say)
     simulator = Simulator(
-        algorithm,
+        course.first,
         data,
         cohort=config.cohort,
         seed=config.seed,
@@ -232,6 +198,7 @@ def build(
         lanes=found.choice.lanes,
         devices=found.choice.devices,
         convolution=found.choice.convolution,
+        later=course.later,
         # The runner stops for these, so a longer program would stay partly empty.
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
@@ -248,7 +215,7 @@ def build(
         return {k: v for score in scores for k, v in score(params).items()}
 
     return Parts(
-        dataset, data, model, algorithm, simulator, evaluate, params, found.note
+        dataset, data, model, course.first, simulator, evaluate, params, found.note
     )
 
 

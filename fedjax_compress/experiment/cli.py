@@ -11,14 +11,17 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import fedjax_compress
 from fedjax_compress.errors import InputError, Lost
 from fedjax_compress.experiment.arguments import positionals, shape_of
 from fedjax_compress.experiment.config import FIELDS, Config, validate
+from fedjax_compress.experiment.files import GRID, quoted
+from fedjax_compress.experiment.grid import GRID_WORDS, Grid, load_base, load_grid
 from fedjax_compress.experiment.stopped import Stopped
-from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.experiment.toml import load_toml, read_toml
 from fedjax_compress.registry import nearest
 
 PROGRAM = "fedjax-compress"
@@ -142,9 +145,22 @@ def _command(arguments: list[str]) -> int:
 
     shape = shape_of(OPTIONS[name](Config()), _POSITIONAL[name])
     named = positionals(rest, shape, f"{PROGRAM} {name}")
-    base = load_toml(named[0]) if _POSITIONAL[name] == "config" and named else Config()
+    base = Config()
+    if _POSITIONAL[name] == "config" and named:
+        base = _base(named[0], name == "compare")
     _COMMANDS[name](_parse(arguments, base), base)
     return 0
+
+
+def _base(path: str, grids: bool) -> Config:
+    """The settings in a file, which may be a grid's if ``grids``."""
+    if grids:
+        return load_base(path)
+    if not GRID_WORDS.isdisjoint(read_toml(path)):
+        raise InputError(
+            f"{path} is a grid; run it with: {PROGRAM} compare {quoted(Path(path))}"
+        )
+    return load_toml(path)
 
 
 def _parse(arguments: list[str], base: Config) -> Any:
@@ -188,24 +204,58 @@ def _launch(options: Any) -> None:
 
 
 def _resume(options: Any, base: Config) -> None:
+    changes = {n: getattr(options, n, None) for n in FIELDS}
+    given = {n: value for n, value in changes.items() if value is not None}
+    if (Path(options.folder) / GRID).is_file():
+        _resume_grid(options, given)
+        return
     _launch(options)
     from fedjax_compress.experiment import resume
     from fedjax_compress.simulate import use_compilation_cache
 
     use_compilation_cache()
-    changes = {n: getattr(options, n, None) for n in FIELDS}
-    given = {n: value for n, value in changes.items() if value is not None}
     resume(options.folder, given, quiet=options.quiet)
+
+
+def _resume_grid(options: Any, given: dict[str, Any]) -> None:
+    if given:
+        raise InputError(
+            f"{options.folder} holds a grid, which goes on as it is; leave "
+            f"--{next(iter(given)).replace('_', '-')} out"
+        )
+    if options.distributed or options.coordinator:
+        raise InputError("a grid runs in one process; leave those of a launch out")
+    from fedjax_compress.experiment import resume_grid
+    from fedjax_compress.simulate import use_compilation_cache
+
+    use_compilation_cache()
+    resume_grid(options.folder, quiet=options.quiet)
 
 
 def _compare(options: Any, base: Config) -> None:
     config = _settings(options, base)
+    grid = load_grid(options.config) if options.config else None
+    if grid is not None:
+        _compare_grid(options, grid, config)
+        return
     from fedjax_compress.experiment.comparison import SCHEMES, compare, parse_scheme
     from fedjax_compress.simulate import use_compilation_cache
 
     use_compilation_cache()
     schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
     compare(config, schemes, options.output, quiet=options.quiet)
+
+
+def _compare_grid(options: Any, grid: Grid, config: Config) -> None:
+    if options.scheme:
+        raise InputError(f"{options.config} names the schemes; leave --scheme out")
+    if config.seed != grid.base.seed:
+        raise InputError(f"{options.config} names the seeds; leave --seed out")
+    from fedjax_compress.experiment import run_grid
+    from fedjax_compress.simulate import use_compilation_cache
+
+    use_compilation_cache()
+    run_grid(grid._replace(base=config), options.output, quiet=options.quiet)
 
 
 def _report(options: Any, base: Config) -> None:

@@ -159,6 +159,7 @@ def _check_folder(folder: Path, jobs: dict[str, Config]) -> None:
         raise InputError(
             f"{folder} already holds a single run; give another folder with --output"
         )
+    files.check_no_grid(folder)
     for name, job in jobs.items():
         place = folder / name / files.CONFIG
         if not place.is_file():

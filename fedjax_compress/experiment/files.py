@@ -22,6 +22,9 @@ CHECKPOINTS = "checkpoints"
 PLOT = "report.png"
 COMPARISON = "compare.json"
 COMPARISON_PLOT = "compare.png"
+GRID = "grid.toml"
+GRID_RESULT = "grid.json"
+GRID_PLOT = "grid.png"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -77,6 +80,16 @@ def check_free(folder: Path) -> None:
     if (folder / COMPARISON).exists():
         raise InputError(
             f"{folder} already holds a comparison; give another folder with --output"
+        )
+    check_no_grid(folder)
+
+
+def check_no_grid(folder: Path) -> None:
+    """Raises InputError where a folder holds a grid."""
+    if (folder / GRID).exists():
+        raise InputError(
+            f"{folder} already holds a grid; go on with: {resume_command(folder)}; "
+            "or give another folder with --output"
         )
 
 

@@ -13,6 +13,7 @@ KINDS = {
     "local": "--local: what one client computes",
     "stage": "--uplink, --downlink: stages, joined by '|', that work on each array",
     "compressor": "--uplink, --downlink: compressors that take pipes of stages",
+    "schedule": "--uplink, --downlink: values over rounds, for options with numbers",
     "aggregate": "--aggregate: how updates become one",
     "server": "--server: what the server does with it",
     "algorithm": "--algorithm: what joins the parts",

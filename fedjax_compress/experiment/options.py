@@ -63,8 +63,8 @@ _LAUNCH = (
 )
 
 
-def _config_file() -> _Field:
-    text = "settings to start from; options override them"
+def _config_file(text: str = "settings to start from") -> _Field:
+    text = f"{text}; options override them"
     about = arg(metavar="[CONFIG.toml]", help=text, help_behavior_hint="")
     return ("config", Annotated[str | None, Positional, about], None)
 
@@ -122,9 +122,13 @@ def compare_options(base: Config) -> type:
     return _make(
         "CompareOptions",
         "Compare compression schemes on the same data, seeds and rounds.\n\n"
-        "One run for each scheme, one table, one plot of accuracy against megabytes.",
+        "One run for each scheme, one table, one plot of accuracy against megabytes. "
+        "With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and whatever is their "
+        "own) the file is a grid: a run for each scheme and seed, means and spreads, "
+        "and the Pareto front. The same command with --output, or resume, goes on "
+        "with what was stopped.",
         [
-            _config_file(),
+            _config_file("settings to start from, or a grid"),
             _own("output", None, "DIR", output),
             ("scheme", schemes, ()),
             *settings,
@@ -179,7 +183,11 @@ def bench_options(base: Config) -> type:
             _whole("clients", None, "clients a round; if not given, 20, 1000 and 4"),
             _whole("rounds", 5, "measured rounds, after one of warm-up"),
             _flag("compare", "add a Python loop over clients, and SGD without clients"),
-            _flag("overhead", "measure a list of compressors"),
+            _flag(
+                "overhead",
+                "measure what compressors cost: the common ones, or those of --uplink "
+                "'SPEC; SPEC'",
+            ),
             _own("sweep", None, "NAME=VALUES", sweep),
             _whole("population", 0, "registered clients; 0: 3400, or as --clients"),
             _whole("lanes", 0, FIELDS["lanes"].metadata["help"]),

@@ -80,7 +80,7 @@ def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figur
     low, high = min(seen), max(seen)
     margin = max(0.02, 0.04 * (high - low))
     label_ends(axes, ends, low - margin, high + margin / 2)
-    axes.yaxis.set_major_locator(_Shares(high + margin / 2))
+    axes.yaxis.set_major_locator(Shares(high + margin / 2))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -89,7 +89,7 @@ def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figur
     return figure
 
 
-class _Shares(MaxNLocator):
+class Shares(MaxNLocator):
     """Ticks up to the largest value only: above it stand the names."""
 
     def __init__(self, high: float):

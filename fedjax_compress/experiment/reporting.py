@@ -69,14 +69,19 @@ def curve_of(history: list[records.Record]) -> list[records.Record]:
 
 
 def find(folders: list[Path]) -> list[Finished]:
-    """The runs in these folders; a comparison stands for all runs in it.
+    """The runs in these folders; a comparison or grid stands for all in it.
 
     Raises:
       InputError: a folder without a finished run.
     """
     found: list[Finished] = []
     for folder in folders:
-        if (folder / files.COMPARISON).is_file():
+        if (folder / files.GRID_RESULT).is_file():
+            for scheme in files.read_json(folder / files.GRID_RESULT)["schemes"]:
+                for one in scheme["runs"]:
+                    name = f"{scheme['name']}, seed {one['seed']}"
+                    found.append(read_finished(folder / one["folder"], name))
+        elif (folder / files.COMPARISON).is_file():
             for scheme in files.read_json(folder / files.COMPARISON)["schemes"]:
                 found.append(read_finished(folder / scheme["folder"], scheme["name"]))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import FIELDS, Config, from_dict
@@ -17,22 +18,32 @@ def load_toml(path: str | Path) -> Config:
       InputError: the file cannot be read or is not TOML, a setting is unknown (with
         the nearest known one), or a value has the wrong type.
     """
+    return from_dict(read_toml(path), str(path))
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The names and values in a TOML file.
+
+    Raises:
+      InputError: the file cannot be read or is not TOML.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")  # Notepad puts a mark
     except (OSError, UnicodeDecodeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise InputError(f"cannot read the configuration {path}: {reason}") from None
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
-    return from_dict(values, str(path))
 
 
-def dump_toml(config: Config) -> str:
+def dump_toml(config: Config, leave_out: tuple[str, ...] = ()) -> str:
     """The complete configuration as TOML, a comment before each setting."""
     parts = []
     for name, field in FIELDS.items():
+        if name in leave_out:
+            continue
         value = format_toml(getattr(config, name))
         parts.append(f"# {field.metadata['help']}\n{name} = {value}\n")
     return "\n".join(parts)

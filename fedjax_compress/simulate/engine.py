@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,7 @@ from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import metrics, program_cache
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.simulate.plan import (
     Planner,
@@ -52,6 +55,8 @@ class RunState(NamedTuple):
 class Simulator:
     """Steps an algorithm through federated rounds, one compiled program for the run.
 
+    Where ``later`` algorithms take over, each phase is a program of its own.
+
     Rows and client states live on the device while they fit (states: while there is
     one device, too), else on the host. Then the next cohort's are read while the
     present round computes, and states are written back behind it.
@@ -73,6 +78,7 @@ class Simulator:
       convolution: form of the convolutions that leave it open.
       settings: all that the algorithm was made from, JSON, if its program may be kept
         for the next start; see ``program_cache``.
+      later: (finished rounds, algorithm) of those that take over after so many.
 
     Raises:
       InputError: cohort larger than the population, more devices than there are, or
@@ -94,8 +100,10 @@ class Simulator:
         generator: str = "mix",
         convolution: Form = "auto",
         settings: dict[str, Any] | None = None,
+        later: Sequence[tuple[int, Algorithm]] = (),
     ):
         self.algorithm = algorithm
+        self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
         _check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
@@ -115,6 +123,7 @@ class Simulator:
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
         self._program: Any = None
+        self._programs: dict[int, Any] = {}
 
     @property
     def clients(self) -> int:
@@ -125,6 +134,7 @@ class Simulator:
         """The state before the first round."""
         params = jax.tree.map(jnp.asarray, params)
         key = jax.random.fold_in(self._key, 2**31 - 1)
+        self.phases.check(key, params)
         server = self.algorithm.init(key, params)
         # Rounds give the server's arrays up: each must be its own, nobody else's.
         server = jax.tree.map(lambda x: jnp.array(x, copy=True), server)
@@ -216,7 +226,7 @@ class Simulator:
         """
         records: list[dict] = []
         while rounds > 0:
-            now = min(rounds, self.rounds_per_call)
+            now = self.phases.within(state.round, min(rounds, self.rounds_per_call))
             rounds -= now
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
@@ -231,9 +241,11 @@ class Simulator:
         compiled_before = self.compile_seconds
         supply = self._supplier.take(state.round, rounds)
         inputs = self._inputs(state, supply)
-        server, store, record = self._compiled(inputs)(*inputs)
+        program = self._compiled(inputs, self.phases.at(state.round))
+        server, store, record = program(*inputs)
         done = state.round + rounds
-        self._supplier.begin(done, min(after, self.rounds_per_call))
+        after = self.phases.within(done, min(after, self.rounds_per_call))
+        self._supplier.begin(done, after)
         record = (
             self.placement.gather(record.lanes),
             record.down,
@@ -267,41 +279,41 @@ class Simulator:
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return data, self._root, state.server, store, seats, number, count
 
-    def _compiled(self, inputs: tuple) -> Any:
-        """The program, compiled at the first call and never again."""
-        if self._program is None:
+    def _compiled(self, inputs: tuple, phase: int) -> Any:
+        """The program of a phase, compiled at its first call and never again."""
+        if phase not in self._programs:
             begin = time.perf_counter()
-            self._program = self._known(inputs) or self._compile(inputs)
+            with convolution_form(self.convolution):
+                self._programs[phase] = program_cache.find(
+                    self._known_by(phase),
+                    inputs,
+                    self.placement.mesh.devices.flat,
+                    lambda: self.lower(*inputs, phase=phase),
+                )
             self.compile_seconds += time.perf_counter() - begin
+        self._program = self._programs[phase]
         return self._program
 
-    def _known(self, inputs: tuple) -> Any:
+    def _known_by(self, phase: int) -> dict[str, Any] | None:
+        """What a phase's program follows from, if it may be kept for the next start."""
         if self._settings is None or self.placement.processes > 1:
             return None
-        devices = self.placement.mesh.devices.flat
-        return program_cache.load(self._name(inputs), inputs, list(devices))
+        return self._settings | {
+            "phase": phase,
+            "generator": str(jax.random.key_impl(self._key)),
+            "form": self.convolution,
+            "layout": [self.devices, self.lanes, self.resident],
+        }
 
-    def _compile(self, inputs: tuple) -> Any:
-        with convolution_form(self.convolution):
-            lowered = self.lower(*inputs)
-        if self._settings is None or self.placement.processes > 1:
-            return lowered.compile()
-        return program_cache.compile_and_keep(self._name(inputs), lowered)
-
-    def _name(self, inputs: tuple) -> str:
-        more = {"generator": str(jax.random.key_impl(self._key)), "mesh": self.devices}
-        more |= {"form": self.convolution, "resident": self.resident}
-        return program_cache.name_of({**(self._settings or {}), **more}, inputs)
-
-    def lower(self, *inputs: Any) -> Any:
-        """The program for these inputs, lowered and not yet compiled."""
+    def lower(self, *inputs: Any, phase: int = 0) -> Any:
+        """The program of a phase for these inputs, lowered and not yet compiled."""
         split = PartitionSpec(None, AXIS)
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = parts if self._streams else whole
         stores = whole if self.resident else parts
         records: Any = rounds_.RoundRecord(split, whole, whole)  # type: ignore[arg-type]
         program = jax.shard_map(
-            self._rounds,
+            functools.partial(self._rounds, self.phases.algorithms[phase]),
             mesh=self.placement.mesh,
             in_specs=(rows, whole, whole, stores, split, whole, whole),
             out_specs=(whole, stores, records),
@@ -309,13 +321,15 @@ class Simulator:
         )
         return jax.jit(program, donate_argnums=(2, 3)).lower(*inputs)
 
-    def _rounds(self, data, root, server, store, seats, first, rounds) -> tuple:
+    def _rounds(
+        self, algorithm, data, root, server, store, seats, first, rounds
+    ) -> tuple:
         self.traces += 1
         root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
         gaps = not self.resident and self.placement.processes > 1
         layout = rounds_.Layout(self.resident, gaps)
         return rounds_.run_rounds(
-            self.algorithm, data, server, store, seats, root, first, rounds,
+            algorithm, data, server, store, seats, root, first, rounds,
             self._meet, layout,
         )  # fmt: skip
 

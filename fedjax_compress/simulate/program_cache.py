@@ -15,7 +15,7 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,26 @@ def trusted() -> bool:
     if module is not None:
         return bool(module.name == f"{PACKAGE.name}.__main__")
     return Path(getattr(main, "__file__", "")).stem == "fedjax-compress"
+
+
+def find(
+    what: dict[str, Any] | None,
+    inputs: Tree,
+    devices: Iterable[Any],
+    lower: Callable[[], Any],
+) -> Any:
+    """The compiled program: the one kept, or else compiled and kept.
+
+    Args:
+      what: settings that it follows from; None neither looks for it nor keeps it.
+      inputs: its arguments.
+      devices: on which it runs.
+      lower: makes what is to be compiled.
+    """
+    if what is None:
+        return lower().compile()
+    name = name_of(what, inputs)
+    return load(name, inputs, devices) or compile_and_keep(name, lower())
 
 
 def name_of(what: dict[str, Any], inputs: Tree) -> str:
@@ -61,7 +81,7 @@ def name_of(what: dict[str, Any], inputs: Tree) -> str:
     return f"round-{hashlib.sha256(text.encode()).hexdigest()}-cache"
 
 
-def load(name: str, inputs: Tree, devices: Sequence[Any]) -> Any:
+def load(name: str, inputs: Tree, devices: Iterable[Any]) -> Any:
     """The program kept under ``name``, ready for ``devices``; None if there is none."""
     found = compile_cache.fetch(name)
     if found is None:

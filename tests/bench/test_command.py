@@ -126,6 +126,7 @@ def made(contender: str, **values: Any) -> dict[str, Any]:
         "share_of_bound": None,
         "ratio_to_loop": None,
         "time_to_first": 1.0,
+        "coding_share": None,
         "compile_seconds": 1.0,
         "peak_rss_mb": 500.0,
         "device_peak_mb": None,
@@ -145,6 +146,8 @@ def test_the_table_shows_what_is_unusual() -> None:
     assert "device MB" not in plain
     swept = [made("engine", lanes=1), made("engine", lanes=2, time_to_first=0.7)]
     assert set(columns(swept)) - set(plain) == {"time"}
+    coded = [made("engine"), made("engine", uplink="cast", coding_share=0.25)]
+    assert set(columns(coded)) - set(plain) == {"up", "coding"}
     rich = made("engine", population=9, share_of_bound=0.9, device_peak_mb=3.0)
     found = set(columns([rich])) - set(plain)
     assert found == {"population", "of bound", "device MB"}
@@ -183,4 +186,5 @@ def test_picture_of_the_overhead(tmp_path: Path) -> None:
     labels = [t.get_text() for t in axes.get_yticklabels()]
     assert labels[-1] == "identity"
     assert labels[0] == "hadamard | uniform(bits=4)\nboth ways"
-    assert axes.texts[0].get_text() == "1.60   100.0 kB up a client"
+    longest = 1 + 0.1 * (len(OVERHEAD) - 1)
+    assert axes.texts[0].get_text() == f"{longest:.2f}   100.0 kB up a client"

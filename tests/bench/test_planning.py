@@ -38,6 +38,15 @@ def test_overhead_begins_with_identity() -> None:
     (group,) = plan(Request("W2", overhead=True))
     assert [(c.uplink, c.downlink) for c in group] == list(OVERHEAD)
     assert OVERHEAD[0] == ("identity", "identity")
+    assert len(set(OVERHEAD)) == len(OVERHEAD)
+
+
+def test_overhead_of_named_compressors() -> None:
+    named = Request("W2", overhead=True, uplink="cast; identity;top_k(0.1) | qsgd")
+    (group,) = plan(named)
+    links = [("identity", "identity"), ("cast", "identity")]
+    links.append(("top_k(0.1) | qsgd", "identity"))
+    assert [(c.uplink, c.downlink) for c in group] == links
 
 
 def test_sweeps_are_read() -> None:
@@ -67,7 +76,14 @@ def test_sweeps_are_read() -> None:
         (Request("W2", sweep="uplink=identity;topk(1)"), "did you mean 'top_k'?"),
         (Request(sweep="lanes=1"), "a sweep needs a workload"),
         (Request("W2", sweep="lanes=1", overhead=True), "leave one out"),
-        (Request("W2", uplink="cast", overhead=True), "overhead takes its own links"),
+        (Request("W2", downlink="cast", overhead=True), "leave downlink out"),
+        (Request("W2", uplink="cast;", overhead=True), "different specifications"),
+        (Request("W2", uplink="cast; cast", overhead=True), "different specification"),
+        (Request("W2", uplink="cast; topk(1)", overhead=True), "did you mean 'top_k'?"),
+        (
+            Request("W2", uplink="top_k(steps((1, 0.1), after=3))"),
+            "uplink: top_k: fraction changes over rounds",
+        ),
     ],
 )
 def test_what_cannot_be_measured(request_: Request, words: str) -> None:
@@ -76,12 +92,16 @@ def test_what_cannot_be_measured(request_: Request, words: str) -> None:
     assert words in str(caught.value).splitlines()[0]
 
 
-def result(contender: str, seconds: list[float]) -> measuring.Result:
+def result(
+    contender: str, seconds: list[float], uplink: str = "identity"
+) -> measuring.Result:
     """A result of rounds of 10, 20, 30, ... samples that took these seconds."""
     samples = [10.0 * (i + 1) for i in range(len(seconds))]
     rates = sorted(n / t for n, t in zip(samples, seconds, strict=True))
     return {
         "contender": contender,
+        "uplink": uplink,
+        "downlink": "identity",
         "samples_per_second": rates[len(rates) // 2],
         "round_seconds": seconds,
         "round_samples": samples,
@@ -106,6 +126,24 @@ def test_ratios_by_hand() -> None:
     assert loop["share_of_bound"] == 20 / 15
     assert loop["time_to_first"] is None
     assert bound["share_of_bound"] == 1.0
+
+
+def test_share_of_coding_by_hand() -> None:
+    """Rounds of 4 s beside rounds of 3 s without coding: a quarter is coding."""
+    bare, again, coded, loop = measuring.relate(
+        [
+            result("engine", [3, 3, 3]),
+            result("engine", [4, 4, 4]),
+            result("engine", [4, 40, 4], "cast"),
+            result("loop", [9, 9, 9]),
+        ]
+    )
+    assert coded["coding_share"] == pytest.approx(0.25)
+    assert bare["coding_share"] is again["coding_share"] is loop["coding_share"] is None
+    first, second = measuring.relate(
+        [result("engine", [3.0], "cast"), result("engine", [4.0], "qsgd")]
+    )
+    assert first["coding_share"] is second["coding_share"] is None
 
 
 def test_without_baselines_there_is_no_ratio() -> None:

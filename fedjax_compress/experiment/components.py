@@ -1,0 +1,114 @@
+"""The parts of a run, each from its SPEC: checked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from fedjax_compress import compress, registry, spec
+from fedjax_compress.clients import Dataset
+from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.experiment.config import Config, validate, with_field
+from fedjax_compress.typing import Algorithm, Model, Params
+
+
+def check_specs(config: Config) -> None:
+    """Checks every SPEC that can be checked without the data.
+
+    Raises:
+      InputError: names the setting, what is wrong, and what would be right.
+    """
+    validate(config)
+    for name in ("partition", "sampling", "server", "aggregate"):
+        with_field(name, registry.build, name, getattr(config, name))
+    for name in ("uplink", "downlink"):
+        with_field(name, compress.phases, getattr(config, name))
+    for name in ("data", "model", "local", "algorithm"):
+        with_field(name, _check_names, name, getattr(config, name))
+
+
+def _check_names(kind: str, text: str) -> None:
+    """Checks name and option names and types of a component without building it."""
+    pipe = spec.parse(text)
+    if len(pipe.calls) > 1:
+        position = pipe.calls[1].position
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
+    registry.bind(registry.lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
+
+
+def build_model(config: Config, dataset: Dataset) -> Model:
+    """The model, checked to fit the data by tracing one example's loss.
+
+    Raises:
+      InputError: it does not fit.
+    """
+    model = with_field("model", registry.build, "model", config.model, dataset.task)
+    rows = dataset.train_features[:1], dataset.train_labels[:1]
+
+    def score(key: Any, features: Any, labels: Any) -> Any:
+        outputs = model.apply(model.init(key), features, None)
+        return model.loss(outputs, labels)
+
+    try:
+        jax.eval_shape(score, jax.random.key(0), *rows)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model: {config.model} does not fit the data {dataset.name}, whose "
+            f"examples have shape {tuple(dataset.task.shape)}: {reason}"
+        ) from error
+    return model
+
+
+class Course(NamedTuple):
+    """The algorithm of a run, and those that take over where a schedule says so.
+
+    Attributes:
+      first: one client and one server step, from round 1 on.
+      later: (finished rounds, algorithm) of each phase after the first.
+    """
+
+    first: Algorithm
+    later: list[tuple[int, Algorithm]]
+
+
+def build_course(config: Config, model: Model) -> Course:
+    """One client and one server step, in each phase of the links' schedules."""
+    parts = [
+        with_field("local", registry.build, "local", config.local, model),
+        with_field("aggregate", registry.build, "aggregate", config.aggregate),
+        with_field("server", registry.build, "server", config.server),
+    ]
+    up = with_field("uplink", compress.phases, config.uplink)
+    down = with_field("downlink", compress.phases, config.downlink)
+    found = []
+    for after in sorted({phase.after for phase in (*up, *down)}):
+        links = [
+            next(p for p in reversed(phases) if p.after <= after).compressor
+            for phases in (up, down)
+        ]
+        algorithm = with_field(
+            "algorithm",
+            registry.build,
+            "algorithm",
+            config.algorithm,
+            *parts,
+            *links,
+        )
+        found.append((after, algorithm))
+    return Course(found[0][1], found[1:])
+
+
+def check_links(config: Config, params: Params) -> None:
+    """Checks that both links fit the model, some of whose leaves they may name.
+
+    Raises:
+      InputError: names the setting and what does not fit.
+    """
+    for name in ("uplink", "downlink"):
+        for phase in compress.phases(getattr(config, name)):
+            with_field(name, jax.eval_shape, phase.compressor.init, params)

@@ -1,0 +1,203 @@
+"""Runs a grid into one folder, and goes on with it where it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fedjax_compress.clients import Dataset
+from fedjax_compress.errors import InputError
+from fedjax_compress.experiment import files, show
+from fedjax_compress.experiment.build import (
+    check_data,
+    left_open,
+    load_data,
+    rehearse,
+    request_devices,
+)
+from fedjax_compress.experiment.components import check_specs
+from fedjax_compress.experiment.config import Config, difference, with_field
+from fedjax_compress.experiment.grid import (
+    Grid,
+    Job,
+    dump_grid,
+    grid_difference,
+    jobs,
+    load_grid,
+)
+from fedjax_compress.experiment.grid_report import publish_grid
+from fedjax_compress.experiment.progress import make_console
+from fedjax_compress.experiment.reporting import read_finished
+from fedjax_compress.experiment.runner import resume, run
+from fedjax_compress.experiment.stopped import Stopped
+from fedjax_compress.experiment.toml import load_toml
+
+_PARTITIONED = ("data", "partition", "clients", "cohort", "seed", "evaluate_clients")
+"""Settings that decide who has which rows."""
+
+
+def run_grid(
+    grid: Grid, output: str | Path | None = None, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Runs every scheme with every seed; returns what ``grid.json`` holds.
+
+    Each is a run as any other, in a folder of its own. Those that are finished in the
+    folder are kept and unfinished ones are resumed, so the same call goes on where it
+    was stopped, however it was.
+
+    Args:
+      grid: what to run.
+      output: a folder, new or of the same grid; None makes the next free
+        ``runs/compare-NNN``.
+      quiet: show nothing.
+
+    Raises:
+      InputError: something cannot work, which is looked for in all runs before one
+        begins; or the folder holds something else, such as another grid.
+      Stopped: SIGTERM or Ctrl-C; what has been done is kept.
+    """
+    found = jobs(grid)
+    request_devices(grid.base.devices)
+    for job in found:
+        with_field(_named(job), check_specs, job.config)
+    if output is not None:
+        _check_folder(Path(output), grid, found)
+    todo = [job for job in found if not _is_finished(job, output)]
+    datasets = _rehearse(todo)
+    folder = files.next_free("compare") if output is None else Path(output)
+    files.create(folder)
+    console = make_console(quiet)
+    with files.held(folder):
+        _check_folder(folder, grid, found)  # again: another one may have started
+        if not (folder / files.GRID).is_file():
+            files.write_atomically(folder / files.GRID, dump_grid(grid))
+        _introduce(console, grid, folder)
+        for number, job in enumerate(found, start=1):
+            title = f"{number}/{len(found)} {_title(job)}: {job.config.uplink}"
+            console.print(title, style="bold", markup=False, soft_wrap=True)
+            if job in todo:
+                _run_job(job, folder, datasets[job.config.data], quiet)
+            else:
+                console.print(f"is finished: {job.config.rounds} rounds")
+        finished = [
+            (job, read_finished(folder / job.folder, _title(job))) for job in found
+        ]
+        console.print()
+        return publish_grid(grid, finished, folder, console)
+
+
+def resume_grid(folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Goes on with the grid in a folder; as ``run_grid`` with the same grid.
+
+    Raises:
+      InputError: the folder holds no grid.
+    """
+    path = Path(folder) / files.GRID
+    grid = load_grid(path)
+    if grid is None:
+        raise InputError(f"{path} is not the file of a grid")
+    return run_grid(grid, folder, quiet=quiet)
+
+
+def _named(job: Job) -> str:
+    return f"scheme {job.scheme!r}"
+
+
+def _title(job: Job) -> str:
+    return f"{job.scheme}, seed {job.config.seed}"
+
+
+def _is_finished(job: Job, folder: str | Path | None) -> bool:
+    """Whether the run of a job lies there, whole."""
+    if folder is None:
+        return False
+    try:
+        run = read_finished(Path(folder) / job.folder)
+    except InputError:
+        return False
+    return bool(run.summary["rounds"] == job.config.rounds)
+
+
+def _rehearse(found: list[Job]) -> dict[str, Dataset]:
+    """The data; everything that can be checked without training has been."""
+    datasets: dict[str, Dataset] = {}
+    dealt: set[tuple[Any, ...]] = set()
+    rehearsed: set[str] = set()
+    for job in found:
+        config = job.config
+        if config.data not in datasets:
+            datasets[config.data] = with_field(_named(job), load_data, config)
+        dataset = datasets[config.data]
+        who = tuple(getattr(config, name) for name in _PARTITIONED)
+        if who not in dealt:
+            with_field(_named(job), check_data, config, dataset)
+            dealt.add(who)
+        if job.scheme not in rehearsed:
+            with_field(_named(job), rehearse, config, dataset)
+            rehearsed.add(job.scheme)
+    return datasets
+
+
+def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool) -> None:
+    place = folder / job.folder
+    try:
+        if files.holds_run(place):
+            resume(place, quiet=quiet, brief=True, dataset=dataset)
+        else:
+            run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
+    except Stopped as stopped:
+        command = files.resume_command(folder)
+        raise Stopped(stopped.signal, place, stopped.round, command) from None
+
+
+def _introduce(console: Console, grid: Grid, folder: Path) -> None:
+    """What all runs have in common."""
+    base, count = grid.base, len(grid.seeds)
+    own = {name for scheme in grid.schemes for name in scheme.settings}
+
+    def common(name: str) -> str:
+        return f"{getattr(base, name)}{' unless a scheme says' if name in own else ''}"
+
+    rows = [(name, common(name)) for name in ("data", "partition", "model", "local")]
+    size = f"{len(grid.schemes)} schemes, {count} seed{'s' if count > 1 else ''} each"
+    rounds = f"{common('rounds')}, {base.cohort} clients each"
+    show.lines(
+        console, [("grid", size), *rows, ("rounds", rounds), ("output", str(folder))]
+    )
+
+
+def _check_folder(folder: Path, grid: Grid, found: list[Job]) -> None:
+    """Raises InputError where the folder holds something else than this grid."""
+    if folder == Path():
+        raise InputError("output is empty; give the name of a folder")
+    if folder.is_file():
+        raise InputError(f"output {folder} is a file; give a folder")
+    if files.holds_run(folder) or (folder / files.COMPARISON).exists():
+        raise InputError(
+            f"{folder} already holds a run or a comparison; give another folder with "
+            "--output"
+        )
+    if (folder / files.GRID).is_file():
+        before = load_grid(folder / files.GRID)
+        changed = "" if before is None else grid_difference(grid, before)
+        if before is None or changed:
+            raise InputError(
+                f"{folder} holds another grid: {changed or 'it cannot be read'}; give "
+                "another folder with --output"
+            )
+    for job in found:
+        _check_run(folder / job.folder, job.config)
+
+
+def _check_run(place: Path, config: Config) -> None:
+    """Raises InputError where a folder holds a run with other settings."""
+    if not (place / files.CONFIG).is_file():
+        return
+    found = load_toml(place / files.CONFIG)
+    if other := difference(config, found, left_open(config)):
+        raise InputError(
+            f"{place} holds a run with other settings: {other}; give another folder "
+            "with --output"
+        )
