@@ -184,12 +184,7 @@ def bind(entry: Entry, call: spec.Call, text: str) -> dict[str, Any]:
     """The options of a call by name, each converted to the type of its parameter."""
     options = {o.name: o for o in entry.options()}
     names = list(options)
-    if len(call.args) > len(names):
-        reason = f"{call.name} takes no options"
-        if names:
-            most = f"{len(names)} option{'s' * (len(names) > 1)}"
-            reason = f"{call.name} takes at most {most}: {', '.join(names)}"
-        raise SpecError(reason, text, call.position)
+    _check_number(call, names, text)
     written = dict(zip(names, call.args, strict=False))
     for name, value in call.kwargs:
         if name not in options and entry.rest() is None:
@@ -209,6 +204,15 @@ def bind(entry: Entry, call: spec.Call, text: str) -> dict[str, Any]:
         what = f"{call.name}: {name}"
         given[name] = convert(wanted, value, what, text, call.position)
     return given
+
+
+def _check_number(call: spec.Call, names: list[str], text: str) -> None:
+    if len(call.args) > len(names):
+        reason = f"{call.name} takes no options"
+        if names:
+            most = f"{len(names)} option{'s' * (len(names) > 1)}"
+            reason = f"{call.name} takes at most {most}: {', '.join(names)}"
+        raise SpecError(reason, text, call.position)
 
 
 def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any:
@@ -288,6 +292,7 @@ def _named_pipe(pipe: spec.Pipe, kinds: tuple[str, ...], text: str) -> spec.Pipe
 
 def _named(entry: Entry, call: spec.Call, text: str) -> spec.Call:
     types = {o.name: o.type for o in entry.options()}
+    _check_number(call, list(types), text)
     written = tuple(zip(types, call.args, strict=False)) + call.kwargs
     named = []
     for name, value in written:

@@ -143,6 +143,11 @@ def test_canonical_names_every_option_also_inside():
     assert registry.canonical("stage", text) == text
 
 
+def test_canonical_refuses_what_it_would_have_to_drop():
+    with pytest.raises(SpecError, match="takes at most"):
+        registry.canonical("stage", "uniform(4, 0.5, 1, 2, 3, 4)")
+
+
 def test_a_kind_brings_its_room():
     code = "from fedjax_compress import registry as r; r.build('aggregate', 'mean')"
     subprocess.run([sys.executable, "-c", code], check=True)

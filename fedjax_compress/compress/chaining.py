@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Claims, Coin, Stage
 
+_PROBE = 1000
+"""Elements for which stages are asked whether they are exact."""
+
 
 def chain(*stages: Stage) -> Stage:
     """The stages in order, each compressing what the one before leaves to it.
@@ -22,8 +25,8 @@ def chain(*stages: Stage) -> Stage:
     Claims: unbiased, lossless and linear if all are; omega = prod(1 + omega_i) - 1 for
     unbiased stages, each at the size of the array it gets (the decoders of unbiased
     stages must be linear given their side information, as all of ours are); alpha of
-    the last stage where those before it are linear with omega = 0, otherwise the
-    empty claim 0.
+    the last stage where those before it are linear with omega = 0, otherwise none: what
+    stands before may have made the array larger.
 
     Raises:
       InputError: no stage, or a stage that leaves nothing stands before another.
@@ -97,18 +100,17 @@ def _claims(stages: Sequence[Stage]) -> Claims:
         return product - 1
 
     def alpha(n: int) -> float:
-        *before, size = _sizes(stages, n)
-        exact = all(
-            c.linear and c.omega is not None and c.omega(m) == 0
-            for c, m in zip(claims[:-1], before, strict=True)
-        )
-        return last(size) if exact and last is not None else 0.0
+        assert last is not None
+        return last(_sizes(stages, n)[-1])
 
+    isometries = all(
+        c.linear and c.omega is not None and c.omega(_PROBE) == 0 for c in claims[:-1]
+    )
     unbiased = all(c.unbiased for c in claims)
     return Claims(
         unbiased=unbiased,
         omega=omega if unbiased and len(omegas) == len(claims) else None,
-        alpha=alpha if last is not None else None,
+        alpha=alpha if last is not None and isometries else None,
         lossless=all(c.lossless for c in claims),
         linear=all(c.linear for c in claims),
     )

@@ -24,7 +24,7 @@ _COMPARED = 15
 
 
 @register("stage")
-def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 32768) -> Stage:
+def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 8192) -> Stage:
     """DRIVE: the signs of the rotated array, with the scale that makes it unbiased.
 
     y = R x, a randomized Hadamard rotation of the array's own (``hadamard``); with S =
@@ -57,7 +57,7 @@ def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 32768) -
 def eden(
     bits: float = 1,
     scale: Literal["unbiased", "mmse"] = "unbiased",
-    block: int = 32768,
+    block: int = 8192,
 ) -> Stage:
     """EDEN: the rotated array at the best levels for Gaussians, scaled to be unbiased.
 

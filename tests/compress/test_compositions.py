@@ -122,6 +122,9 @@ def test_claims_of_a_chain():
     rotated = compress.chain(compress.hadamard(), compress.top_k(0.1)).claims
     assert not rotated.unbiased
     assert rotated.alpha(50) == 0.1
+    # Elements doubled in place of others: the largest of them may be farther off.
+    doubled = compress.chain(compress.random_k(0.5), compress.top_k(0.5)).claims
+    assert doubled.alpha is None
     assert compress.chain(compress.top_k(0.1), compress.qsgd()).claims.omega is None
 
 
