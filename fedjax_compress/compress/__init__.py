@@ -19,6 +19,7 @@ from fedjax_compress.compress.low_rank import power_sgd
 from fedjax_compress.compress.one_bit_columns import one_bit
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
+from fedjax_compress.compress.quic import quic_fl
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotated_levels import drive, eden
 from fedjax_compress.compress.rotation import hadamard
@@ -66,6 +67,7 @@ __all__ = [
     "phases",
     "power_sgd",
     "qsgd",
+    "quic_fl",
     "random_k",
     "sign",
     "size_report",

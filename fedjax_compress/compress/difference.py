@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
+from fedjax_compress import wire
 from fedjax_compress.compress.quantized_sgd import qsgd
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Stage
@@ -12,9 +11,7 @@ _WHOLE = 2**31 - 1
 
 
 @register("stage")
-def fedpaq(
-    bits: int = 4, code: Literal["fixed", "radix", "elias", "stream"] = "fixed"
-) -> Stage:
+def fedpaq(bits: int = 4, code: wire.SymbolCode = "fixed") -> Stage:
     """FedPAQ's quantizer: QSGD with the 2-norm of the whole array.
 
     ``qsgd(bits, bucket=n, norm=l2, code)``, see there. Local steps, the draw of clients
