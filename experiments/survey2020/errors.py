@@ -75,7 +75,7 @@ CODERS = {
     "fedpaq(bits=4)": None,
     "cast": None,
 }
-"""Specification -> the value for Gaussian vectors where theory or the reference has one.
+"""Specification -> the value for Gaussian vectors, where theory or a paper has one.
 
 1 - 2/pi and pi/2 - 1: one bit with the best and with the unbiased scale. EDEN:
 D / (1 - D) with D the distortion of Lloyd and Max. QSGD in buckets of 512 and QUIC-FL
