@@ -20,7 +20,7 @@ run: $(STAMP) ## install into .venv if needed, then run the main job
 
 test: check ## all checks, then the tests
 	@echo "make: tests (pytest in $(WORKERS) processes; slow ones: $(PY) -m pytest -m slow)"
-	@$(PY) -m pytest -q -n $(WORKERS)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
 
 check: $(STAMP) ## format, lint and types, without the tests
 	@echo "make: format (ruff format --check)"

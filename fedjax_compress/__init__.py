@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+_STARTED = time.time()
+"""When this process began to load the package: younger files are not what it runs."""
 
 __all__ = [
     "__version__",

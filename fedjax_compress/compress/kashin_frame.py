@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import wire
-from fedjax_compress.compress.rotation import rotate
+from fedjax_compress.compress.rotation import RUN, rotate
 from fedjax_compress.compress.stages import flat, stateless
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
@@ -17,7 +17,7 @@ from fedjax_compress.shuffle import permute
 from fedjax_compress.typing import Array, Claims, Key, Stage
 
 _SIGNS, _POSITIONS = 0, 1
-_RUN = 32
+_SMALLEST = 32
 """Elements of a block that lie side by side, as ``rotate`` has it; least block."""
 _SLACK = 1.1
 """Blocks are halved until rounding to whole blocks costs at most this factor."""
@@ -94,9 +94,9 @@ def kashin(
         raise InputError(
             f"iterations must be 1 to {_MOST_ITERATIONS}, not {iterations}"
         )
-    if block < _RUN or block & (block - 1):
+    if block < _SMALLEST or block & (block - 1):
         raise InputError(
-            f"block must be a power of two and at least {_RUN}, not {block}"
+            f"block must be a power of two and at least {_SMALLEST}, not {block}"
         )
 
     def encode(array, coin):
@@ -132,7 +132,7 @@ def _plan(n: int, redundancy: float, block: int) -> _Plan:
     wanted = math.ceil(round(redundancy * n, 6))
     size = min(block, 1 << max(wanted - 1, 1).bit_length())
     sizes = [size]
-    while size > _RUN:
+    while size > _SMALLEST:
         size //= 2
         sizes.append(size)
     totals = [-(-wanted // size) * size for size in sizes]
@@ -145,7 +145,7 @@ def _plan(n: int, redundancy: float, block: int) -> _Plan:
 
 def _draw(key: Key, plan: _Plan) -> tuple[Array, Array]:
     """Random signs [N / r, blocks, r], and m random positions below N."""
-    run = min(plan.size, _RUN)
+    run = min(plan.size, RUN)
     shape = (plan.size // run, plan.blocks, run)
     signs = jax.random.rademacher(jax.random.fold_in(key, _SIGNS), shape, jnp.float32)
     order = jnp.arange(plan.rows, dtype=jnp.int32)
@@ -155,7 +155,7 @@ def _draw(key: Key, plan: _Plan) -> tuple[Array, Array]:
 
 def _place(rows: Array, positions: Array, plan: _Plan) -> Array:
     """Rows [m, blocks] at their positions of N, zeros elsewhere: [N / r, blocks, r]."""
-    run = min(plan.size, _RUN)
+    run = min(plan.size, RUN)
     full = (
         jnp.zeros((plan.size, plan.blocks)).at[positions].set(rows, unique_indices=True)
     )

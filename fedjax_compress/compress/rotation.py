@@ -16,7 +16,7 @@ from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Key, Stage
 
 _EXACT = jax.lax.Precision.HIGHEST
-_RUN = 16
+RUN = 16
 """Elements of a block that lie side by side."""
 _SHORTER, _SHORTEST = 16, 256
 """Blocks may be shorter by this factor, but not than this, to divide the vector."""
@@ -126,7 +126,7 @@ def rotate(vector: Array, size: int) -> Array:
       vector: [n], n a multiple of ``size``.
       size: a power of two.
     """
-    run = min(size, _RUN)
+    run = min(size, RUN)
     done, left = 1, size // run
     while left > 1:
         factor = left if left <= 2 * _RADIX else _RADIX

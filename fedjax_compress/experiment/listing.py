@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 
@@ -53,4 +55,11 @@ def _call(entry: registry.Entry, width: int = 88) -> list[str]:
     line = f"  {entry.name}({', '.join(options)})"
     if len(line) <= width:
         return [line]
-    return [f"  {entry.name}(", *[f"    {option}," for option in options], "  )"]
+    wrapped = [
+        part
+        for option in options
+        for part in textwrap.wrap(
+            f"{option},", width, initial_indent=" " * 4, subsequent_indent=" " * 8
+        )
+    ]
+    return [f"  {entry.name}(", *wrapped, "  )"]

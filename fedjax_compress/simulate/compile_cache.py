@@ -19,6 +19,7 @@ import platform
 import stat
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,8 +30,11 @@ import jax
 VARIABLE = "FEDJAX_COMPRESS_CACHE"
 LARGEST_BYTES, MOST_ENTRIES = 2**29, 2000
 _OFF = ("off", "0")
-_SEALS = "seals"
-_ENTRIES = "*-cache"
+_SEALS, _DRAFT = "seals", ".draft"
+_ENTRIES = ("*-cache", "*-round")
+"""What jax has written, and what ``put`` has."""
+_OLD_DRAFT = 3600.0
+"""Seconds after which a draft belongs to a process that was killed."""
 _FOLDER = "jax_compilation_cache_dir"
 _THRESHOLD, _USUAL_THRESHOLD = "jax_persistent_cache_min_compile_time_secs", 1.0
 _WRITES = "/jax/compilation_cache/cache_misses"
@@ -126,6 +130,11 @@ def afresh() -> Iterator[Callable[[], bool]]:
         jax.config.update(_THRESHOLD, threshold)
 
 
+def in_use() -> bool:
+    """Whether programs are kept in a folder of ours."""
+    return _ours is not None
+
+
 def fetch(name: str) -> bytes | None:
     """The bytes of an entry that ``put`` has kept; None where there are none."""
     if _ours is None or name not in _sealed:
@@ -145,6 +154,7 @@ def put(name: str, data: bytes) -> None:
     """
     if _ours is not None:
         _replace(Path(_ours) / name, data)
+        _sealed.pop(name, None)
         _seal(Path(_ours))
 
 
@@ -215,7 +225,11 @@ def _sweep(place: Path) -> None:
     lines = _read_seals(place / _SEALS)
     sealed = dict(lines)
     _sealed.clear()
-    for entry in place.glob(_ENTRIES):
+    for draft in place.glob(f"{_DRAFT}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _OLD_DRAFT:
+                draft.unlink()
+    for entry in _all(place):
         with contextlib.suppress(FileNotFoundError):  # another start was faster
             if _digest(entry) == sealed.get(entry.name):
                 _sealed[entry.name] = sealed[entry.name]
@@ -228,7 +242,7 @@ def _sweep(place: Path) -> None:
 def _seal(place: Path) -> None:
     """Seals the entries that are new since the last time."""
     text = ""
-    for entry in place.glob(_ENTRIES):
+    for entry in _all(place):
         if entry.name not in _sealed:
             _sealed[entry.name] = _digest(entry)
             text += f"{_sealed[entry.name]}  {entry.name}\n"
@@ -237,6 +251,10 @@ def _seal(place: Path) -> None:
             "a"
         ) as stream:  # one write: whole, whoever else does
             stream.write(text)
+
+
+def _all(place: Path) -> list[Path]:
+    return [entry for kind in _ENTRIES for entry in place.glob(kind)]
 
 
 def _digest(path: Path) -> str:
@@ -260,7 +278,7 @@ def _write_seals(path: Path) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """Writes a file as a whole or not at all."""
-    handle, draft = tempfile.mkstemp(prefix=".draft", dir=path.parent)
+    handle, draft = tempfile.mkstemp(prefix=_DRAFT, dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -296,7 +314,7 @@ def _listen() -> None:
 def _prune(compiled: Path) -> None:
     """Removes the oldest entries, of whatever version, beyond size and number."""
     entries = []
-    for entry in compiled.glob(f"*/{_ENTRIES}"):
+    for entry in (e for place in compiled.glob("*") for e in _all(place)):
         with contextlib.suppress(OSError):
             found = entry.stat()
             entries.append((found.st_mtime, found.st_size, entry))

@@ -302,7 +302,7 @@ class Simulator:
             "phase": phase,
             "generator": str(jax.random.key_impl(self._key)),
             "form": self.convolution,
-            "layout": [self.devices, self.lanes, self.resident],
+            "layout": [self.devices, self.lanes, self.resident, bool(self._streams)],
         }
 
     def lower(self, *inputs: Any, phase: int = 0) -> Any:

@@ -22,11 +22,14 @@ from typing import Any
 
 import jax
 
+from fedjax_compress import _STARTED
 from fedjax_compress.simulate import compile_cache
 from fedjax_compress.typing import Tree
 
 PACKAGE = Path(__file__).parents[1]
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
+_TICK = 0.1
+"""Seconds by which the clock of files may be behind."""
 _VARIABLES = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS")
 
 
@@ -53,7 +56,7 @@ def find(
       devices: on which it runs.
       lower: makes what is to be compiled.
     """
-    if what is None:
+    if what is None or not compile_cache.in_use() or not _unchanged():
         return lower().compile()
     name = name_of(what, inputs)
     return load(name, inputs, devices) or compile_and_keep(name, lower())
@@ -70,15 +73,19 @@ def name_of(what: dict[str, Any], inputs: Tree) -> str:
     about = {
         "what": what,
         "structure": str(structure),
-        "inputs": [[list(x.shape), str(x.dtype)] for x in leaves],
+        "inputs": [
+            [list(x.shape), str(x.dtype), bool(getattr(x, "weak_type", False))]
+            for x in leaves
+        ],
         "files": _files(),
-        "versions": [metadata.version(name) for name in _LIBRARIES],
+        "versions": [_version(name) for name in _LIBRARIES],
+        "platform": jax.devices()[0].client.platform_version,
         "settings": {k: str(v) for k, v in jax.config.values.items()},
         "variables": [os.environ.get(name) for name in _VARIABLES],
         "devices": [[d.id, d.device_kind] for d in jax.devices()],
     }
     text = json.dumps(about, sort_keys=True)
-    return f"round-{hashlib.sha256(text.encode()).hexdigest()}-cache"
+    return f"{hashlib.sha256(text.encode()).hexdigest()}-round"
 
 
 def load(name: str, inputs: Tree, devices: Iterable[Any]) -> Any:
@@ -114,10 +121,26 @@ def compile_and_keep(name: str, lowered: Any) -> Any:
     return program
 
 
+def _version(name: str) -> str:
+    """Of the library as loaded, not as it lies on the disk by now."""
+    loaded = getattr(sys.modules.get(name), "__version__", None)
+    return str(loaded or metadata.version(name))
+
+
+def _sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _unchanged() -> bool:
+    """Whether the files of the package are those that this process has loaded."""
+    changed = [path.stat().st_ctime for path in _sources()]
+    return bool(changed) and max(changed) < _STARTED - _TICK
+
+
 def _files() -> str:
     """A digest of all files of the package."""
     found = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in _sources():
         data = path.read_bytes()
         found.update(f"{path.relative_to(PACKAGE)} {len(data)}\n".encode() + data)
     return found.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import partial
 from typing import Any
 
 import jax
@@ -68,17 +69,22 @@ class StateBuffer:
 
     def take(self, arrays: Tree) -> None:
         """Holds what the program has left, wherever it has put it."""
-        read = _memory if self._in_place else np.asarray
-        if self._in_place:
-            self._arrays = jax.block_until_ready(arrays)
+        places = range(len(self.placement.own_devices))
 
-        def rows(place: int, x: jax.Array) -> np.ndarray:
-            part = read(self.placement.own_parts(x)[place])
-            return part.reshape(part.shape[0] * part.shape[1], *part.shape[2:])
+        def part(place: int, x: jax.Array) -> jax.Array:
+            return self.placement.own_parts(x)[place]
 
+        def read(place: int, rows: np.ndarray, x: jax.Array) -> None:
+            rows[...] = np.asarray(part(place, x)).reshape(rows.shape)
+
+        if not self._in_place:
+            for place in places:
+                jax.tree.map(partial(read, place), self.rows[place], arrays)
+            return
+        self._arrays = jax.block_until_ready(arrays)
         self.rows = [
-            jax.tree.map(lambda x, place=place: rows(place, x), arrays)
-            for place in range(len(self.placement.own_devices))
+            jax.tree.map(lambda x, p=place: _rows(_memory(part(p, x))), arrays)
+            for place in places
         ]
 
     def _zeros(self, seats: tuple[int, int], row: np.ndarray) -> jax.Array:
@@ -86,6 +92,11 @@ class StateBuffer:
         return self.placement.join(
             [jnp.zeros((*seats, *row.shape), row.dtype, device=d) for d in devices]
         )
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """[chunks, lanes, ...] as [chunks * lanes, ...]."""
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
 
 
 def _memory(array: jax.Array) -> np.ndarray:

@@ -12,6 +12,7 @@ from fedjax_compress.wire import elias
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.field import Field, count, numbers
 from fedjax_compress.wire.prefix import join
+from fedjax_compress.wire.sparse import check_size
 
 _CHUNK = 1 << 20
 _ROW = 32
@@ -20,7 +21,7 @@ _LONGEST = 2 * 43 + 1
 
 
 def _lengths(field: Field) -> int | Array:
-    n = count(field)
+    n = check_size(count(field))
     if not n:
         return 0
     symbols = numbers(field).reshape(-1).astype(jnp.uint32)
@@ -67,7 +68,7 @@ def _encode(symbols: np.ndarray, alphabet: int) -> np.ndarray:
 
 
 def _decode(reader: BitReader, n: int, alphabet: int) -> np.ndarray:
-    symbols = np.zeros(n, np.uint32)
+    symbols = np.zeros(check_size(n), np.uint32)
     index = -1
     while n and index < n:
         base = reader.position

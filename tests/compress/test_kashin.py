@@ -32,8 +32,8 @@ def decode(stage, carrier, side, coin=COIN):
 
 
 def blocks_of(carrier, plan):
-    """Coefficients block by block [blocks, N]; blocks take runs of 32 in turn."""
-    run = min(plan.size, 32)
+    """Coefficients block by block [blocks, N]; blocks take runs of 16 in turn."""
+    run = min(plan.size, 16)
     grid = np.asarray(carrier).reshape(-1, plan.blocks, run)
     return grid.swapaxes(0, 1).reshape(plan.blocks, plan.size)
 

@@ -2,12 +2,14 @@
 
 A test that takes ``specification`` runs over all of them. A name whose options all have
 defaults is covered by itself; one that needs options needs an example here, and
-``test_every_entry_has_an_example`` fails until it has one. Variants come on top.
+``test_every_entry_has_an_example`` fails until it has one. Variants come on top, some
+of them among the slow tests.
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,9 @@ VARIANTS = [
     "random_k(0.5) | hadamard(block=4) | uniform(levels=5)",
     "hadamard(block=8) | top_k(0.5)",
     "error_feedback(uniform(bits=2), decay=0.5)",
+    "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
+]
+SLOW_VARIANTS = [
     "strom(0.01, indices=golomb)",
     "dgc(sparsity=0.5, momentum=0.5, clip=1.0, nesterov=true, indices=runs)",
     "on_vector(gradient_dropping(rate=0.5, indices=bitmask))",
@@ -55,7 +60,6 @@ VARIANTS = [
     "eden(bits=2.5)",
     "top_k(0.3, indices=best) | qsgd(bits=3, code=zero_runs)",
     "uniform(levels=3, code=arithmetic)",
-    "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
     "kashin(redundancy=2.0, eta=0.5, iterations=8) | uniform(bits=1)",
     "caldas(transform=hadamard, fraction=0.5, bits=2)",
     "error_feedback(power_sgd(rank=1))",
@@ -68,9 +72,16 @@ def names() -> list[str]:
     return [*registry.entries("stage"), *registry.entries("compressor")]
 
 
-def specifications() -> list[str]:
-    """One specification for each registered name, then the variants."""
-    return [EXAMPLES.get(name, name) for name in names()] + VARIANTS
+def specifications() -> list[Any]:
+    """One specification for each registered name, then the variants.
+
+    The tests of one specification run in one process, so that it compiles once.
+    """
+    usual = [EXAMPLES.get(name, name) for name in names()] + VARIANTS
+    group = pytest.mark.xdist_group
+    return [pytest.param(s, marks=group(s)) for s in usual] + [
+        pytest.param(s, marks=[group(s), pytest.mark.slow]) for s in SLOW_VARIANTS
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

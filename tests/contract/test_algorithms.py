@@ -34,7 +34,9 @@ EXAMPLES = {"fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "algorithm_name" in metafunc.fixturenames:
-        metafunc.parametrize("algorithm_name", registry.entries("algorithm"))
+        names, group = registry.entries("algorithm"), pytest.mark.xdist_group
+        each = [pytest.param(name, marks=group(name)) for name in names]
+        metafunc.parametrize("algorithm_name", each)
 
 
 @functools.cache

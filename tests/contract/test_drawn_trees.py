@@ -84,7 +84,7 @@ def run(case, make_coin, examples):
 
 
 def test_counted_bits_are_packed_ones_whatever_is_drawn(case, make_coin):
-    run(case, make_coin, 15)
+    run(case, make_coin, 8)
 
 
 @pytest.mark.slow

@@ -21,7 +21,14 @@ from fedjax_compress import clients, compress, experiment, models, registry, tre
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, benching, build, comparison
+from fedjax_compress.experiment import (
+    Config,
+    benching,
+    build,
+    comparison,
+    grid,
+    sizing,
+)
 from fedjax_compress.simulate import distributed
 from fedjax_compress.typing import Coin
 
@@ -123,7 +130,16 @@ def test_shell_commands_are_understood(
         plan(Request(**asked))
         called.append("planned")
 
+    def check_grid(wanted: grid.Grid, *rest: Any, **more: Any) -> None:
+        for job in grid.jobs(wanted):
+            check(job.config)
+
+    def measured(question: sizing.Question, quiet: bool) -> None:
+        check(question.config)
+
     monkeypatch.setattr(distributed, "start", distributed.check)
+    monkeypatch.setattr(sizing, "measure_sizes", measured)
+    monkeypatch.setattr(experiment, "run_grid", check_grid)
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
     monkeypatch.setattr(comparison, "compare", check)

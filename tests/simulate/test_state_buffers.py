@@ -76,8 +76,30 @@ def test_what_the_program_leaves_elsewhere_is_found_there():
     )
 
 
-def test_a_round_neither_copies_nor_allocates_the_states_of_its_cohort():
-    """The compiled text holds no copy of the whole, and memory is used again."""
+def test_devices_with_memory_of_their_own_give_the_same_run(monkeypatch):
+    """As on an accelerator: rows of the host's own, copied there and back."""
+
+    def run():
+        simulator, state = small_run("error_feedback(top_k(0.3))")
+        state, records = simulator.advance(state, 6)
+        return simulator.snapshot(state), records
+
+    def apart(self, *given):
+        make(self, *given)
+        self._in_place, self._seats = False, given[2:]
+        self.rows = [jax.tree.map(np.array, rows) for rows in self.rows]
+
+    expected, before = run()
+    make = StateBuffer.__init__
+    monkeypatch.setattr(StateBuffer, "__init__", apart)
+    found, after = run()
+    assert [r["bytes_up"] for r in after] == [r["bytes_up"] for r in before]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert all(np.any(rows) for rows in jax.tree.leaves(found["store"]["rows"]))
+
+
+def small_run(uplink):
+    """Twelve clients with residuals on the host, six a round; as it starts."""
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(12), 3)
     features = rng.normal(size=(36, WIDTH)).astype(np.float32)
@@ -87,7 +109,7 @@ def test_a_round_neither_copies_nor_allocates_the_states_of_its_cohort():
         registry.build("local", "sgd(lr=0.3, batch=3)", model),
         registry.build("aggregate", "mean"),
         registry.build("server", "fedavg"),
-        compress.parse("error_feedback(identity)"),
+        compress.parse(uplink),
         compress.parse("identity"),
     )
     simulator = Simulator(
@@ -98,7 +120,12 @@ def test_a_round_neither_copies_nor_allocates_the_states_of_its_cohort():
         lanes=1,
         devices=2,
     )
-    state = simulator.start(model.init(jax.random.key(0)))
+    return simulator, simulator.start(model.init(jax.random.key(0)))
+
+
+def test_a_round_neither_copies_nor_allocates_the_states_of_its_cohort():
+    """The compiled text holds no copy of the whole, and memory is used again."""
+    simulator, state = small_run("error_feedback(identity)")
     used = []
     for _ in range(6):
         state, _ = simulator.advance(state, 1)

@@ -73,6 +73,7 @@ def numbers(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_killed_and_a_stopped_grid_go_on(grid: Path) -> None:
     """Killed in the second run's first phase, stopped by SIGTERM in its second."""
     place = Path("d/long/seed-0")
