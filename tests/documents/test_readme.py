@@ -137,6 +137,7 @@ def test_shell_commands_are_understood(
     def measured(question: sizing.Question, quiet: bool) -> None:
         check(question.config)
 
+    monkeypatch.chdir(repository)
     monkeypatch.setattr(distributed, "start", distributed.check)
     monkeypatch.setattr(sizing, "measure_sizes", measured)
     monkeypatch.setattr(experiment, "run_grid", check_grid)
