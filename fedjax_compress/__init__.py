@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import time
 from typing import TYPE_CHECKING, Any
+
+from fedjax_compress import started as _started  # noqa: F401, takes the time
 
 if TYPE_CHECKING:
     from fedjax_compress import (
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
-_STARTED = time.time()
-"""When this process began to load the package: younger files are not what it runs."""
 
 __all__ = [
     "__version__",

@@ -10,7 +10,17 @@ import pytest
 
 PACKAGE = "fedjax_compress"
 LAYERS = [
-    ["typing", "tree", "registry", "spec", "errors", "shuffle", "randomness", "lookup"],
+    [
+        "typing",
+        "tree",
+        "registry",
+        "spec",
+        "errors",
+        "shuffle",
+        "randomness",
+        "lookup",
+        "started",
+    ],
     ["wire", "clients", "models"],
     ["local", "compress", "prune", "submodel", "aggregate", "server"],
     ["algorithms"],

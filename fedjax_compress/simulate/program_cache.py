@@ -22,7 +22,7 @@ from typing import Any
 
 import jax
 
-import fedjax_compress
+from fedjax_compress import started
 from fedjax_compress.simulate import compile_cache
 from fedjax_compress.typing import Tree
 
@@ -134,7 +134,7 @@ def _sources() -> list[Path]:
 def _unchanged() -> bool:
     """Whether the files of the package are those that this process has loaded."""
     changed = [path.stat().st_ctime for path in _sources()]
-    return bool(changed) and max(changed) < fedjax_compress._STARTED - _TICK
+    return bool(changed) and max(changed) < started.STARTED - _TICK
 
 
 def _files() -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import fedjax_compress
+from fedjax_compress import started
 from fedjax_compress.experiment import files
 from fedjax_compress.simulate import compile_cache, program_cache
 
@@ -106,7 +106,7 @@ def test_nothing_is_kept_of_a_package_that_has_changed_meanwhile(
         return len(list(cache.glob("*-round")))
 
     assert kept("a") == 1
-    monkeypatch.setattr(fedjax_compress, "_STARTED", 0.0)
+    monkeypatch.setattr(started, "STARTED", 0.0)
     assert kept("bc") == 1
 
 
