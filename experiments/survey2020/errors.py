@@ -13,10 +13,11 @@ over 5 draws of the vector and of the coder's randomness:
 - update: what a client sends after local training, leaf by leaf, after 20 rounds of
   the configuration; without ``--config`` those of the MLP on the digits.
 
-The bits are those of the Gaussian message; sparse codes need fewer on sparse vectors.
+The bits are those of the Gaussian message, and of the update; for codes of fixed
+length those of the others are the same.
 Coders that keep a residual are measured in their first round. Where theory has a value
 for the Gaussian it stands beside it. Writes ``errors.json`` and ``errors.md`` beside
-this file. About two minutes on two CPU cores.
+this file. About three minutes on two CPU cores.
 """
 
 from __future__ import annotations
