@@ -199,6 +199,18 @@ class Model(NamedTuple):
     correct: Callable[[Array, Array], Array]
 
 
+class Frame(NamedTuple):
+    """The part of a model that local training may move.
+
+    Attributes:
+      start: the free parameters before the first step.
+      lift: free parameters -> parameters of the whole model, differentiable.
+    """
+
+    start: Tree
+    lift: Callable[[Tree], Params]
+
+
 class LocalUpdate(NamedTuple):
     """What one client computes on its own data.
 
@@ -206,11 +218,13 @@ class LocalUpdate(NamedTuple):
       init: params -> client state, ``()`` when stateless.
       run: (params, state, shard, key) -> (update, state, metrics). The update is
         trained minus received parameters. Metrics hold at least ``loss`` (mean over
-        the examples seen) and ``examples`` (number of rows it learns from).
+        the examples seen) and ``examples`` (number of rows it learns from). A fifth
+        argument ``frame``, None by default, is a Frame: only its free parameters are
+        trained, and the update is theirs. Algorithms that need it say so.
     """
 
     init: Callable[[Params], ClientState]
-    run: Callable[[Params, ClientState, Shard, Key], tuple[Tree, ClientState, Metrics]]
+    run: Callable[..., tuple[Tree, ClientState, Metrics]]
 
 
 class Aggregator(NamedTuple):

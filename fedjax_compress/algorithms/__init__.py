@@ -2,5 +2,12 @@
 
 from fedjax_compress.algorithms.fedavg import FedAvgServer, fedavg
 from fedjax_compress.algorithms.fetch_sgd import FetchSgdServer, fetch_sgd
+from fedjax_compress.algorithms.structured import structured_updates
 
-__all__ = ["FedAvgServer", "FetchSgdServer", "fedavg", "fetch_sgd"]
+__all__ = [
+    "FedAvgServer",
+    "FetchSgdServer",
+    "fedavg",
+    "fetch_sgd",
+    "structured_updates",
+]

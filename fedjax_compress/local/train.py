@@ -12,6 +12,7 @@ from fedjax_compress.typing import (
     Array,
     Batch,
     ClientState,
+    Frame,
     Key,
     LocalUpdate,
     Metrics,
@@ -41,6 +42,9 @@ def train(
     a pass covers: where incomplete batches are dropped, those of the full ones. So a
     client that has none neither counts nor pulls the mean towards zero.
 
+    Within a frame all of this holds for its free parameters: they are what the
+    optimizer sees, what momentum and weight decay move, and what the update is of.
+
     Args:
       model: the model to train.
       optimizer: any optax gradient transformation; its state starts anew each round.
@@ -51,7 +55,10 @@ def train(
     equation 2 (FedProx).
     """
 
-    def objective(params: Params, anchor: Params, batch: Batch, key: Key) -> tuple:
+    def objective(
+        free: Tree, frame: Frame, anchor: Params, batch: Batch, key: Key
+    ) -> tuple:
+        params = frame.lift(free)
         losses = model.loss(model.apply(params, batch.features, key), batch.labels)
         total = jnp.sum(losses * batch.mask)
         value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
@@ -63,16 +70,21 @@ def train(
     gradient = jax.grad(objective, has_aux=True)
 
     def run(
-        params: Params, state: ClientState, shard: Shard, key: Key
+        params: Params,
+        state: ClientState,
+        shard: Shard,
+        key: Key,
+        frame: Frame | None = None,
     ) -> tuple[Tree, ClientState, Metrics]:
         order, noise = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         mine = schedule.total(shard.size)
+        within = Frame(params, lambda free: free) if frame is None else frame
 
         def step(t: Array, carry: tuple) -> tuple:
             current, memory, loss, seen = carry
             batch = schedule.batch_at(shard, order, t)
             grads, total = gradient(
-                current, params, batch, jax.random.fold_in(noise, t)
+                current, within, params, batch, jax.random.fold_in(noise, t)
             )
             updates, moved = optimizer.update(grads, memory, current)
             active = t < mine
@@ -84,13 +96,13 @@ def train(
             )
 
         zero = jnp.zeros((), jnp.float32)
-        start = (params, optimizer.init(params), zero, zero)
+        start = (within.start, optimizer.init(within.start), zero, zero)
         bound = schedule.total(shard.largest)
         trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {
             "loss": loss / jnp.maximum(seen, 1.0),
             "examples": schedule.rows(shard.size).astype(jnp.float32),
         }
-        return tree.subtract(trained, params), state, metrics
+        return tree.subtract(trained, within.start), state, metrics
 
     return LocalUpdate(init=lambda params: (), run=run)

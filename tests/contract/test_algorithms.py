@@ -20,7 +20,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import LocalUpdate, Task
 
 CLIENTS, COHORT, ROUNDS, SEED = 13, 9, 5, 3
 WIDTH, CLASSES = 5, 3
@@ -28,8 +28,13 @@ UPLINK = "error_feedback(on_vector(top_k(0.3)))"
 DOWNLINK = "error_feedback(cast(bfloat16))"
 MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
 PARAMS = MODEL.init(jax.random.key(0))
-EXAMPLES = {"fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.5)"}
+EXAMPLES = {
+    "fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.5)",
+    "structured_updates": "structured_updates(fraction=0.5)",
+}
 """For those whose defaults suit no model of 18 parameters."""
+UPLINKS = {"structured_updates": "on_vector(top_k(0.5))"}
+"""For those whose uplink may not keep a state."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -49,15 +54,27 @@ def data():
     return group(features, labels, owner, CLIENTS)
 
 
+def remembering(local):
+    """The local update with a state: the rows that the client has learned from."""
+
+    def run(params, state, shard, key, **options):
+        update, _, metrics = local.run(params, (), shard, key, **options)
+        return update, state + metrics["examples"], metrics
+
+    # The signature stays that of the update inside: some algorithms ask for it.
+    run = functools.wraps(local.run)(run)
+    return LocalUpdate(lambda params: jnp.zeros(()), run)
+
+
 @functools.cache
 def algorithm_of(name):
     return registry.build(
         "algorithm",
         EXAMPLES.get(name, name),
-        registry.build("local", "sgd(batch=4)", MODEL),
+        remembering(registry.build("local", "sgd(batch=4)", MODEL)),
         registry.build("aggregate", "mean"),
         registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
-        compress.parse(UPLINK),
+        compress.parse(UPLINKS.get(name, UPLINK)),
         compress.parse(DOWNLINK),
     )
 
