@@ -20,17 +20,20 @@ _MANY = 12
 def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
     """A point for each scheme, its mean and spread, and the Pareto front.
 
+    Where all schemes send as much one way, the axis is what they send the other way.
+
     Args:
-      schemes: as in ``grid.json``: ``name``, ``pareto``, and ``megabytes`` and
-        ``test_accuracy`` with ``mean`` and ``spread``.
+      schemes: as in ``grid.json``: ``name``, ``pareto``, and ``megabytes``,
+        ``bytes_up``, ``bytes_down`` and ``test_accuracy`` with ``mean`` and ``spread``.
       path: the PNG.
     """
+    schemes, what = _by_what_differs(schemes)
     figure = new_figure(10, 6.4)
     axes = figure.add_subplot()
     style(
         axes,
         "Test accuracy against what travelled",
-        "MB sent up and down, by all clients (logarithmic); "
+        f"MB sent {what}, by all clients (logarithmic); "
         "filled and joined: nothing better for less",
         "test accuracy, mean and spread over seeds",
     )
@@ -54,6 +57,36 @@ def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     save(figure, path)
     return figure
+
+
+def _by_what_differs(
+    schemes: list[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], str]:
+    """The schemes with the ``megabytes`` to draw, and what these are."""
+
+    def constant(way: str) -> float | None:
+        found = {s[way]["mean"] for s in schemes}
+        return found.pop() if len(found) == 1 else None
+
+    up, down = constant("bytes_up"), constant("bytes_down")
+    if (up is None) == (down is None):
+        return schemes, "up and down"
+    same, way, other, name = (
+        (down, "bytes_up", "up", "down")
+        if up is None
+        else (up, "bytes_down", "down", "up")
+    )
+    assert same is not None
+    drawn = [s | {"megabytes": _in_megabytes(s[way])} for s in schemes]
+    return drawn, f"{other} ({words.millions(same)} MB {name} each)"
+
+
+def _in_megabytes(figures: dict[str, Any]) -> dict[str, Any]:
+    around = figures["spread"]
+    return {
+        "mean": figures["mean"] / 1e6,
+        "spread": None if around is None else around / 1e6,
+    }
 
 
 def _draw_point(

@@ -231,31 +231,40 @@ def test_report_takes_the_runs_of_a_grid(ran: Path, tmp_path: Path) -> None:
     assert [s["name"] for s in content["schemes"]] == names
 
 
-def test_the_picture_joins_the_front(tmp_path: Path) -> None:
-    """Steps from (1, 0.5) to (4, 0.9); the point at (2, 0.4) is not on them."""
-    points = [("a", 1.0, 0.5, True), ("b", 2.0, 0.4, False), ("c", 4.0, 0.9, True)]
+def picture_of(path: Path, points: list[tuple[Any, ...]]) -> Any:
+    """The axes for points of (name, MB up, MB down, accuracy, on the front)."""
     schemes = [
         {
             "name": name,
             "pareto": best,
-            "megabytes": {"mean": x, "spread": None},
-            "test_accuracy": {"mean": y, "spread": 0.01},
+            "bytes_up": {"mean": up * 1e6, "spread": None},
+            "bytes_down": {"mean": down * 1e6, "spread": None},
+            "megabytes": {"mean": up + down, "spread": None},
+            "test_accuracy": {"mean": y, "spread": None if y is None else 0.01},
         }
-        for name, x, y, best in points
+        for name, up, down, y, best in points
     ]
-    schemes.append(
-        {
-            "name": "diverged",
-            "pareto": False,
-            "megabytes": {"mean": 3.0, "spread": 0.0},
-            "test_accuracy": {"mean": None, "spread": None},
-        }
-    )
-    figure = draw_grid(schemes, tmp_path / "g.png")
-    (axes,) = figure.axes
-    assert axes.get_xscale() == "log"
+    (axes,) = draw_grid(schemes, path).axes
+    return axes
+
+
+def front_of(axes: Any) -> Any:
     (front,) = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
-    assert front.get_xydata().tolist() == [[1.0, 0.5], [4.0, 0.9]]  # type: ignore[union-attr]
+    return front.get_xydata().tolist()
+
+
+def test_the_picture_joins_the_front(tmp_path: Path) -> None:
+    """Steps from (1, 0.5) to (4, 0.9); the point at (2, 0.4) is not on them."""
+    points = [
+        ("a", 0.5, 0.5, 0.5, True),
+        ("b", 0.5, 1.5, 0.4, False),
+        ("c", 2.0, 2.0, 0.9, True),
+        ("diverged", 1.0, 2.0, None, False),
+    ]
+    axes = picture_of(tmp_path / "g.png", points)
+    assert "up and down" in axes.get_xlabel()
+    assert front_of(axes) == [[1.0, 0.5], [4.0, 0.9]]
+    assert axes.get_xscale() == "log"
     assert [t.get_text() for t in axes.texts] == ["a  50.0 %", "b  40.0 %", "c  90.0 %"]
     fills = {
         str(bars.get_label()): bars.lines[0].get_markerfacecolor()
@@ -263,3 +272,15 @@ def test_the_picture_joins_the_front(tmp_path: Path) -> None:
     }
     assert fills["b"] == "white"
     assert fills["a"] == fills["c"] != "white"
+
+
+@pytest.mark.parametrize("way", [0, 1])
+def test_the_picture_leaves_out_a_way_that_is_the_same_for_all(
+    tmp_path: Path, way: int
+) -> None:
+    points = [("a", 1.0, 7.0, 0.5, True), ("b", 3.0, 7.0, 0.9, True)]
+    turned = [(n, *(mb[::-1] if way else mb), y, best) for n, *mb, y, best in points]
+    axes = picture_of(tmp_path / "g.png", turned)
+    expected = ("down (7.00 MB up each)", "up (7.00 MB down each)")
+    assert f"MB sent {expected[1 - way]}" in axes.get_xlabel()
+    assert front_of(axes) == [[1.0, 0.5], [3.0, 0.9]]
