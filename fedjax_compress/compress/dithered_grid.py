@@ -19,7 +19,7 @@ LARGEST_BITS = 16
 
 
 @register("stage")
-def dorefa_gradient(bits: int = 8) -> Stage:
+def dorefa_gradient(bits: int = 8, code: wire.SymbolCode = "fixed") -> Stage:
     """DoReFa-Net's gradient quantizer: a dithered even grid from -max|x| to max|x|.
 
     With m = max|x| and K = 2**k - 1: C(x) = 2 m (q(x / 2m + 1/2 + u / K) - 1/2), where
@@ -27,13 +27,15 @@ def dorefa_gradient(bits: int = 8) -> Stage:
     at random, so that E[C(x)] = x. Zero is not on the grid; an array of zeros is exact.
     If an element is not finite, all arrive as NaN.
 
-    What travels: n symbols of k bits; m, 32 bits.
+    What travels: n symbols of k bits when fixed; m, 32 bits.
 
     Args:
       bits: k, 1 to 16.
+      code: of the symbols, see ``uniform``; most are about the middle, which huffman
+        and arithmetic make short.
 
     Raises:
-      InputError: bits out of range.
+      InputError: bits out of range, or more symbols than the code takes.
 
     Claims: unbiased, omega(n) = n / (2**k - 1)**2.
 
@@ -45,6 +47,7 @@ def dorefa_gradient(bits: int = 8) -> Stage:
     if not 1 <= bits <= LARGEST_BITS:
         raise InputError(f"bits must be 1 to {LARGEST_BITS}, not {bits}")
     steps = 2**bits - 1
+    wire.check_code(code, steps + 1)
 
     def encode(array, coin):
         largest, share = relative(array)
@@ -53,7 +56,7 @@ def dorefa_gradient(bits: int = 8) -> Stage:
         symbols = jnp.clip(symbols, 0, steps).astype(wire.smallest(steps + 1))
         return None, {
             "scales": wire.raw(nan_unless_finite(largest, array), "scales"),
-            "symbols": wire.Field(symbols, steps + 1),
+            "symbols": wire.Field(symbols, steps + 1, code),
         }
 
     def decode(carrier, side, shared):

@@ -18,7 +18,7 @@ LARGEST_BITS = 8
 
 
 @register("stage")
-def quic_fl(bits: int = 1, block: int = 8192) -> Stage:
+def quic_fl(bits: int = 1, block: int = 8192, code: wire.SymbolCode = "fixed") -> Stage:
     """QUIC-FL: rotated, large elements as they are, the others rounded without bias.
 
     y = R x, a randomized Hadamard rotation (``hadamard``); z = y sqrt(n) / ||y|| is
@@ -27,15 +27,18 @@ def quic_fl(bits: int = 1, block: int = 8192) -> Stage:
     the expectation is z; the 2**bits levels from -T to T are those of least expected
     variance under N(0, 1). If an element is not finite, all arrive as NaN.
 
-    What travels: n symbols of ``bits`` bits; the elements beyond T in code
+    What travels: n symbols of ``bits`` bits when fixed; the elements beyond T in code
     sparse_golomb, about 43 / 512 bits for each of the n; ||y|| / sqrt(n), 32 bits.
 
     Args:
       bits: a symbol's width, 1 to 8.
       block: largest block of the rotation, a power of two.
+      code: of the symbols, see ``uniform``; the outer levels are rare, which huffman
+        and arithmetic make use of.
 
     Raises:
-      InputError: bits out of range, or block is not a power of two.
+      InputError: bits out of range, block is not a power of two, or more symbols than
+        the code takes.
 
     Claims: unbiased, whatever the rotation; omega = (w / 2)**2 with w the widest gap
     between levels, T**2 for one bit. For many elements the error is 8.58 with one bit.
@@ -48,6 +51,7 @@ def quic_fl(bits: int = 1, block: int = 8192) -> Stage:
     """
     if not 1 <= bits <= LARGEST_BITS:
         raise InputError(f"bits must be 1 to {LARGEST_BITS}, not {bits}")
+    wire.check_code(code, 2**bits)
     rotation = hadamard(block)
     levels = unbiased_levels(bits).astype(np.float32)
     limit = levels[-1]
@@ -68,7 +72,7 @@ def quic_fl(bits: int = 1, block: int = 8192) -> Stage:
             ),
             "rotation": side,
             "scales": wire.raw(scale, "scales"),
-            "symbols": wire.Field(symbols.astype(jnp.uint8), 2**bits),
+            "symbols": wire.Field(symbols.astype(jnp.uint8), 2**bits, code),
         }
 
     def decode(carrier, side, shared):

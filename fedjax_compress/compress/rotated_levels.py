@@ -50,7 +50,7 @@ def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 8192) ->
     Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1.
     Deviation: nothing is padded, see ``hadamard``.
     """
-    return _rotated((np.array([-1.0, 1.0]),), (1.0,), scale, block)
+    return _rotated((np.array([-1.0, 1.0]),), (1.0,), scale, block, "fixed")
 
 
 @register("stage")
@@ -58,6 +58,7 @@ def eden(
     bits: float = 1,
     scale: Literal["unbiased", "mmse"] = "unbiased",
     block: int = 8192,
+    code: wire.SymbolCode = "fixed",
 ) -> Stage:
     """EDEN: the rotated array at the best levels for Gaussians, scaled to be unbiased.
 
@@ -68,18 +69,21 @@ def eden(
     mmse, S = <q, y> / ||q||**2, the least error. If an element is not finite, all
     arrive as NaN.
 
-    What travels: n * bits bits; S, 32 bits. The shared key gives the rotation. Between
-    whole numbers of bits, the first ceil(n (bits - floor(bits))) elements of q take one
-    bit more than the others. Below 1, a share ``bits`` of the elements is sent, by
-    ``random_k(bits) | eden(1)``.
+    What travels: n * bits bits when fixed; S, 32 bits. The shared key gives the
+    rotation. Between whole numbers of bits, the first ceil(n (bits - floor(bits)))
+    elements of q take one bit more than the others. Below 1, a share ``bits`` of the
+    elements is sent, by ``random_k(bits) | eden(1)``.
 
     Args:
       bits: for an element, above 0 and at most 8.
       scale: unbiased; or mmse, for use under error_feedback.
       block: largest block of the rotation, a power of two.
+      code: of the symbols, see ``uniform``; the outer levels are rare, which huffman
+        and arithmetic make use of.
 
     Raises:
-      InputError: bits out of range, or block is not a power of two.
+      InputError: bits out of range, block is not a power of two, or more symbols than
+        the code takes.
 
     Claims: with scale mmse and a whole number of bits a contraction with
     alpha = 4 a b / ((a + b)**2 n), a and b the least and the largest magnitude of a
@@ -100,14 +104,16 @@ def eden(
     if not 0 < bits <= LARGEST_BITS:
         raise InputError(f"bits must be above 0 and at most {LARGEST_BITS}, not {bits}")
     if bits < 1:
-        return chain(random_k(bits), eden(1, scale, block))
+        return chain(random_k(bits), eden(1, scale, block, code))
     low = math.floor(bits)
     widths = (low,) if low == bits else (low + 1, low)
     shares = (1.0,) if low == bits else (bits - low, 1.0)
-    return _rotated([lloyd_max(b) for b in widths], shares, scale, block)
+    for width in widths:
+        wire.check_code(code, 2**width)
+    return _rotated([lloyd_max(b) for b in widths], shares, scale, block, code)
 
 
-def _rotated(tables, shares, scale, block) -> Stage:
+def _rotated(tables, shares, scale, block, code) -> Stage:
     """The stage with these levels, each for a share of the elements that are left."""
     rotation = hadamard(block)
     tables = [np.asarray(levels, np.float32) for levels in tables]
@@ -120,7 +126,7 @@ def _rotated(tables, shares, scale, block) -> Stage:
         fields = []
         for part, levels in zip(_parts(z, shares), tables, strict=True):
             symbols = _nearest(part, levels).astype(jnp.uint8)
-            fields.append(wire.Field(symbols, len(levels)))
+            fields.append(wire.Field(symbols, len(levels), code))
         q = _values(fields, tables)
         along = jnp.sum(q * y)
         if scale == "unbiased":

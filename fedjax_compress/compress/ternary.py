@@ -22,7 +22,7 @@ _CONSTANT = 1e-6
 def terngrad(
     clip: float = 2.5,
     scaler: Literal["max", "sigma"] = "max",
-    code: Literal["radix", "fixed"] = "radix",
+    code: wire.SymbolCode = "radix",
 ) -> Stage:
     """TernGrad: stochastic levels -s, 0, s of a clipped array.
 
@@ -32,16 +32,17 @@ def terngrad(
     never arrive otherwise). If an element is not finite, all arrive as NaN.
 
     What travels: n symbols of 3, in the order 0, +, -: 46 bits for 29 of them as radix,
-    2 bits each as fixed; s, 32 bits.
+    2 bits each as fixed, fewer by an entropy code where most are 0; s, 32 bits.
 
     Args:
       clip: c, in standard deviations; 0 for no clipping.
       scaler: max, s = max|g|; or sigma, s = c sigma, which is what the authors' code
         sends: the same where something is clipped, more variance where nothing is.
-      code: of the symbols.
+      code: of the symbols, see ``uniform``; zero_runs suits them, too.
 
     Raises:
-      InputError: clip is negative or not finite; scaler sigma without clipping.
+      InputError: clip is negative or not finite; scaler sigma without clipping; an
+        unknown code.
 
     Claims: without clipping unbiased, omega(n) = (sqrt(n) - 1) / 2. With it C(x) is
     unbiased for g instead, and nothing is claimed.
@@ -55,6 +56,7 @@ def terngrad(
         raise InputError(f"clip must be finite and at least 0, not {clip}")
     if scaler == "sigma" and not clip:
         raise InputError("scaler sigma needs clipping; set clip above 0 or scaler max")
+    wire.check_code(code, 3)
 
     def encode(array, coin):
         largest, share = relative(array)

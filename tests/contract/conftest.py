@@ -64,6 +64,10 @@ SLOW_VARIANTS = [
     "caldas(transform=hadamard, fraction=0.5, bits=2)",
     "error_feedback(power_sgd(rank=1))",
     "count_sketch(rows=1, columns=8)",
+    "eden(bits=2, code=huffman)",
+    "quic_fl(bits=2, code=arithmetic)",
+    "dorefa_gradient(bits=3, code=best)",
+    "terngrad(code=zero_runs)",
 ]
 
 
