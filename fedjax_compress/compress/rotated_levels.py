@@ -14,6 +14,7 @@ from fedjax_compress.compress.normal_levels import lloyd_max
 from fedjax_compress.compress.random_k_selection import random_k
 from fedjax_compress.compress.rotation import hadamard
 from fedjax_compress.compress.stages import nan_unless_finite, relative, stateless
+from fedjax_compress.compress.two_means import two_means_stage
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Claims, Stage
@@ -24,7 +25,11 @@ _COMPARED = 15
 
 
 @register("stage")
-def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 8192) -> Stage:
+def drive(
+    scale: Literal["unbiased", "mmse"] = "unbiased",
+    block: int = 8192,
+    plus: bool = False,
+) -> Stage:
     """DRIVE: the signs of the rotated array, with the scale that makes it unbiased.
 
     y = R x, a randomized Hadamard rotation of the array's own (``hadamard``); with S =
@@ -32,11 +37,17 @@ def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 8192) ->
     plus. So <C(x), x> = ||x||**2, whatever the rotation. With scale mmse,
     S = ||y||_1 / n, the least error. If an element is not finite, all arrive as NaN.
 
-    What travels: n bits; S, 32 bits. The shared key gives the rotation.
+    With plus, DRIVE+: instead of signs, two values of y's own, the means of their
+    elements after eight steps of Lloyd's iteration from the signs, times S =
+    ||y||_2**2 / <q, y> where q is y at these values; with mmse S = 1.
+
+    What travels: n bits; S, 32 bits, or with plus both values, 64 bits. The shared key
+    gives the rotation.
 
     Args:
       scale: unbiased; or mmse, for use under error_feedback.
       block: largest block of the rotation, a power of two.
+      plus: whether the two values are free.
 
     Raises:
       InputError: block is not a power of two.
@@ -50,6 +61,8 @@ def drive(scale: Literal["unbiased", "mmse"] = "unbiased", block: int = 8192) ->
     Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1.
     Deviation: nothing is padded, see ``hadamard``.
     """
+    if plus:
+        return two_means_stage(scale, block)
     return _rotated((np.array([-1.0, 1.0]),), (1.0,), scale, block, "fixed")
 
 

@@ -12,6 +12,7 @@ import scipy.stats
 
 from fedjax_compress import compress
 from fedjax_compress.compress.normal_levels import lloyd_max
+from fedjax_compress.compress.two_means import two_means
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Coin
 
@@ -109,6 +110,40 @@ def test_drive_equals_numpy(n, scale):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("n", [64, 100])
+@pytest.mark.parametrize("scale", ["unbiased", "mmse"])
+def test_drive_plus_equals_numpy(n, scale):
+    x, coin = lognormal(n), Coin(jax.random.key(1), jax.random.key(2))
+    matrix = rotated(x, coin)
+    y = matrix @ x
+    boundary = 0.0
+    for _ in range(9):
+        values = np.array([y[y < boundary].mean(), y[y >= boundary].mean()])
+        q, boundary = values[(y >= boundary).astype(int)], values.mean()
+    s = y @ y / (q @ y) if scale == "unbiased" else 1.0
+    found = arrived(compress.drive(scale, 64, plus=True), jnp.asarray(x), coin)
+    np.testing.assert_allclose(found, s * matrix.T @ q, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [3, 100])
+def test_free_values_never_add_to_the_least_error(n):
+    """Each of 5 vectors under each of 20 rotations."""
+    vectors = jnp.asarray([lognormal(n, seed) for seed in range(5)])
+
+    def errors(plus):
+        stage = compress.drive("mmse", plus=plus)
+        found = jax.vmap(lambda x: draws(stage, x, 20))(vectors)
+        return np.sum((np.asarray(found) - vectors[:, None]) ** 2, axis=-1)
+
+    assert (errors(True) <= errors(False) * (1 + 1e-5)).all()
+
+
+def test_elements_that_are_all_alike_are_exact():
+    for y in ([3.0, 3.0, 3.0], [-2.0, -2.0], [0.0, 0.0]):
+        above, low, high = two_means(jnp.asarray(y))
+        np.testing.assert_allclose(jnp.where(above, high, low), y, rtol=1e-6)
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("scale", ["unbiased", "mmse"])
 def test_eden_equals_numpy(bits, scale):
@@ -127,7 +162,9 @@ def test_eden_equals_numpy(bits, scale):
 # What the scale is for
 
 
-@pytest.mark.parametrize("stage", [compress.drive(), compress.eden(2.3)])
+@pytest.mark.parametrize(
+    "stage", [compress.drive(), compress.drive(plus=True), compress.eden(2.3)]
+)
 @pytest.mark.parametrize("n", [1, 37, 3000])
 def test_the_projection_on_the_vector_is_exact_for_every_key(stage, n):
     one_hot = np.eye(1, n, n // 2, dtype=np.float32)[0] * 1e30

@@ -57,6 +57,8 @@ SLOW_VARIANTS = [
     "sign(scale=one)",
     "z_sign(1.5, noise=uniform, relative_to=max)",
     "drive(scale=mmse)",
+    "drive(plus=true)",
+    "drive(scale=mmse, plus=true)",
     "eden(bits=2.5)",
     "top_k(0.3, indices=best) | qsgd(bits=3, code=zero_runs)",
     "uniform(levels=3, code=arithmetic)",
