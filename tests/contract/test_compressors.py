@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.typing import Coin
@@ -69,20 +70,28 @@ def test_init_needs_only_shapes(case, make_tree):
     same(case.compressor.init(values), case.compressor.init(tree.shapes(values)))
 
 
-def test_compiled_and_mapped_equal_eager(case, alone, make_coin):
-    """Each lane of a compiled batch equals the message computed alone and eagerly."""
+def lanes_and_alone(case, alone, make_coin, run):
+    """Each lane of a compiled batch beside the message of ``run`` for that lane."""
     vectors = [jnp.sin(s + jnp.arange(33, dtype=jnp.float32)) for s in range(ROWS)]
     coins = [make_coin(s) for s in range(ROWS)]
     state = case.compressor.init(alone(vectors[0]))
     lanes = case.batch(alone(jnp.stack(vectors)), state, stack(coins))
     for i in (0, ROWS - 1):
-        values = alone(vectors[i])
-        payload, after = case.compressor.encode(values, state, coins[i])
-        decoded = case.compressor.decode(payload, values, coins[i].shared)
+        payload, after, decoded, bits = run(alone(vectors[i]), state, coins[i])[:4]
         lane = jax.tree.map(lambda x, i=i: x[i], lanes)
         close((after, decoded), lane[1:3], 1e-5)
-        assert int(wire.bits(payload)) == int(lane[3])
+        assert int(bits) == int(lane[3])
         assert tree.shapes(payload) == tree.shapes(lane[0])
+
+
+def test_lanes_of_a_batch_equal_messages_alone(case, alone, make_coin):
+    lanes_and_alone(case, alone, make_coin, case.round)
+
+
+@pytest.mark.slow
+def test_compiled_and_mapped_equal_eager(case, alone, make_coin):
+    """Eagerly, every operation is compiled by itself: ten seconds for some."""
+    lanes_and_alone(case, alone, make_coin, case.eager_round)
 
 
 def test_rounds_trace_once(case, make_tree, make_coin):
