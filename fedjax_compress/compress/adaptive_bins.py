@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from fedjax_compress import wire
 from fedjax_compress.compress.sparse_fields import (
     Indices,
-    as_sent,
     from_signs,
     signs,
     with_residual,
 )
-from fedjax_compress.compress.stages import flat, nan_unless_finite
+from fedjax_compress.compress.stages import as_sent, flat, nan_unless_finite
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Stage

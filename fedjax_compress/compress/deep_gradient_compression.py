@@ -9,12 +9,11 @@ import jax.numpy as jnp
 
 from fedjax_compress.compress.sparse_fields import (
     Indices,
-    as_sent,
     flat_magnitudes,
     strided,
     values,
 )
-from fedjax_compress.compress.stages import kept
+from fedjax_compress.compress.stages import as_sent, kept
 from fedjax_compress.compress.threshold_search import (
     Cut,
     above,

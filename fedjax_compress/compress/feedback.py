@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import tree
+from fedjax_compress.compress.stages import as_sent
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Claims, Compressor
@@ -46,7 +47,9 @@ def error_feedback(compressor: Compressor, decay: float = 1.0) -> Compressor:
         due = jax.tree.map(
             lambda e, x: decay * e + x.astype(jnp.float32), state["residual"], values
         )
-        message = jax.tree.map(lambda p, x: p.astype(x.dtype), due, values)
+        message = jax.tree.map(
+            lambda p, x: as_sent(p, x.dtype).astype(x.dtype), due, values
+        )
         payload, inner = compressor.encode(message, state["compressor"], coin)
         arrived = compressor.decode(payload, tree.shapes(values), coin.shared)
         residual = jax.tree.map(lambda p, c: p - c.astype(jnp.float32), due, arrived)

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from fedjax_compress import wire
 from fedjax_compress.compress.sparse_fields import (
     Indices,
-    as_sent,
     flat_magnitudes,
     from_signs,
     signs,
     with_residual,
 )
-from fedjax_compress.compress.stages import check_fraction, nan_unless_finite
+from fedjax_compress.compress.stages import as_sent, check_fraction, nan_unless_finite
 from fedjax_compress.compress.threshold_search import largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Stage

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import wire
+from fedjax_compress.compress.stages import as_sent
 from fedjax_compress.compress.threshold_search import magnitudes
 from fedjax_compress.typing import Array, Coin, Key, Side, Stage
 
@@ -40,17 +41,6 @@ def with_residual(
         return None, side, due - arrived
 
     return Stage(init, add, decode)
-
-
-def as_sent(array: Array, dtype: Any) -> Array:
-    """Float32 rounded to what a dtype can hold; as float32."""
-    if jnp.dtype(dtype).itemsize >= 4:
-        return array
-    kind = jnp.finfo(dtype)
-    if kind.nexp == 8:
-        # A pair of casts may be left out by XLA, which this may not.
-        return jax.lax.reduce_precision(array, kind.nexp, kind.nmant)
-    return jax.lax.optimization_barrier(array.astype(dtype)).astype(jnp.float32)
 
 
 def signs(plus: Array, minus: Array, indices: Indices) -> wire.Field:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from fedjax_compress import wire
 from fedjax_compress.compress.sparse_fields import (
     Indices,
-    as_sent,
     flat_magnitudes,
     from_signs,
     signs,
 )
 from fedjax_compress.compress.stages import (
+    as_sent,
     check_fraction,
     kept,
     nan_unless_finite,

@@ -82,3 +82,14 @@ def nan_unless_finite(scale: Array, array: Array, axis: int | None = None) -> Ar
     """
     # x - x is NaN or 0; and sums are what XLA's CPU backend does fast.
     return jnp.where(jnp.sum(array - array, axis) == 0, scale, jnp.nan)
+
+
+def as_sent(array: Array, dtype: Any) -> Array:
+    """Float32 rounded to what a dtype can hold; as float32."""
+    if jnp.dtype(dtype).itemsize >= 4:
+        return array
+    kind = jnp.finfo(dtype)
+    if kind.nexp == 8:
+        # A pair of casts may be left out by XLA, which this may not.
+        return jax.lax.reduce_precision(array, kind.nexp, kind.nmant)
+    return jax.lax.optimization_barrier(array.astype(dtype)).astype(jnp.float32)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from fedjax_compress.compress.stages import stateless
+from fedjax_compress.compress.stages import as_sent, stateless
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Claims, Stage
 
@@ -34,7 +34,8 @@ def cast(dtype: Literal["float16", "bfloat16"] = "float16") -> Stage:
     def encode(array, coin):
         array = array.astype(jnp.float32)
         clipped = jnp.clip(array, -largest, largest)
-        return jnp.where(jnp.isfinite(array), clipped, array).astype(target), ()
+        sent = jnp.where(jnp.isfinite(array), clipped, array)
+        return as_sent(sent, target).astype(target), ()
 
     def decode(carrier, side, shared):
         return carrier.astype(jnp.float32)
