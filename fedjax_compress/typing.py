@@ -218,9 +218,10 @@ class LocalUpdate(NamedTuple):
       init: params -> client state, ``()`` when stateless.
       run: (params, state, shard, key) -> (update, state, metrics). The update is
         trained minus received parameters. Metrics hold at least ``loss`` (mean over
-        the examples seen) and ``examples`` (number of rows it learns from). A fifth
-        argument ``frame``, None by default, is a Frame: only its free parameters are
-        trained, and the update is theirs. Algorithms that need it say so.
+        the examples seen) and ``examples`` (number of rows it learns from). It may
+        have a parameter named ``frame``, None by default, which some algorithms ask
+        for and pass by keyword: of a Frame only the free parameters are trained, and
+        the update is theirs.
     """
 
     init: Callable[[Params], ClientState]

@@ -77,12 +77,13 @@ def structured_updates(
                 whole.
 
     Travels: up, the uplink's fields for z: of each leaf max(1, ceil(fraction n)) or
-    rank d2 float32 numbers with ``identity``; masks and A cost nothing. Down, the
-    downlink's fields for all parameters.
+    rank d2 float32 numbers with ``identity``, all n of a leaf that is trained whole;
+    masks and A cost nothing. Down, the downlink's fields for all parameters.
 
     Args:
       local: what a client computes; it has to take a ``frame``, as all built-in ones
-        do. Momentum and weight decay act on z.
+        do. Momentum and weight decay act on z, so that weight decay pulls towards the
+        model received.
       aggregator: how updates are averaged; weighted by each client's examples.
       optimizer: the server's step.
       uplink: stateless compressor of z.
@@ -92,8 +93,9 @@ def structured_updates(
       rank: of low_rank, at least 1.
 
     Raises:
-      InputError: an option out of its range; an uplink that keeps a state between
-        rounds, in which z means something else; a local update without frames.
+      InputError: an option out of its range; a local update without frames; and from
+        ``client_init``, before the first round, an uplink that keeps a state between
+        rounds, in which z means something else.
 
     Reference: Konecny et al. 2016, "Structured update".
     Deviation: the paper leaves the distribution of A open; with variance 1 / d1 a step

@@ -56,9 +56,10 @@ def drive(
     it is exact for uniform rotations, and approximate for Hadamard ones, badly so for
     a few elements. Clients must not share their rotation, and here they do not.
 
-    Error: pi / 2 - 1 of ||x||**2, with mmse 1 - 2 / pi, once there are many elements.
+    Error: pi / 2 - 1 of ||x||**2, with mmse 1 - 2 / pi, once there are many elements;
+    with plus about the same then, and with mmse never more than without.
 
-    Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1.
+    Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1, and its DRIVE+.
     Deviation: nothing is padded, see ``hadamard``.
     """
     if plus:

@@ -48,8 +48,8 @@ def two_means(y: Array) -> tuple[Array, Array, Array]:
     """Which elements take the upper of two values, and both values.
 
     Lloyd's iteration from the signs: values are the means of their elements, the
-    boundary is halfway between. The error never rises. If all elements have one sign,
-    the other value is that of the boundary, and nobody takes it.
+    boundary is halfway between. The error never rises. Where all elements lie on one
+    side of the boundary, the other value is the boundary itself, and nobody takes it.
     """
 
     def split(boundary: Array) -> tuple[Array, Array, Array]:

@@ -78,7 +78,7 @@ def _by_what_differs(
     )
     assert same is not None
     drawn = [s | {"megabytes": _in_megabytes(s[way])} for s in schemes]
-    return drawn, f"{other} ({words.millions(same)} MB {name} each)"
+    return drawn, f"{other} (every scheme: {words.millions(same)} MB {name})"
 
 
 def _in_megabytes(figures: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def train(
     client that has none neither counts nor pulls the mean towards zero.
 
     Within a frame all of this holds for its free parameters: they are what the
-    optimizer sees, what momentum and weight decay move, and what the update is of.
+    optimizer sees, what momentum and weight decay move, and what the update is of. The
+    proximal distance stays that of the whole model.
 
     Args:
       model: the model to train.

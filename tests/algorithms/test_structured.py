@@ -132,7 +132,7 @@ def test_with_all_freedom_it_is_fedavg(options, local):
     )
 
 
-def test_momentum_never_leaves_the_mask():
+def test_the_mask_does_not_depend_on_the_training():
     """Twelve steps with momentum and weight decay move the same 30 + 2 elements."""
     local = "sgd(momentum=0.9, weight_decay=0.1, batch=4, epochs=4)"
     update, _ = update_of(build(local, **MASK))

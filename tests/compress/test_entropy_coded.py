@@ -36,7 +36,7 @@ def terngrad_clipped():
 
 
 def sent(specification):
-    """What one message has beside its symbols' bits is small; and the message."""
+    """The bits of one message, and what arrives of it."""
     compressor = compress.parse(specification)
     coin = Coin(root_key(1), root_key(2))
     values = {"x": jnp.asarray(X)}

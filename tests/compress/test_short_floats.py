@@ -20,32 +20,60 @@ ROUNDINGS = {jnp.bfloat16: "reduce_precision", jnp.float16: "optimization_barrie
 
 
 def arrival(specification):
-    """A tree -> what arrives, and the state: the message itself is not asked for."""
+    """A tree and a state -> what arrives, and the state after it.
+
+    The message itself is not asked for.
+    """
     compressor = compress.parse(specification)
 
-    def run(values):
-        payload, state = compressor.encode(values, compressor.init(values), COIN)
+    def run(values, state):
+        payload, state = compressor.encode(values, state, COIN)
         return compressor.decode(payload, tree.shapes(values), COIN.shared), state
 
-    return run
+    return run, compressor.init
 
 
 @pytest.mark.parametrize("dtype", ROUNDINGS)
-@pytest.mark.parametrize("own", [True, False])
-def test_rounding_is_no_pair_of_casts(dtype, own):
-    """By the stage ``cast``, or because the leaf itself is short."""
-    name = jnp.dtype(dtype).name
-    specification = f"cast({name})" if own else "error_feedback(identity)"
-    values = {"x": jnp.asarray(X, jnp.float32 if own else dtype)}
-    run = arrival(specification)
-    assert ROUNDINGS[dtype] in jax.jit(run).lower(values).as_text()
-    found = np.asarray(jax.jit(run)(values)[0]["x"], np.float32)
+def test_a_cast_is_no_pair_of_casts(dtype):
+    run, init = arrival(f"cast({jnp.dtype(dtype).name})")
+    values = {"x": jnp.asarray(X)}
+    assert ROUNDINGS[dtype] in jax.jit(run).lower(values, init(values)).as_text()
+    found = np.asarray(jax.jit(run)(values, init(values))[0]["x"])
     np.testing.assert_array_equal(found, X.astype(dtype).astype(np.float32))
 
 
-def test_feedback_keeps_what_the_dtype_cannot_hold():
+@pytest.mark.parametrize("dtype", ROUNDINGS)
+def test_feedback_keeps_what_a_short_leaf_cannot_hold(dtype):
+    """Residual and element together have more digits than the leaf."""
+    run, _ = arrival("error_feedback(identity)")
+    values, before = {"x": jnp.asarray(X, dtype)}, X[::-1] / 1000
+    state = {"residual": {"x": jnp.asarray(before)}, "compressor": ()}
+    assert ROUNDINGS[dtype] in jax.jit(run).lower(values, state).as_text()
+    arrived, after = jax.jit(run)(values, state)
+    due = before + np.asarray(values["x"], np.float32)
+    expected = due.astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(np.asarray(arrived["x"], np.float32), expected)
+    residual = after["residual"]["x"]
+    np.testing.assert_array_equal(residual, due - expected)
+    assert np.abs(residual).max() > 1e-5
+
+
+def test_feedback_of_more_than_float16_holds_stays_finite():
+    """60,000 and a residual of 10,000: 65,504 arrive, the rest is kept."""
+    run, _ = arrival("error_feedback(identity)")
+    values = {"x": jnp.asarray([60_000.0, -60_000.0, jnp.nan], jnp.float16)}
+    before = {"x": jnp.asarray([10_000.0, -10_000.0, 0.0])}
+    state = {"residual": before, "compressor": ()}
+    arrived, after = jax.jit(run)(values, state)
+    np.testing.assert_array_equal(arrived["x"], [65_504, -65_504, np.nan])
+    rest = 70_000 - 65_504 + np.float32(np.float16(60_000)) - 60_000
+    np.testing.assert_array_equal(after["residual"]["x"], [rest, -rest, np.nan])
+
+
+def test_feedback_keeps_what_a_cast_loses():
+    run, init = arrival("error_feedback(cast(bfloat16))")
     values = {"x": jnp.asarray(X)}
-    arrived, state = jax.jit(arrival("error_feedback(cast(bfloat16))"))(values)
+    arrived, state = jax.jit(run)(values, init(values))
     (residual,) = jax.tree.leaves(state)
     assert np.abs(residual).max() > 1e-4
     np.testing.assert_array_equal(np.asarray(arrived["x"]) + residual, X)

@@ -33,13 +33,16 @@ EXAMPLES = {
     "structured_updates": "structured_updates(fraction=0.5)",
 }
 """For those whose defaults suit no model of 18 parameters."""
-UPLINKS = {"structured_updates": "on_vector(top_k(0.5))"}
+LOW_RANK = "structured_updates(form=low_rank, rank=2)"
+MORE = (LOW_RANK,)
+"""Other forms of an algorithm, tested like algorithms of their own."""
+UPLINKS = dict.fromkeys(("structured_updates", LOW_RANK), "on_vector(top_k(0.5))")
 """For those whose uplink may not keep a state."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "algorithm_name" in metafunc.fixturenames:
-        names, group = registry.entries("algorithm"), pytest.mark.xdist_group
+        names, group = [*registry.entries("algorithm"), *MORE], pytest.mark.xdist_group
         each = [pytest.param(name, marks=group(name)) for name in names]
         metafunc.parametrize("algorithm_name", each)
 

@@ -281,6 +281,6 @@ def test_the_picture_leaves_out_a_way_that_is_the_same_for_all(
     points = [("a", 1.0, 7.0, 0.5, True), ("b", 3.0, 7.0, 0.9, True)]
     turned = [(n, *(mb[::-1] if way else mb), y, best) for n, *mb, y, best in points]
     axes = picture_of(tmp_path / "g.png", turned)
-    expected = ("down (7.00 MB up each)", "up (7.00 MB down each)")
+    expected = ("down (every scheme: 7.00 MB up)", "up (every scheme: 7.00 MB down)")
     assert f"MB sent {expected[1 - way]}" in axes.get_xlabel()
     assert front_of(axes) == [[1.0, 0.5], [3.0, 0.9]]
