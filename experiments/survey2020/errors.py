@@ -17,7 +17,7 @@ The bits are those of the Gaussian message, and of the update; for codes of fixe
 length those of the others are the same.
 Coders that keep a residual are measured in their first round. Where theory has a value
 for the Gaussian it stands beside it. Writes ``errors.json`` and ``errors.md`` beside
-this file. About three minutes on two CPU cores.
+this file. About five minutes on two CPU cores.
 """
 
 from __future__ import annotations
