@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
+from fedjax_compress.algorithms.fedavg import fedavg
 from fedjax_compress.compress.count_sketching import (
     cells,
     check_table,
@@ -28,7 +29,6 @@ from fedjax_compress.typing import (
     Key,
     LocalUpdate,
     Params,
-    Payload,
     Report,
     ServerOptimizer,
     Shard,
@@ -109,6 +109,7 @@ def fetch_sgd(
     if not 0 <= momentum < 1:
         raise InputError(f"momentum must be from 0 to below 1, not {momentum}")
     hashes = root_key(seed)
+    broadcast = fedavg(local, aggregator, optimizer, uplink, downlink).broadcast
 
     def table(params: Params) -> jax.ShapeDtypeStruct:
         n = tree.count(params)
@@ -129,13 +130,6 @@ def fetch_sgd(
 
     def client_init(params: Params) -> ClientState:
         return local.init(params), uplink.init(table(params))
-
-    def broadcast(
-        server: FetchSgdServer, coin: Coin
-    ) -> tuple[Params, Payload, FetchSgdServer]:
-        payload, state = downlink.encode(server.params, server.downlink, coin)
-        view = downlink.decode(payload, server.params, coin.shared)
-        return view, payload, server._replace(downlink=state)
 
     def client(view: Params, state: ClientState, shard: Shard, coin: Coin) -> Report:
         memory, residual = state

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
 from fedjax_compress.algorithms.fedavg import fedavg
+from fedjax_compress.compress.random_k_selection import positions
 from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
-from fedjax_compress.shuffle import permute
 from fedjax_compress.typing import (
     Acc,
     Aggregator,
@@ -173,18 +173,11 @@ def structured_updates(
 
 def _masked(n: int, fraction: float) -> _Part:
     """Some elements of a leaf of n elements."""
-    k = kept(fraction, n)
 
-    def positions(key: Key) -> Array | None:
-        order = jnp.arange(k, dtype=jnp.int32)
-        return None if k == n else permute(key, order, n, unroll=False)
+    def expand(places: Array | None, z: Array) -> Array:
+        return jnp.zeros(n, z.dtype).at[places].set(z, unique_indices=True)
 
-    def expand(basis: Array | None, z: Array) -> Array:
-        if basis is None:
-            return z
-        return jnp.zeros(n, z.dtype).at[basis].set(z, unique_indices=True)
-
-    return _Part((k,), positions, expand)
+    return _Part((kept(fraction, n),), lambda key: positions(key, n, fraction), expand)
 
 
 def _thin(shape: tuple[int, ...], rank: int) -> _Part:

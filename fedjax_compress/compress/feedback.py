@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -11,7 +9,7 @@ from fedjax_compress import tree
 from fedjax_compress.compress.stages import as_sent
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
-from fedjax_compress.typing import Array, Claims, Compressor
+from fedjax_compress.typing import Claims, Compressor
 
 
 @register("compressor")
@@ -50,7 +48,9 @@ def error_feedback(compressor: Compressor, decay: float = 1.0) -> Compressor:
         due = jax.tree.map(
             lambda e, x: decay * e + x.astype(jnp.float32), state["residual"], values
         )
-        message = jax.tree.map(lambda p, x: _message(p, x.dtype), due, values)
+        message = jax.tree.map(
+            lambda p, x: as_sent(p, x.dtype).astype(x.dtype), due, values
+        )
         payload, inner = compressor.encode(message, state["compressor"], coin)
         arrived = compressor.decode(payload, tree.shapes(values), coin.shared)
         residual = jax.tree.map(lambda p, c: p - c.astype(jnp.float32), due, arrived)
@@ -60,12 +60,3 @@ def error_feedback(compressor: Compressor, decay: float = 1.0) -> Compressor:
         lossless=compressor.claims.lossless, linear=compressor.claims.linear
     )
     return Compressor(init, encode, compressor.decode, claims)
-
-
-def _message(due: Array, dtype: Any) -> Array:
-    """What is due in the dtype of the leaf; finite numbers stay finite."""
-    largest = float(jnp.finfo(dtype).max)
-    if largest < float(jnp.finfo(jnp.float32).max):
-        clipped = jnp.clip(due, -largest, largest)
-        due = jnp.where(jnp.isfinite(due), clipped, due)
-    return as_sent(due, dtype).astype(dtype)

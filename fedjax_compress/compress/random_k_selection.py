@@ -37,16 +37,14 @@ def random_k(fraction: float, rescale: bool = True) -> Stage:
 
     def encode(array, coin):
         vector = array.reshape(-1)
-        positions = _positions(coin.shared, vector.size, fraction)
-        return vector[positions], {"shape": wire.shape_of(array)}
+        places = positions(coin.shared, vector.size, fraction)
+        return vector[places], {"shape": wire.shape_of(array)}
 
     def decode(carrier, side, shared):
         shape = side["shape"].shape
         n = math.prod(shape)
-        positions = _positions(shared, n, fraction)
-        full = (
-            jnp.zeros(n, carrier.dtype).at[positions].set(carrier, unique_indices=True)
-        )
+        places = positions(shared, n, fraction)
+        full = jnp.zeros(n, carrier.dtype).at[places].set(carrier, unique_indices=True)
         k = kept(fraction, n)
         if rescale and k < n:
             full = full.astype(jnp.float32) * (n / k)
@@ -66,7 +64,7 @@ def random_k(fraction: float, rescale: bool = True) -> Stage:
     return stateless(encode, decode, claims)
 
 
-def _positions(key: Key, n: int, fraction: float) -> Array:
+def positions(key: Key, n: int, fraction: float) -> Array:
     """The images of 0 .. k-1 under a random permutation of 0 .. n-1."""
     k = kept(fraction, n)
     order = jnp.arange(k, dtype=jnp.int32)

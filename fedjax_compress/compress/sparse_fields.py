@@ -59,7 +59,7 @@ def from_signs(field: wire.Field, plus: Array, minus: Array) -> Array:
 def values(array: Array, mask: Array, dtype: Any, indices: Indices) -> wire.Field:
     """The elements of float32 under the mask, as words of the dtype; never -0.0."""
     words = jnp.dtype(f"uint{8 * jnp.dtype(dtype).itemsize}")
-    pattern = jax.lax.bitcast_convert_type(array.astype(dtype), words)
+    pattern = jax.lax.bitcast_convert_type(as_sent(array, dtype).astype(dtype), words)
     sent = jnp.where(mask & (pattern << 1 != 0), pattern, 0)
     symbols = jax.lax.bitcast_convert_type(sent, dtype)
     return wire.Field(symbols, 2 ** (8 * words.itemsize), f"sparse_{indices}")

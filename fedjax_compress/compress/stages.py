@@ -85,10 +85,12 @@ def nan_unless_finite(scale: Array, array: Array, axis: int | None = None) -> Ar
 
 
 def as_sent(array: Array, dtype: Any) -> Array:
-    """Float32 rounded to what a dtype can hold; as float32."""
+    """Float32 rounded to what a dtype can hold, as float32; the finite stays finite."""
     if jnp.dtype(dtype).itemsize >= 4:
         return array
     kind = jnp.finfo(dtype)
+    clipped = jnp.clip(array, -float(kind.max), float(kind.max))
+    array = jnp.where(jnp.isfinite(array), clipped, array)
     if kind.nexp == 8:
         # A pair of casts may be left out by XLA, which this may not.
         return jax.lax.reduce_precision(array, kind.nexp, kind.nmant)

@@ -70,6 +70,21 @@ def test_feedback_of_more_than_float16_holds_stays_finite():
     np.testing.assert_array_equal(after["residual"]["x"], [rest, -rest, np.nan])
 
 
+@pytest.mark.parametrize(
+    "specification",
+    ["dgc(sparsity=0.5)", "gradient_dropping(0.5)", "dryden(0.5)", "adacomp(bin=4)"],
+)
+def test_residuals_of_more_than_float16_holds_stay_finite(specification):
+    """60,000, and 10,000 in whatever the stage keeps."""
+    run, init = arrival(specification)
+    values = {"x": jnp.asarray([60_000.0, -60_000.0, *X[:30]], jnp.float16)}
+    push = jnp.zeros(32).at[:2].set(jnp.asarray([10_000.0, -10_000.0]))
+    state = jax.tree.map(lambda x: x + push if x.size == 32 else x, init(values))
+    assert any(np.any(x) for x in jax.tree.leaves(state))
+    arrived, after = jax.jit(run)(values, state)
+    assert tree.all_finite((arrived, after))
+
+
 def test_feedback_keeps_what_a_cast_loses():
     run, init = arrival("error_feedback(cast(bfloat16))")
     values = {"x": jnp.asarray(X)}
