@@ -180,6 +180,45 @@ class Task(NamedTuple):
     tokens: bool = False
 
 
+class Tie(NamedTuple):
+    """An axis of a parameter that follows a group of units.
+
+    The axis has outer * units * inner elements in C order: element
+    (o * units + u) * inner + i belongs to unit u. A dense layer that reads a flattened
+    image [height, width, channels] is tied with outer = height * width; the four gates
+    of an LSTM, side by side, with outer = 4.
+
+    Attributes:
+      group: name of the group.
+      outer: blocks that hold each unit once.
+      inner: neighbouring elements of a unit in a block.
+    """
+
+    group: str
+    outer: int = 1
+    inner: int = 1
+
+
+class Cuts(NamedTuple):
+    """Along which axes a model can be cut.
+
+    Cutting a group keeps some of its units. Invariant: a model cut to some units gives
+    the outputs of the whole model in which all parameters of the others are zero.
+
+    Attributes:
+      groups: units of each group, by its name, in the order of the layers.
+      ties: for each parameter, by its path ("conv_1/kernel"), what each of its axes
+        follows; None for an axis that is never cut. The last axis of a parameter is
+        what its layer makes, the others are what it reads.
+      narrow: units of each group -> the same network of that size, whose parameters
+        have the same paths.
+    """
+
+    groups: dict[str, int]
+    ties: dict[str, tuple[Tie | None, ...]]
+    narrow: Callable[[dict[str, int]], Model]
+
+
 class Model(NamedTuple):
     """Pure functions over a nested dict of parameters.
 
@@ -191,24 +230,29 @@ class Model(NamedTuple):
       loss: (outputs, labels) -> float32 [batch], the loss of each example.
       correct: (outputs, labels) -> float32 [batch], the share of right answers in
         each example (0 or 1 for classification).
+      cuts: along which axes the model can be cut, or None if along none.
     """
 
     init: Callable[[Key], Params]
     apply: Callable[[Params, Array, Key | None], Array]
     loss: Callable[[Array, Array], Array]
     correct: Callable[[Array, Array], Array]
+    cuts: Cuts | None = None
 
 
 class Frame(NamedTuple):
-    """The part of a model that local training may move.
+    """What local training trains in place of the whole model.
 
     Attributes:
       start: the free parameters before the first step.
-      lift: free parameters -> parameters of the whole model, differentiable.
+      lift: free parameters -> parameters of the model, differentiable.
+      model: number of the local step, a scalar that all clients share -> the model to
+        train at that step; None for the one that the local update was made with.
     """
 
     start: Tree
-    lift: Callable[[Tree], Params]
+    lift: Callable[[Tree], Params] = lambda free: free
+    model: Callable[[Array], Model] | None = None
 
 
 class LocalUpdate(NamedTuple):
@@ -222,10 +266,12 @@ class LocalUpdate(NamedTuple):
         have a parameter named ``frame``, None by default, which some algorithms ask
         for and pass by keyword: of a Frame only the free parameters are trained, and
         the update is theirs.
+      model: the model that it trains, for algorithms that cut it; None if unknown.
     """
 
     init: Callable[[Params], ClientState]
     run: Callable[..., tuple[Tree, ClientState, Metrics]]
+    model: Model | None = None
 
 
 class Aggregator(NamedTuple):

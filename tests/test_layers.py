@@ -19,6 +19,8 @@ LAYERS = [
         "shuffle",
         "randomness",
         "lookup",
+        "bitset",
+        "ranking",
         "started",
     ],
     ["wire", "clients", "models"],

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_compress.bitset import marked, pack_mask
 from fedjax_compress.compress.sparse_fields import (
     Indices,
     flat_magnitudes,
@@ -14,16 +15,15 @@ from fedjax_compress.compress.sparse_fields import (
     values,
 )
 from fedjax_compress.compress.stages import as_sent, kept
-from fedjax_compress.compress.threshold_search import (
+from fedjax_compress.errors import InputError
+from fedjax_compress.ranking import (
     Cut,
     above,
     cut,
     kth_largest,
 )
-from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Key, Stage
-from fedjax_compress.wire.bitset import marked, pack_mask
 
 LEAST = 1000
 """Elements of a sample, at least; arrays of fewer are looked at in full."""

@@ -13,8 +13,8 @@ from fedjax_compress.compress.sparse_fields import (
     values,
     with_residual,
 )
-from fedjax_compress.compress.threshold_search import INFINITE, kth_largest
 from fedjax_compress.errors import InputError
+from fedjax_compress.ranking import INFINITE, kth_largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Stage
 

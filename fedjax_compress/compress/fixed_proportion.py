@@ -14,7 +14,7 @@ from fedjax_compress.compress.sparse_fields import (
     with_residual,
 )
 from fedjax_compress.compress.stages import as_sent, check_fraction, nan_unless_finite
-from fedjax_compress.compress.threshold_search import largest
+from fedjax_compress.ranking import largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Stage
 

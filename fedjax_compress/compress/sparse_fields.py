@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import as_sent
-from fedjax_compress.compress.threshold_search import magnitudes
+from fedjax_compress.ranking import magnitudes
 from fedjax_compress.typing import Array, Coin, Key, Side, Stage
 
 Indices = Literal["golomb", "fixed", "words", "bitmask", "runs"]

@@ -18,7 +18,7 @@ from fedjax_compress.compress.stages import (
     nan_unless_finite,
     stateless,
 )
-from fedjax_compress.compress.threshold_search import largest
+from fedjax_compress.ranking import largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Claims, Stage
 

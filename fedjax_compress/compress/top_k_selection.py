@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import check_fraction, kept, stateless
-from fedjax_compress.compress.threshold_search import magnitudes, positions_of_largest
+from fedjax_compress.ranking import magnitudes, positions_of_largest
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Claims, Stage
 

@@ -44,7 +44,7 @@ def train(
 
     Within a frame all of this holds for its free parameters: they are what the
     optimizer sees, what momentum and weight decay move, and what the update is of. The
-    proximal distance stays that of the whole model.
+    proximal distance is that of what they are lifted to, from its start.
 
     Args:
       model: the model to train.
@@ -57,10 +57,11 @@ def train(
     """
 
     def objective(
-        free: Tree, frame: Frame, anchor: Params, batch: Batch, key: Key
+        free: Tree, frame: Frame, anchor: Params, batch: Batch, key: Key, t: Array
     ) -> tuple:
         params = frame.lift(free)
-        losses = model.loss(model.apply(params, batch.features, key), batch.labels)
+        net = model if frame.model is None else frame.model(t)
+        losses = net.loss(net.apply(params, batch.features, key), batch.labels)
         total = jnp.sum(losses * batch.mask)
         value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
         if proximal:
@@ -79,13 +80,14 @@ def train(
     ) -> tuple[Tree, ClientState, Metrics]:
         order, noise = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         mine = schedule.total(shard.size)
-        within = Frame(params, lambda free: free) if frame is None else frame
+        within = Frame(params) if frame is None else frame
+        anchor = within.lift(within.start) if proximal else params
 
         def step(t: Array, carry: tuple) -> tuple:
             current, memory, loss, seen = carry
             batch = schedule.batch_at(shard, order, t)
             grads, total = gradient(
-                current, within, params, batch, jax.random.fold_in(noise, t)
+                current, within, anchor, batch, jax.random.fold_in(noise, t), t
             )
             updates, moved = optimizer.update(grads, memory, current)
             active = t < mine
@@ -106,4 +108,4 @@ def train(
         }
         return tree.subtract(trained, within.start), state, metrics
 
-    return LocalUpdate(init=lambda params: (), run=run)
+    return LocalUpdate(init=lambda params: (), run=run, model=model)

@@ -7,9 +7,9 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress.bitset import over_gaps
 from fedjax_compress.errors import WireError
 from fedjax_compress.typing import Array
-from fedjax_compress.wire.bitset import over_gaps
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.fixed import from_bits, to_bits
 from fedjax_compress.wire.golomb import read_gaps, write_gaps

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress.bitset import marked
 from fedjax_compress.typing import Array
-from fedjax_compress.wire.bitset import marked
 from fedjax_compress.wire.codes import BitReader, Code, register
 from fedjax_compress.wire.field import Field, count
 from fedjax_compress.wire.fixed import from_bits, to_bits, width

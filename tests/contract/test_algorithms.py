@@ -20,7 +20,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import LocalUpdate, Task
+from fedjax_compress.typing import Task
 
 CLIENTS, COHORT, ROUNDS, SEED = 13, 9, 5, 3
 WIDTH, CLASSES = 5, 3
@@ -66,7 +66,7 @@ def remembering(local):
 
     # The signature stays that of the update inside: some algorithms ask for it.
     run = functools.wraps(local.run)(run)
-    return LocalUpdate(lambda params: jnp.zeros(()), run)
+    return local._replace(init=lambda params: jnp.zeros(()), run=run)
 
 
 @functools.cache

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 
 from fedjax_compress import wire
+from fedjax_compress.bitset import over_gaps, pack_mask, select
 from fedjax_compress.errors import InputError, WireError
-from fedjax_compress.wire.bitset import over_gaps, pack_mask, select
 from fedjax_compress.wire.sparse_gaps import rice_limits, rice_parameter
 
 SPARSE = sorted(name for name in wire.codes if name.startswith("sparse_"))

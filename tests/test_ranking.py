@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress import compress
-from fedjax_compress.compress import threshold_search
-from fedjax_compress.compress.threshold_search import (
+from fedjax_compress import compress, ranking
+from fedjax_compress.ranking import (
     kth_largest,
     largest,
     magnitudes,
@@ -19,7 +18,7 @@ from fedjax_compress.compress.threshold_search import (
 )
 from fedjax_compress.typing import Coin
 
-LARGE = 2 * threshold_search.SAMPLE + 5000
+LARGE = 2 * ranking.SAMPLE + 5000
 """Elements: so many that a sample says first where to look."""
 
 
@@ -27,7 +26,7 @@ def vectors(n):
     """Float32 [cases, n]: what a search might stumble over."""
     rng = np.random.default_rng(0)
     normal = rng.normal(size=n)
-    stride = (n // threshold_search.SAMPLE) | 1
+    stride = (n // ranking.SAMPLE) | 1
     periodic = np.where(np.arange(n) % stride == 0, 1e6, normal)
     cases = {
         "normal": normal,
@@ -81,7 +80,7 @@ def test_none_of_them():
     assert not np.asarray(masks).any()
 
 
-@pytest.mark.parametrize("k", [threshold_search.FEW, threshold_search.FEW + 1, 9000])
+@pytest.mark.parametrize("k", [ranking.FEW, ranking.FEW + 1, 9000])
 def test_positions_are_the_same_however_they_are_found(k):
     x = vectors(LARGE)
     found = jax.jit(jax.vmap(lambda v: positions_of_largest(magnitudes(v), k)))(x)

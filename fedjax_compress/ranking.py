@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_compress.bitset import marked, pack_mask, select
 from fedjax_compress.typing import Array
-from fedjax_compress.wire.bitset import marked, pack_mask, select
 
 INFINITE = 0x7F800000
 """The pattern of infinity, and what NaN counts as."""
