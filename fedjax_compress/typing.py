@@ -310,6 +310,8 @@ class Report(NamedTuple):
         look at the accumulator and the new state. If anything is not finite, the
         client is left out of the mean and keeps its old state; its bytes are counted
         all the same.
+      down: what the server has sent to this client alone, besides the broadcast; ()
+        for nothing.
     """
 
     payload: Payload
@@ -317,6 +319,31 @@ class Report(NamedTuple):
     state: ClientState
     metrics: Metrics
     ok: Array
+    down: Payload = ()
+
+
+class Tier(NamedTuple):
+    """What clients of one kind do; both as in ``Algorithm``."""
+
+    client: Callable[[View, ClientState, Shard, Coin], Report]
+    reduce: Callable[[View, Report, Key], Acc]
+
+
+class Tiers(NamedTuple):
+    """Clients that train models of unequal sizes, a few kinds of them.
+
+    Only clients of one tier run side by side. Accumulators and client states have the
+    same shapes in all tiers.
+
+    Attributes:
+      of: (run seed, round, client ids int [n]) -> tier of each, int [n]; on the host.
+      each: what the clients of each tier do.
+      work: relative cost of training on one row, for each tier.
+    """
+
+    of: Callable[[int, int, Any], Any]
+    each: tuple[Tier, ...]
+    work: tuple[float, ...]
 
 
 class Algorithm(NamedTuple):
@@ -334,6 +361,10 @@ class Algorithm(NamedTuple):
       server: (server, accumulator) -> server; its result is not taken in a round
         without a single usable report.
       params: server -> parameters to evaluate.
+      observe: server after a round -> scalars worth a record, such as the density of
+        each layer.
+      tiers: clients of unequal kinds; None where all do the same. Then ``client`` and
+        ``reduce`` are those of the first tier.
     """
 
     init: Callable[[Key, Params], Server]
@@ -343,3 +374,5 @@ class Algorithm(NamedTuple):
     reduce: Callable[[View, Report, Key], Acc]
     server: Callable[[Server, Acc], Server]
     params: Callable[[Server], Params]
+    observe: Callable[[Server], Metrics] = lambda server: {}
+    tiers: Tiers | None = None

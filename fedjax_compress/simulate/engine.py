@@ -172,7 +172,7 @@ class Simulator:
         homes = self.placement.processes if hosted else 1
         planner = Planner(
             self.sampling, self.seed, self.sizes, self.cohort, self.lanes,
-            self.devices, homes,
+            self.devices, homes, self.algorithm.tiers,
         )  # fmt: skip
         stream = None
         if self._streams:
@@ -250,6 +250,7 @@ class Simulator:
             self.placement.gather(record.lanes),
             record.down,
             record.nominal_down,
+            record.server,
         )
         record = jax.device_get(rounds_.RoundRecord(*record))
         if self._host is not None:
@@ -274,7 +275,7 @@ class Simulator:
         if self._host is not None and supply.states is not None:
             self._host.renew(supply.ids, supply.states)
             store = supply.states.arrays()
-        who = supply.ids, supply.places, supply.slots
+        who = supply.ids, supply.places, supply.slots, supply.tiers
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return data, self._root, state.server, store, seats, number, count
@@ -311,7 +312,7 @@ class Simulator:
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = parts if self._streams else whole
         stores = whole if self.resident else parts
-        records: Any = rounds_.RoundRecord(split, whole, whole)  # type: ignore[arg-type]
+        records: Any = rounds_.RoundRecord(split, whole, whole, whole)  # type: ignore[arg-type]
         program = jax.shard_map(
             functools.partial(self._rounds, self.phases.algorithms[phase]),
             mesh=self.placement.mesh,
@@ -326,7 +327,9 @@ class Simulator:
     ) -> tuple:
         self.traces += 1
         root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
-        gaps = not self.resident and self.placement.processes > 1
+        gaps = algorithm.tiers is not None or (
+            not self.resident and self.placement.processes > 1
+        )
         layout = rounds_.Layout(self.resident, gaps)
         return rounds_.run_rounds(
             algorithm, data, server, store, seats, root, first, rounds,

@@ -24,8 +24,12 @@ def line(
     total = float(weight.sum())
     ledger = Ledger()
     ledger.up(lanes.up, lanes.nominal_up)
+    # Each client gets the broadcast, and what is sent to it alone.
     down, nominal = int(record.down[i]), int(record.nominal_down[i])
-    ledger.down([down] * clients, [nominal] * clients)
+    ledger.down(
+        lanes.down.astype(np.int64) + down,
+        lanes.nominal_down.astype(np.int64) + nominal,
+    )
     return {
         "round": number,
         "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
@@ -37,4 +41,5 @@ def line(
         "nominal_bytes_down": ledger.nominal_bytes_down,
         "seconds": seconds,
         "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
+        **{name: float(value[i]) for name, value in record.server.items()},
     }

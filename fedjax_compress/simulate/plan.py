@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+
+from fedjax_compress.typing import Tiers
 
 DUMMY = -1
 """Client id of a lane that holds nobody."""
@@ -16,14 +18,21 @@ Sampling = Callable[[int, int, np.ndarray, int], np.ndarray]
 """(seed, round, sizes [clients], cohort) -> distinct client ids."""
 
 
-def chunks_of(cohort: int, lanes: int, devices: int) -> int:
-    """Number of chunks that each device runs in a round."""
-    chunks = -(-cohort // lanes)
+def chunks_of(cohort: int, lanes: int, devices: int, tiers: int = 1) -> int:
+    """Number of chunks that each device runs in a round, however tiers may fall."""
+    tiers = min(tiers, cohort)
+    chunks = tiers + (cohort - tiers) // lanes
     return -(-chunks // devices)
 
 
 def plan(
-    ids: np.ndarray, sizes: np.ndarray, lanes: int, devices: int, chunks: int = 0
+    ids: np.ndarray,
+    sizes: np.ndarray,
+    lanes: int,
+    devices: int,
+    chunks: int = 0,
+    tiers: np.ndarray | None = None,
+    work: Sequence[float] = (1.0,),
 ) -> np.ndarray:
     """Sorts a cohort by number of rows and deals its chunks to the devices.
 
@@ -36,6 +45,8 @@ def plan(
       lanes: clients per chunk.
       devices: number of devices.
       chunks: chunks of each device; 0 takes as many as are needed.
+      tiers: int [cohort], of each client; clients of two tiers share no chunk.
+      work: of one row in each tier.
 
     Returns:
       int32 [devices * chunks, lanes]: every client of the cohort in exactly one lane,
@@ -43,21 +54,29 @@ def plan(
       (d + 1) * chunks - 1, in which work falls.
     """
     ids = np.asarray(ids, np.int32)
-    order = ids[np.lexsort((ids, -sizes[ids]))]
-    chunks = chunks or chunks_of(len(ids), lanes, devices)
-    filled = np.full(chunks * devices * lanes, DUMMY, np.int32)
-    filled[: len(order)] = order
-    rows = filled.reshape(-1, lanes)
+    tiers = np.zeros(len(ids), int) if tiers is None else np.asarray(tiers)
+    full: list[tuple[float, np.ndarray]] = []
+    for tier in np.unique(tiers):
+        mine = ids[tiers == tier]
+        order = mine[np.lexsort((mine, -sizes[mine]))]
+        for i in range(0, len(order), lanes):
+            row = np.full(lanes, DUMMY, np.int32)
+            row[: len(order[i : i + lanes])] = order[i : i + lanes]
+            full.append((float(sizes[row[0]]) * work[tier], row))
+    full.sort(key=lambda pair: -pair[0])
+    chunks = chunks or -(-len(full) // devices)
+    blank = (0.0, np.full(lanes, DUMMY, np.int32))
+    full += [blank] * (chunks * devices - len(full))
+    rows = np.stack([row for _, row in full])
     if devices == 1:
         return rows
-    work = [int(sizes[c[0]]) if c[0] != DUMMY else 0 for c in rows]
     dealt: list[list[int]] = [[] for _ in range(devices)]
-    heap = [(0, d) for d in range(devices)]
+    heap = [(0.0, d) for d in range(devices)]
     for chunk in range(len(rows)):
         load, d = heapq.heappop(heap)
         dealt[d].append(chunk)
         if len(dealt[d]) < chunks:
-            heapq.heappush(heap, (load + work[chunk], d))
+            heapq.heappush(heap, (load + full[chunk][0], d))
     return rows[np.concatenate([np.asarray(d, int) for d in dealt])]
 
 
@@ -73,6 +92,7 @@ class Planner:
       devices: of all processes.
       homes: number of processes if a client must always run on the same one, the
         one that keeps its state: client id modulo ``homes``; else 1.
+      tiers: of clients of unequal kinds, or None.
     """
 
     def __init__(
@@ -84,24 +104,38 @@ class Planner:
         lanes: int,
         devices: int,
         homes: int = 1,
+        tiers: Tiers | None = None,
     ):
+        self.tiers = tiers
         self.sampling, self.seed, self.sizes = sampling, seed, sizes
         self.cohort, self.lanes, self.devices, self.homes = (
             cohort, lanes, devices, homes,
         )  # fmt: skip
         most = min(cohort, -(-len(sizes) // homes))
-        self.chunks = chunks_of(most, lanes, devices // homes)
+        kinds = 1 if tiers is None else len(tiers.each)
+        self.chunks = chunks_of(most, lanes, devices // homes, kinds)
 
     def __call__(self, number: int) -> np.ndarray:
         """int32 [devices * chunks, lanes]: who sits where in round ``number``."""
         ids = np.asarray(self.sampling(self.seed, number, self.sizes, self.cohort))
         each = self.devices // self.homes
+        tiers = self.tiers_of(number, ids)
+        work = (1.0,) if self.tiers is None else self.tiers.work
+        parts = [ids % self.homes == home for home in range(self.homes)]
         return np.concatenate(
             [
-                plan(part, self.sizes, self.lanes, each, self.chunks)
-                for part in (ids[ids % self.homes == h] for h in range(self.homes))
+                plan(ids[p], self.sizes, self.lanes, each, self.chunks, tiers[p], work)
+                for p in parts
             ]
         )
+
+    def tiers_of(self, number: int, ids: np.ndarray) -> np.ndarray:
+        """int32, the tier of each client in round ``number``; 0 for a dummy."""
+        if self.tiers is None:
+            return np.zeros(ids.shape, np.int32)
+        who = np.where(ids == DUMMY, 0, ids)
+        found = np.asarray(self.tiers.of(self.seed, number, who), np.int32)
+        return np.where(ids == DUMMY, 0, found)
 
 
 def choose_lanes(parameters: int, cohort: int, devices: int, platform: str) -> int:

@@ -27,7 +27,10 @@ from fedjax_compress.typing import (
     Array,
     Coin,
     Key,
+    Metrics,
+    Payload,
     Server,
+    Tier,
     Tree,
     View,
 )
@@ -44,6 +47,8 @@ class LaneRecord(NamedTuple):
     Attributes:
       up: int32, bytes of the client's packed message.
       nominal_up: int32, paper-style bytes of the same.
+      down, nominal_down: int32, likewise of what was sent to the client alone; 0 where
+        that is nothing.
       ok: bool, False for a report that is not finite, and for a dummy.
       loss: float32, mean training loss of the client.
       examples: float32, rows that the client learned from.
@@ -51,17 +56,27 @@ class LaneRecord(NamedTuple):
 
     up: Array
     nominal_up: Array
+    down: Array
+    nominal_down: Array
     ok: Array
     loss: Array
     examples: Array
 
 
 class RoundRecord(NamedTuple):
-    """The lanes' records, and bytes of the one broadcast message (int32 scalars)."""
+    """What one round tells.
+
+    Attributes:
+      lanes: the lanes' records.
+      down, nominal_down: int32 scalars, bytes of the one broadcast message; 0 if it is
+        empty.
+      server: what the algorithm observes of the server after the round.
+    """
 
     lanes: LaneRecord
     down: Array
     nominal_down: Array
+    server: Metrics
 
 
 def broadcast_coin(root: Key, number: Array) -> Coin:
@@ -97,15 +112,18 @@ class Seats(NamedTuple):
       ids: client ids, ``DUMMY`` where the lane is empty.
       places: where each client's rows stand in the data at hand.
       slots: where each client's state stands in the store; out of range for a dummy.
+      tiers: the tier of each client, the same in all lanes of a chunk but for dummies,
+        which have 0; None where there are no tiers.
     """
 
     ids: Array
     places: Array
     slots: Array
+    tiers: Array | None = None
 
 
 def run_chunk(
-    algorithm: Algorithm,
+    tier: Tier,
     view: View,
     data: ClientData,
     states: Tree,
@@ -116,7 +134,7 @@ def run_chunk(
     """One chunk: every lane's report, summed, and the states it leaves behind.
 
     Args:
-      algorithm: what each client does.
+      tier: what each client does.
       view: the broadcast model as decoded.
       data: rows of all clients, or of the cohort.
       states: of the clients in these lanes, leaves [lanes, ...].
@@ -131,12 +149,12 @@ def run_chunk(
     def lane(client: Array, place: Array, real: Array, state: Tree) -> tuple:
         coin = client_coin(root, number, client)
         shard = data.shard(place, largest)
-        report = algorithm.client(view, state, shard, coin)
-        acc = algorithm.reduce(view, report, coin.shared)
+        report = tier.client(view, state, shard, coin)
+        acc = tier.reduce(view, report, coin.shared)
         ok = report.ok & tree.all_finite((acc, report.state)) & real
         record = LaneRecord(
-            wire.size(report.payload),
-            wire.nominal_size(report.payload),
+            *_sizes(report.payload, always=True),
+            *_sizes(report.down),
             ok,
             report.metrics["loss"],
             report.metrics["examples"],
@@ -146,6 +164,13 @@ def run_chunk(
 
     accs, kept, record = _every_lane(lane)(ids, place, real, states)
     return tree.sum_first(accs), kept, record
+
+
+def _sizes(message: Payload, always: bool = False) -> tuple[Array, Array]:
+    """True and nominal bytes; 0 for a message without fields unless sent ``always``."""
+    if not always and not jax.tree.leaves(message):
+        return jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    return wire.size(message), wire.nominal_size(message)
 
 
 def _every_lane(lane: Callable[..., Any]) -> Callable[..., Any]:
@@ -185,8 +210,18 @@ def run_round(
     coin = broadcast_coin(root, number)
     view, message, server = algorithm.broadcast(server, coin)
 
+    def of_tier(tier: Tier) -> Callable[[Tree, Seats], tuple]:
+        return lambda states, seats: run_chunk(
+            tier, view, data, states, seats, root, number
+        )
+
     def work(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
-        return run_chunk(algorithm, view, data, states, seats, root, number)
+        if algorithm.tiers is None:
+            only = Tier(algorithm.client, algorithm.reduce)
+            return of_tier(only)(states, seats)
+        assert seats.tiers is not None
+        each = [of_tier(tier) for tier in algorithm.tiers.each]
+        return jax.lax.switch(jnp.max(seats.tiers), each, states, seats)
 
     def visit(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
         if not layout.gaps:
@@ -234,7 +269,7 @@ def run_round(
     (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
     acc, reports = meet((acc, reports))
     server = tree.where(reports > 0, algorithm.server(server, acc), server)
-    record = RoundRecord(lanes, wire.size(message), wire.nominal_size(message))
+    record = RoundRecord(lanes, *_sizes(message), algorithm.observe(server))
     return server, store, record
 
 

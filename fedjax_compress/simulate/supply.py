@@ -24,6 +24,7 @@ class Supply(NamedTuple):
       places: likewise, where each client's rows stand in the data at hand.
       slots: likewise, where each client's state stands in a resident store; out of
         range for a dummy.
+      tiers: likewise, the tier of each client; None where there are no tiers.
       data: the cohort's rows on the devices; None where all rows are resident.
       states: the cohort's states; None where they are resident or there are none.
     """
@@ -33,6 +34,7 @@ class Supply(NamedTuple):
     ids: np.ndarray
     places: np.ndarray
     slots: np.ndarray
+    tiers: np.ndarray | None
     data: ClientData | None
     states: StateBuffer | None
 
@@ -84,4 +86,8 @@ class Supplier:
         if self.stream is not None:
             places, data = self.stream(ids)
         states = None if self.states is None else self.states.gather(ids)
-        return Supply(first, rounds, ids, places, slots, data, states)
+        tiers = None
+        if self.planner.tiers is not None:
+            each = enumerate(ids)
+            tiers = np.stack([self.planner.tiers_of(first + i, row) for i, row in each])
+        return Supply(first, rounds, ids, places, slots, tiers, data, states)
