@@ -29,6 +29,7 @@ _ROOMS = {
     "stage": "compress",
     "compressor": "compress",
     "schedule": "compress",
+    "selector": "submodel",
     "aggregate": "aggregate",
     "server": "server",
     "algorithm": "algorithms",
@@ -115,6 +116,8 @@ def register_type(
 
 def inner_kinds(annotation: Any) -> tuple[str, ...]:
     """Where names in a pipe for an option of this type are looked up, if it has any."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(filter(None, map(inner_kinds, typing.get_args(annotation))), ())
     return _pipe_kinds.get(annotation, ())
 
 
@@ -167,6 +170,20 @@ def build(kind: str, text: str, *context: Any) -> Any:
     return build_call(
         lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text, *context
     )
+
+
+def check_spec(kind: str, text: str) -> None:
+    """Checks names and types in the specification of one component, building nothing.
+
+    Raises:
+      SpecError: as ``build``, but for what only the factory knows.
+    """
+    pipe = spec.parse(text)
+    if len(pipe.calls) > 1:
+        position = pipe.calls[1].position
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
+    bind(lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
 
 
 def build_call(entry: Entry, call: spec.Call, text: str, *context: Any) -> Any:
@@ -226,7 +243,11 @@ def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any
             raise problem
         return _builders[wanted](value, text)
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
-        for choice in typing.get_args(wanted):
+        choices = typing.get_args(wanted)
+        made = [choice for choice in choices if choice in _builders]
+        if made and isinstance(value, spec.Pipe) and str(value) != "none":
+            return _builders[made[0]](value, text)
+        for choice in choices:
             try:
                 return convert(choice, value, what, text, position)
             except SpecError:

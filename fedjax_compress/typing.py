@@ -212,11 +212,13 @@ class Cuts(NamedTuple):
         what its layer makes, the others are what it reads.
       narrow: units of each group -> the same network of that size, whose parameters
         have the same paths.
+      outputs: paths of the parameters whose last axis has an element for each class.
     """
 
     groups: dict[str, int]
     ties: dict[str, tuple[Tie | None, ...]]
     narrow: Callable[[dict[str, int]], Model]
+    outputs: tuple[str, ...] = ("output/kernel", "output/bias")
 
 
 class Model(NamedTuple):
@@ -346,6 +348,18 @@ class Tiers(NamedTuple):
     work: tuple[float, ...]
 
 
+class Beginning(NamedTuple):
+    """What one client does before the first round.
+
+    Attributes:
+      client: its id.
+      run: (server, its rows, coin) -> server; compiled as a program of its own.
+    """
+
+    client: int
+    run: Callable[[Server, Shard, Coin], Server]
+
+
 class Algorithm(NamedTuple):
     """ONE client and ONE server step.
 
@@ -363,8 +377,10 @@ class Algorithm(NamedTuple):
       params: server -> parameters to evaluate.
       observe: server after a round -> scalars worth a record, such as the density of
         each layer.
-      tiers: clients of unequal kinds; None where all do the same. Then ``client`` and
-        ``reduce`` are those of the first tier.
+      tiers: clients of unequal kinds; None where all do the same. Where there are
+        tiers, ``client`` and ``reduce`` are those of the first.
+      begin: what one client does before the first round; None for nothing.
+      trains: the models that clients train, one for each tier; none if unknown.
     """
 
     init: Callable[[Key, Params], Server]
@@ -376,3 +392,5 @@ class Algorithm(NamedTuple):
     params: Callable[[Server], Params]
     observe: Callable[[Server], Metrics] = lambda server: {}
     tiers: Tiers | None = None
+    begin: Beginning | None = None
+    trains: tuple[Model, ...] = ()

@@ -97,5 +97,6 @@ def fedavg(
         return server._replace(params=params, optimizer=state)
 
     return Algorithm(
-        init, client_init, broadcast, client, reduce, server, lambda s: s.params
-    )
+        init, client_init, broadcast, client, reduce, server, lambda s: s.params,
+        trains=() if local.model is None else (local.model,),
+    )  # fmt: skip

@@ -29,6 +29,8 @@ class Case(NamedTuple):
       tune: whether a measured search chooses the layout, from the above on.
       rounds_per_call: of the engine; a turn of the measurement is as many rounds.
       uplink, downlink: specifications of the engine's compressors.
+      algorithm: specification of the engine's algorithm.
+      model: specification of another model for the workload's data; empty for its own.
     """
 
     workload: str
@@ -42,6 +44,8 @@ class Case(NamedTuple):
     rounds_per_call: int = 1
     uplink: str = "identity"
     downlink: str = "identity"
+    algorithm: str = "fedavg"
+    model: str = ""
 
     @property
     def registered(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import aggregate, algorithms, compress, local, server
+from fedjax_compress import aggregate, compress, local, registry, server
 from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.workloads import Workload
 from fedjax_compress.simulate import Simulator
@@ -35,7 +35,9 @@ class Contender(NamedTuple):
 
 def make_simulator(case: Case, given: Workload) -> Simulator:
     """The simulator of a case: the one place where its options are passed on."""
-    algorithm = algorithms.fedavg(
+    algorithm = registry.build(
+        "algorithm",
+        case.algorithm,
         local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
         aggregate.mean(),
         server.fedavg(lr=1.0),

@@ -81,6 +81,8 @@ def summarize(case: Case, ready: dict[str, Any], turns: list[dict[str, Any]]) ->
         "rounds_per_call": case.rounds_per_call if is_engine else None,
         "uplink": case.uplink if is_engine else None,
         "downlink": case.downlink if is_engine else None,
+        "algorithm": case.algorithm if is_engine else None,
+        "model": case.model or None,
         "rounds": len(turns),
         "seconds_per_round": seconds,
         "samples_per_second": rate,

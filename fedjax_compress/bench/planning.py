@@ -10,10 +10,17 @@ from fedjax_compress.bench.overhead import IDENTITY, links
 from fedjax_compress.bench.workloads import KINDS, check
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.models.forms import Form
-from fedjax_compress.registry import nearest
+from fedjax_compress.registry import check_spec, nearest
 
-SWEPT = ("clients", "population", "lanes", "devices", "convolution", "uplink")
+SWEPT = (
+    "clients", "population", "lanes", "devices", "convolution", "uplink", "algorithm",
+)  # fmt: skip
 """What a sweep may vary."""
+_SPECS = {
+    "uplink": "identity;qsgd(bits=4)",
+    "algorithm": "fedavg;federated_dropout(keep_rate=0.75)",
+}
+"""Specifications that a sweep may vary, with an example; they hold commas."""
 _MOST_DEVICES = 1024
 
 
@@ -35,6 +42,8 @@ class Request(NamedTuple):
     uplink: str = "identity"
     downlink: str = "identity"
     population: int = 0
+    algorithm: str = "fedavg"
+    model: str = ""
     sweep: str | None = None
     overhead: bool = False
 
@@ -62,6 +71,8 @@ def plan(request: Request) -> list[list[Case]]:
             tune=request.tune,
             uplink=request.uplink,
             downlink=request.downlink,
+            algorithm=request.algorithm,
+            model=request.model,
         )
         groups += _groups(request, case)
     for group in groups:
@@ -100,8 +111,8 @@ def parse_sweep(text: str) -> tuple[str, list[int] | list[str]]:
     if name not in SWEPT:
         hint = nearest(name, list(SWEPT))
         raise InputError(f"sweep cannot vary {name!r}; {hint}")
-    mark = ";" if name == "uplink" else ","
-    example = "identity;qsgd(bits=4)" if name == "uplink" else "1,2,4"
+    mark = ";" if name in _SPECS else ","
+    example = _SPECS.get(name, "1,2,4")
     parts = [part.strip() for part in rest.split(mark)]
     if not equals or not all(parts):
         raise InputError(
@@ -109,9 +120,7 @@ def parse_sweep(text: str) -> tuple[str, list[int] | list[str]]:
         )
     if len(set(parts)) < len(parts):
         raise InputError(f"sweep {text!r} has a value twice")
-    if name == "uplink":
-        return name, parts
-    if name == "convolution":
+    if name in _SPECS or name == "convolution":
         return name, parts
     try:
         return name, [int(part) for part in parts]
@@ -126,6 +135,11 @@ def _check(request: Request) -> None:
         check(request.workload, 1, 0)
     if request.rounds < 1:
         raise InputError(f"rounds must be at least 1, not {request.rounds}")
+    if request.model and (request.compare or request.workload is None):
+        raise InputError(
+            "another model needs a workload, and has nothing to compare with; give "
+            "--workload, and leave --compare out"
+        )
     if request.sweep is not None and request.workload is None:
         raise InputError("a sweep needs a workload; add --workload W1, W2 or W3")
     if not request.overhead:
@@ -154,3 +168,6 @@ def _check_case(case: Case) -> None:
         except SpecError as error:
             reason = f"{name}: {error.reason}"
             raise SpecError(reason, error.text, error.position) from None
+    for name in ("algorithm", "model"):
+        if text := getattr(case, name):
+            check_spec(name, text)

@@ -18,15 +18,17 @@ import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from fedjax_compress import clients as rooms
-from fedjax_compress import models
+from fedjax_compress import models, registry
 from fedjax_compress.bench import pools
 from fedjax_compress.bench.case import POPULATION
 from fedjax_compress.clients import ClientData, Sampling
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.convolution import Form
+from fedjax_compress.models.cost import cost
 from fedjax_compress.registry import nearest
 from fedjax_compress.typing import Model, Params, Task
 
@@ -137,6 +139,20 @@ def workload(
         evaluation=(pool.features[pool.test], pool.labels[pool.test]),
         sampling=_draw if few else rooms.uniform(),
     )
+
+
+def with_model(given: Workload, text: str) -> Workload:
+    """The workload with the model of a specification, drawn by JAX.
+
+    Operations a row are six for each multiply-accumulate of its forward pass.
+    """
+    classes = int(given.data.labels.max()) + 1
+    shape = tuple(given.data.features.shape[1:])
+    task = Task(shape, classes, given.name == "W3")
+    model = registry.build("model", text, task)
+    params = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
+    flops = 6 * cost(model, task).macs
+    return given._replace(model=model, params=params, flops_per_sample=flops)
 
 
 def check(name: str, clients: int, population: int) -> None:

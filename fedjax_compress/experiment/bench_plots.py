@@ -113,9 +113,9 @@ def draw_links(results: list[Result], path: Path) -> Figure:
     rows = [r for r in results if r["contender"] == "engine"][::-1]
     figure = new_figure(10, 1.4 + 0.55 * len(rows))
     axes = figure.add_subplot()
-    names = [_links(r) for r in rows]
+    names = _names(rows)
     times = [r["time_to_first"] for r in rows]
-    title = f"{rows[0]['workload']}: time of a round, {_links(rows[-1])} = 1"
+    title = f"{rows[0]['workload']}: time of a round, {names[-1]} = 1"
     style(axes, title)
     positions = range(len(rows))
     colors = [PALETTE[1] if r is not rows[-1] else "#bbbbbb" for r in rows]
@@ -131,6 +131,12 @@ def draw_links(results: list[Result], path: Path) -> Figure:
     axes.set_xlim(0, 1.5 * max(times))
     save(figure, path)
     return figure
+
+
+def _names(rows: list[Result]) -> list[str]:
+    """What tells engines apart: their algorithms, or else their links."""
+    algorithms = [r["algorithm"] for r in rows]
+    return algorithms if len(set(algorithms)) > 1 else [_links(r) for r in rows]
 
 
 def _links(found: Result) -> str:

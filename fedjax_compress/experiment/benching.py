@@ -124,7 +124,7 @@ def _plot(request: Request, results: list[Result], path: Path) -> None:
         bench_plots.draw_links(results, path)
         return
     name, _ = parse_sweep(str(request.sweep))
-    if name == "uplink":
+    if name in ("uplink", "algorithm"):
         bench_plots.draw_links(results, path)
     else:
         bench_plots.draw_sweep(results, name, path)
@@ -182,6 +182,7 @@ _COLUMNS = (
     _Column("clients", lambda r: _whole(r["clients"])),
     _Column("population", lambda r: _whole(r["population"]), True),
     _Column("contender", lambda r: r["contender"]),
+    _Column("algorithm", _link("algorithm"), True),
     _Column("up", _link("uplink"), True),
     _Column("down", _link("downlink"), True),
     _Column("devices", lambda r: _whole(r["devices"]), True),

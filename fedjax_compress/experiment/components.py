@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import compress, registry, spec
+from fedjax_compress import compress, registry
 from fedjax_compress.clients import Dataset
-from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
 from fedjax_compress.typing import Algorithm, Model, Params
 
@@ -25,17 +25,7 @@ def check_specs(config: Config) -> None:
     for name in ("uplink", "downlink"):
         with_field(name, compress.phases, getattr(config, name))
     for name in ("data", "model", "local", "algorithm"):
-        with_field(name, _check_names, name, getattr(config, name))
-
-
-def _check_names(kind: str, text: str) -> None:
-    """Checks name and option names and types of a component without building it."""
-    pipe = spec.parse(text)
-    if len(pipe.calls) > 1:
-        position = pipe.calls[1].position
-        article = "an" if kind[0] in "aeiou" else "a"
-        raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
-    registry.bind(registry.lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
+        with_field(name, registry.check_spec, name, getattr(config, name))
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:

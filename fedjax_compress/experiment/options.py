@@ -170,7 +170,8 @@ def bench_options(base: Config) -> type:
     """Options of ``bench``."""
     sweep = (
         "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2, "
-        "convolution=patches,winograd or 'uplink=SPEC;SPEC': measure all of these"
+        "convolution=patches,winograd, 'uplink=SPEC;SPEC' or 'algorithm=SPEC;SPEC': "
+        "measure all of these"
     )
     return _make(
         "BenchOptions",
@@ -196,6 +197,8 @@ def bench_options(base: Config) -> type:
             _flag("tune", "let the engine search for its fastest layout first"),
             _own("uplink", "identity", "SPEC", "compressor of what clients send"),
             _own("downlink", "identity", "SPEC", "compressor of the model"),
+            _own("algorithm", "fedavg", "SPEC", "algorithm of the engine"),
+            _own("model", "", "SPEC", "another model for the workload's data"),
             _own("json", None, "FILE", "where all figures go"),
             _own("plot", None, "FILE.png", "where a picture of --sweep goes"),
             _QUIET,

@@ -10,6 +10,7 @@ from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts, versions
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.records import Record, clean
+from fedjax_compress.models import cost
 from fedjax_compress.typing import Params
 
 _NAMES = ("data", "partition", "model", "local", "server", "algorithm", "seed")
@@ -56,6 +57,7 @@ def summarize(
             "compile_seconds": parts.simulator.compile_seconds,
             "clients_per_second": messages / seconds if seconds > 0 else 0.0,
             "parameters": parameters,
+            **_costs(parts),
             "parameters_sha256": tree.sha256(params),
             "uplink": config.uplink,
             "downlink": config.downlink,
@@ -67,3 +69,13 @@ def summarize(
             "versions": versions(),
         }
     )
+
+
+def _costs(parts: Parts) -> dict[str, Any]:
+    """What clients train, for each tier: parameters, and operations for one row."""
+    found = [cost(model, parts.dataset.task) for model in parts.algorithm.trains]
+    return {
+        "client_parameters": [each.parameters for each in found],
+        "client_macs": [each.macs for each in found],
+        "client_flops": [each.flops for each in found],
+    }

@@ -41,6 +41,7 @@ def train(
     The metric ``examples``, a client's weight in the mean, is the number of rows that
     a pass covers: where incomplete batches are dropped, those of the full ones. So a
     client that has none neither counts nor pulls the mean towards zero.
+    ``processed`` counts each row as often as it was seen.
 
     Within a frame all of this holds for its free parameters: they are what the
     optimizer sees, what momentum and weight decay move, and what the update is of. The
@@ -105,6 +106,7 @@ def train(
         metrics = {
             "loss": loss / jnp.maximum(seen, 1.0),
             "examples": schedule.rows(shard.size).astype(jnp.float32),
+            "processed": seen,
         }
         return tree.subtract(trained, within.start), state, metrics
 

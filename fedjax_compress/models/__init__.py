@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedjax_compress.models.cnn import cnn, emnist_cnn
 from fedjax_compress.models.convolution import Convolution, max_pool
+from fedjax_compress.models.cost import Cost, cost
 from fedjax_compress.models.dense import logistic, mlp
 from fedjax_compress.models.forms import Form, convolution_form
 from fedjax_compress.models.linen_model import from_linen
@@ -15,10 +16,12 @@ from fedjax_compress.models.text import char_lstm
 __all__ = [
     "LSTM",
     "Convolution",
+    "Cost",
     "Form",
     "char_lstm",
     "cnn",
     "convolution_form",
+    "cost",
     "emnist_cnn",
     "from_linen",
     "from_nnx",

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import losses
+from fedjax_compress.models.cutting import check_cuts
 from fedjax_compress.models.forms import convolution_form
 from fedjax_compress.models.inputs import images, tokens
-from fedjax_compress.typing import Array, Key, Model, Params, Task
+from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task
 
 Read = Callable[[Array], Array]
 Score = Callable[[Array, Array], Array]
@@ -41,6 +42,7 @@ def make_model(
     task: Task,
     loss: Score | None = None,
     correct: Score | None = None,
+    cuts: Cuts | None = None,
 ) -> Model:
     """A Model with the task's usual loss and right answers where none are given.
 
@@ -48,13 +50,15 @@ def make_model(
 
     Raises:
       InputError: a parameter is not float32, or the outputs are not one number per
-        class for each example (for tokens: for each token).
+        class for each example (for tokens: for each token); or cuts do not fit.
     """
     params = shapes(lambda: init(jax.random.key(0)))
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if leaf.dtype != jnp.float32:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise InputError(f"parameter {name} must be float32, not {leaf.dtype}")
+    if cuts is not None:
+        check_cuts(cuts, params)
     outputs = shapes(lambda p: apply(p, example(task), None), params)
     wanted = (2, *(task.shape if task.tokens else ()), task.classes)
     if outputs.shape != wanted and loss is None:
@@ -68,4 +72,5 @@ def make_model(
         apply=apply,
         loss=loss or (losses.token_cross_entropy if text else losses.cross_entropy),
         correct=correct or (losses.token_correct if text else losses.correct),
+        cuts=cuts,
     )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from flax import linen
 
 from fedjax_compress import registry
+from fedjax_compress.models.cutting import Ends, layers
 from fedjax_compress.models.inputs import check_numbers, check_positive, flat
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.typing import Array, Model, Task
+from fedjax_compress.typing import Array, Model, Task, Tie
 
 
 class _Dense(linen.Module):
@@ -56,4 +57,21 @@ def mlp(task: Task, hidden: tuple[int, ...] = (64,)) -> Model:
     """
     check_numbers(task)
     check_positive("a width in hidden", *hidden)
-    return from_linen(_Dense(hidden, task.classes), task, inputs=flat, conv="direct")
+    return _mlp(task, hidden)
+
+
+def _mlp(task: Task, hidden: tuple[int, ...]) -> Model:
+    names = [f"dense_{i + 1}" for i in range(len(hidden))]
+    ends: dict[str, Ends] = {}
+    reads: Tie | None = None
+    for name in names:
+        ends[name] = (reads, Tie(name))
+        reads = Tie(name)
+    ends["output"] = (reads, None)
+
+    def narrow(counts: dict[str, int]) -> Model:
+        return _mlp(task, tuple(counts[name] for name in names))
+
+    cuts = layers(dict(zip(names, hidden, strict=True)), ends, narrow)
+    module = _Dense(hidden, task.classes)
+    return from_linen(module, task, inputs=flat, conv="direct", cuts=cuts)

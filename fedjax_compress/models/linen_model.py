@@ -19,7 +19,7 @@ from fedjax_compress.models.adapt import (
 )
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
-from fedjax_compress.typing import Array, Key, Model, Params, Task
+from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task
 
 
 def from_linen(
@@ -30,6 +30,7 @@ def from_linen(
     loss: Score | None = None,
     correct: Score | None = None,
     conv: Form = "auto",
+    cuts: Cuts | None = None,
 ) -> Model:
     """A Model of a flax.linen module that maps [batch, ...] to [batch, classes].
 
@@ -49,6 +50,7 @@ def from_linen(
       correct: (outputs, labels) -> float32 [batch]; likewise.
       conv: form in which the module's convolutions are computed, see
         ``rewrite_convolutions``; ``direct`` leaves the module as it is.
+      cuts: along which axes the module can be cut, for algorithms that do so.
 
     Raises:
       InputError: the module keeps more than parameters, a parameter is not float32,
@@ -80,7 +82,8 @@ def from_linen(
             f"the module keeps {extra} besides its parameters, which cannot be "
             "averaged over clients; use GroupNorm or LayerNorm"
         )
-    return make_model(init, rewrite_convolutions(apply, conv), task, loss, correct)
+    whole = rewrite_convolutions(apply, conv)
+    return make_model(init, whole, task, loss, correct, cuts)
 
 
 def _training_flag(module: linen.Module) -> str | None:

@@ -13,7 +13,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.models.adapt import Read, Score, default_inputs, make_model
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
-from fedjax_compress.typing import Array, Key, Model, Params, Task, Tree
+from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task, Tree
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -27,6 +27,7 @@ def from_nnx(
     loss: Score | None = None,
     correct: Score | None = None,
     conv: Form = "auto",
+    cuts: Cuts | None = None,
 ) -> Model:
     """A Model of flax.nnx modules that map [batch, ...] to [batch, classes].
 
@@ -74,7 +75,8 @@ def from_nnx(
         whole = nnx.merge(graph, state, _seed(streams, key), constants)
         return whole(read(features))
 
-    return make_model(init, rewrite_convolutions(apply, conv), task, loss, correct)
+    whole = rewrite_convolutions(apply, conv)
+    return make_model(init, whole, task, loss, correct, cuts)
 
 
 def _refuse_variables(constants: nnx.State) -> None:

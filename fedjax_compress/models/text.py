@@ -8,24 +8,23 @@ from flax import linen
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.models import losses
+from fedjax_compress.models import cutting, losses
 from fedjax_compress.models.inputs import check_positive, check_tokens
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
-from fedjax_compress.typing import Array, Model, Task
+from fedjax_compress.typing import Array, Model, Task, Tie
 
 
 class _CharLSTM(linen.Module):
     symbols: int
     embedding: int
-    hidden: int
-    layers: int
+    hidden: tuple[int, ...]
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         x = linen.Embed(self.symbols, self.embedding, name="embedding")(x)
-        for i in range(self.layers):
-            x = LSTM(self.hidden, name=f"lstm_{i + 1}")(x)
+        for i, units in enumerate(self.hidden):
+            x = LSTM(units, name=f"lstm_{i + 1}")(x)
         return linen.Dense(self.symbols, name="output")(x)
 
 
@@ -63,10 +62,32 @@ def char_lstm(
     check_positive("layers", layers)
     if not -1 <= pad < task.classes:
         raise InputError(f"pad must be in -1 .. {task.classes - 1}, not {pad}")
+    return _char_lstm(task, embedding, (hidden,) * layers, pad)
+
+
+def _char_lstm(task: Task, embedding: int, hidden: tuple[int, ...], pad: int) -> Model:
+    names = [f"lstm_{i + 1}" for i in range(len(hidden))]
+    groups = {"embedding": embedding} | dict(zip(names, hidden, strict=True))
+    ties: dict[str, tuple[Tie | None, ...]] = {
+        "embedding/embedding": (None, Tie("embedding"))
+    }
+    reads = Tie("embedding")
+    for name in names:
+        gates = Tie(name, outer=4)
+        ties[f"{name}/kernel"] = (reads, gates)
+        ties[f"{name}/recurrent"] = (Tie(name), gates)
+        ties[f"{name}/bias"] = (gates,)
+        reads = Tie(name)
+
+    def narrow(counts: dict[str, int]) -> Model:
+        fewer = tuple(counts[name] for name in names)
+        return _char_lstm(task, counts["embedding"], fewer, pad)
+
     return from_linen(
-        _CharLSTM(task.classes, embedding, hidden, layers),
+        _CharLSTM(task.classes, embedding, hidden),
         task,
         loss=functools.partial(losses.token_cross_entropy, pad=pad),
         correct=functools.partial(losses.token_correct, pad=pad),
         conv="direct",
+        cuts=cutting.layers(groups, {"output": (reads, None)}, narrow, more=ties),
     )

@@ -29,7 +29,7 @@ from fedjax_compress.simulate.plan import (
     choose_lanes,
 )
 from fedjax_compress.simulate.states import HostStates
-from fedjax_compress.simulate.streaming import Stream
+from fedjax_compress.simulate.streaming import Stream, rows_of
 from fedjax_compress.simulate.supply import Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
 
@@ -225,12 +225,39 @@ class Simulator:
           The new state (the old one's arrays are given up) and one record a round.
         """
         records: list[dict] = []
+        if state.round == 0 and self.algorithm.begin is not None and rounds > 0:
+            state = state._replace(server=self._begun(state.server))
         while rounds > 0:
             now = self.phases.within(state.round, min(rounds, self.rounds_per_call))
             rounds -= now
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
         return state, records
+
+    def _begun(self, server: Server) -> Server:
+        """The server after what one client does before the first round."""
+        begin = self.algorithm.begin
+        assert begin is not None
+        if begin.client >= self.clients:
+            raise InputError(
+                f"client {begin.client}, which begins, is none of {self.clients}"
+            )
+        rows = rows_of(self.placement.local(self._rows), begin.client)
+        key, number = self._key, jnp.asarray(2**31 - 1)
+
+        def work(server: Server, data: ClientData) -> Server:
+            place = jnp.zeros((), jnp.int32)
+            shard = data.shard(place, data.size_of(place))
+            coin = rounds_.client_coin(key, number, jnp.asarray(begin.client))
+            return begin.run(server, shard, coin)
+
+        started = time.perf_counter()
+        with convolution_form(self.convolution):
+            program = jax.jit(work)
+            server = self.placement.local(server)
+            compiled = program.lower(server, rows).compile()
+        self.compile_seconds += time.perf_counter() - started
+        return self.placement.replicate(jax.device_get(compiled(server, rows)))
 
     def _call(
         self, state: RunState, rounds: int, after: int

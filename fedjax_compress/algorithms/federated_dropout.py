@@ -1,0 +1,78 @@
+"""Federated Dropout: each client trains a random part of the units."""
+
+from __future__ import annotations
+
+from fedjax_compress import registry
+from fedjax_compress.algorithms.submodel_training import (
+    Average,
+    cut_training,
+    cuts_for,
+    widths_of,
+)
+from fedjax_compress.submodel import Selector, random
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Compressor,
+    LocalUpdate,
+    ServerOptimizer,
+)
+
+
+@registry.register("algorithm", context=5)
+def federated_dropout(
+    local: LocalUpdate,
+    aggregator: Aggregator,
+    optimizer: ServerOptimizer,
+    uplink: Compressor,
+    downlink: Compressor,
+    keep_rate: float = 0.75,
+    select: Selector | None = None,
+    average: Average = "cohort",
+    rescale: bool = False,
+) -> Algorithm:
+    """Federated Dropout: clients get, train and send a model of fewer units.
+
+    Of each group of units (neurons, channels) a client keeps max(1, round(keep_rate
+    units)); inputs and classes are never cut. The dense small tensors M_k(w) travel
+    through the downlink, are trained as a network of that size, and their update
+    travels back through the uplink. With S_k putting it in its place, 0 elsewhere:
+
+      cohort   w <- w + sum_k n_k S_k(u_k) / sum_k n_k
+      holders  w_j <- w_j + sum_k n_k S_k(u_k)_j / sum of n_k over those that held j
+
+    The server's optimizer applies either mean. With keep_rate = 1 this is ``fedavg``.
+
+    Travels: down, the downlink's fields for the kept parameters, to each client its
+    own; up, the uplink's fields for their update. Which units are kept follows from
+    the shared key and costs nothing; where the selector is ``adaptive``, sorted index
+    lists go down, one for each group.
+
+    Args:
+      local: what a client computes; it has to take a ``frame``, as all built-in ones
+        do, and its model to have ``cuts``.
+      aggregator: how updates are averaged; weighted by each client's examples.
+      optimizer: the server's step. Where ``holders`` are averaged over, a parameter
+        that nobody held is not moved, not even by momentum.
+      uplink: stateless compressor of the update.
+      downlink: stateless compressor of the kept parameters.
+      keep_rate: share of the units that a client keeps, above 0, at most 1.
+      select: how units are chosen: random (by client and round, the paper's and what
+        none means), random_per_round, prefix, rolling or adaptive.
+      average: over the cohort (the paper's) or over holders.
+      rescale: multiply what a layer reads from cut units by units / kept units while
+        training.
+
+    Raises:
+      InputError: an option out of its range; a model without cuts; a local update
+        without frames; and before the first round, a link that keeps a state.
+
+    Reference: Caldas et al. 2018, section 3 (Federated Dropout) and figure 1; with
+      ``adaptive``, Bouacida et al. 2020; with ``rolling``, Alam et al. 2022.
+    """
+    widths = widths_of(cuts_for(local, "federated_dropout"), (keep_rate,))
+    return cut_training(
+        local, aggregator, optimizer, uplink, downlink,
+        name="federated_dropout", selector=select or random(), widths=widths,
+        average=average, rescale=rescale,
+    )  # fmt: skip

@@ -1,0 +1,142 @@
+"""FjORD: ordered dropout at every local step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import registry, submodel
+from fedjax_compress.algorithms.assignment import Assign, assignment
+from fedjax_compress.algorithms.heterofl import falling
+from fedjax_compress.algorithms.submodel_training import (
+    View,
+    Width,
+    cut_training,
+    cuts_for,
+    widths_of,
+)
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Array,
+    Compressor,
+    Key,
+    LocalUpdate,
+    Model,
+    Params,
+    ServerOptimizer,
+)
+
+
+@registry.register("algorithm", context=5)
+def fjord(
+    local: LocalUpdate,
+    aggregator: Aggregator,
+    optimizer: ServerOptimizer,
+    uplink: Compressor,
+    downlink: Compressor,
+    rates: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
+    assign: Assign = "fixed",
+    shares: tuple[float, ...] = (),
+    distillation: float = 0.0,
+) -> Algorithm:
+    """FjORD: each local step trains the first units of every layer, as many as drawn.
+
+    A client of largest rate p_max holds the first units of each layer. At each local
+    step a rate p is drawn uniformly from those of ``rates`` up to p_max; the network of
+    the first max(1, round(p units)) units learns from the batch by the loss
+
+      CE(z_p, y) + distillation KL(softmax(z_pmax) || softmax(z_p)),
+
+    with z_pmax not differentiated. Each parameter is averaged over those that hold it;
+    one that nobody held stays.
+
+    Travels: down, the downlink's fields for the parameters that the client holds; up,
+    the uplink's fields for their update.
+
+    Args:
+      local: what a client computes, SGD without momentum or weight decay as a rule,
+        which would move parameters outside the width of a step.
+      aggregator: how updates are averaged; weighted by each client's examples.
+      optimizer: the server's step; ``fedavg`` is the paper's.
+      uplink: stateless compressor of the update.
+      downlink: stateless compressor of the held parameters.
+      rates: from the largest, each above 0 and at most 1; a program compiles all.
+      assign: a largest rate for each client for good (fixed) or each round (dynamic).
+      shares: of the clients with each largest rate, as ratios; none for equal ones.
+      distillation: weight of the self-distillation; 0 leaves it out.
+
+    Raises:
+      InputError: an option out of its range; a model without cuts; a local update
+        without frames; and before the first round, a link that keeps a state.
+
+    Reference: Horvath et al. 2021, section 3 (ordered dropout) and algorithm 1.
+    Deviation: all clients of a round with the same largest rate draw the same rates,
+      so that those side by side train networks of one size at a step.
+    """
+    if not 0 <= distillation < float("inf"):
+        raise InputError(
+            f"distillation must be finite and not negative, not {distillation}"
+        )
+    rates = falling(rates)
+    widths = widths_of(cuts_for(local, "fjord"), rates)
+
+    def network(number: int, view: View) -> Callable[[Array], Model]:
+        inner = widths[number:]
+        applies = [_prefix(widths[number], width) for width in inner]
+
+        def at(t: Array) -> Model:
+            drawn = jax.random.randint(
+                jax.random.fold_in(view.key, t), (), 0, len(inner)
+            )
+
+            def apply(params: Params, features: Array, key: Key | None) -> Array:
+                return jax.lax.switch(drawn, applies, params, features, key)
+
+            narrow = widths[number].model._replace(apply=apply)
+            return _distilled(narrow, widths[number].model, distillation)
+
+        return at
+
+    return cut_training(
+        local, aggregator, optimizer, uplink, downlink,
+        name="fjord", selector=submodel.prefix(), widths=widths,
+        tier_of=assignment(assign, shares, len(rates)), average="holders",
+        network=network,
+    )  # fmt: skip
+
+
+def _prefix(whole: Width, part: Width) -> Callable[..., Array]:
+    """The network of the first units of a wider one, on the wider one's parameters."""
+    cuts = whole.model.cuts
+    assert cuts is not None
+
+    def apply(params: Params, features: Array, key: Key | None) -> Array:
+        kept = {g: jnp.arange(n, dtype=jnp.int32) for g, n in part.counts.items()}
+        small = submodel.extract(params, cuts, kept)
+        return part.model.apply(small, features, key)
+
+    return apply
+
+
+def _distilled(narrow: Model, wide: Model, weight: float) -> Model:
+    """The narrow model, whose loss also draws it to the wide one's outputs."""
+    if not weight:
+        return narrow
+
+    def apply(params: Params, features: Array, key: Key | None) -> Any:
+        taught = jax.lax.stop_gradient(wide.apply(params, features, key))
+        return narrow.apply(params, features, key), taught
+
+    def loss(outputs: Any, labels: Array) -> Array:
+        mine, taught = outputs
+        gap = jax.nn.log_softmax(taught) - jax.nn.log_softmax(mine)
+        distance = jnp.sum(jax.nn.softmax(taught) * gap, axis=-1)
+        distance = distance.reshape(distance.shape[0], -1).mean(axis=1)
+        return wide.loss(mine, labels) + weight * distance
+
+    return narrow._replace(apply=apply, loss=loss)

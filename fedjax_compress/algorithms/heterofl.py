@@ -1,0 +1,95 @@
+"""HeteroFL: clients of unequal strength train the first units of each layer."""
+
+from __future__ import annotations
+
+import itertools
+
+from fedjax_compress import registry
+from fedjax_compress.algorithms.assignment import Assign, assignment
+from fedjax_compress.algorithms.submodel_training import (
+    cut_training,
+    cuts_for,
+    widths_of,
+)
+from fedjax_compress.errors import InputError
+from fedjax_compress.submodel import Selector, prefix
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Compressor,
+    LocalUpdate,
+    ServerOptimizer,
+)
+
+
+@registry.register("algorithm", context=5)
+def heterofl(
+    local: LocalUpdate,
+    aggregator: Aggregator,
+    optimizer: ServerOptimizer,
+    uplink: Compressor,
+    downlink: Compressor,
+    rates: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125, 0.0625),
+    assign: Assign = "fixed",
+    shares: tuple[float, ...] = (),
+    select: Selector | None = None,
+    scaler: bool = True,
+    mask_classes: bool = True,
+) -> Algorithm:
+    """HeteroFL: each client trains the first units of every hidden layer, as it can.
+
+    A client of rate r holds the first max(1, round(r units)) units of each group;
+    inputs and outputs are whole. Each parameter is averaged over those that hold it,
+
+      w_j <- w_j + sum_k n_k u_kj / sum of n_k over those that held j,
+
+    and one that nobody held stays. The Scaler divides what cut units give by r while
+    training. Outputs of classes that a client has no rows of are set to 0 in its loss,
+    and the parameters that lead to them are not averaged from it.
+
+    Travels: down, the downlink's fields for the parameters that the client holds; up,
+    the uplink's fields for their update and, with mask_classes, one bit for each class.
+
+    Args:
+      local: what a client computes; it has to take a ``frame``, as all built-in ones
+        do, and its model to have ``cuts``.
+      aggregator: how updates are averaged; ``mean(weight=uniform)`` is the paper's.
+      optimizer: the server's step; ``fedavg`` is the paper's.
+      uplink: stateless compressor of the update.
+      downlink: stateless compressor of the held parameters.
+      rates: of the levels, from the largest, each above 0 and at most 1; a program
+        compiles all of them.
+      assign: a level for each client for good (fixed), or one each round (dynamic).
+      shares: of the clients in each level, as ratios; none for equal ones.
+      select: which units; prefix is the paper's, and what none means.
+      scaler: whether to use the Scaler.
+      mask_classes: whether to mask classes that a client does not have.
+
+    Raises:
+      InputError: an option out of its range; a model without cuts; a local update
+        without frames; and before the first round, a link that keeps a state.
+
+    Reference: Diao et al. 2021, algorithm 1 and section 3.
+    Deviations: the Scaler stands where the next layer reads, which is the same for
+      layers with ReLU; counts are rounded to the nearest, not up; no static batch
+      normalisation, as the models here have no running statistics.
+    """
+    rates = falling(rates)
+    widths = widths_of(cuts_for(local, "heterofl"), rates)
+    return cut_training(
+        local, aggregator, optimizer, uplink, downlink,
+        name="heterofl", selector=select or prefix(), widths=widths,
+        tier_of=assignment(assign, shares, len(rates)), average="holders",
+        rescale=scaler, mask_absent=mask_classes,
+    )  # fmt: skip
+
+
+def falling(rates: tuple[float, ...]) -> tuple[float, ...]:
+    """The rates, if there is any and they fall.
+
+    Raises:
+      InputError: they do not.
+    """
+    if not rates or any(b >= a for a, b in itertools.pairwise(rates)):
+        raise InputError(f"rates must fall, as in (1.0, 0.5, 0.25), got {rates}")
+    return rates

@@ -1,0 +1,78 @@
+"""What a model costs: parameters, multiplications, and operations as compiled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import tree
+from fedjax_compress.models.adapt import example
+from fedjax_compress.models.forms import convolution_form
+from fedjax_compress.typing import Model, Task
+
+
+class Cost(NamedTuple):
+    """What one example costs.
+
+    Attributes:
+      parameters: number of them.
+      macs: multiply-accumulates of one forward pass, in matrix products and
+        convolutions, counted from their shapes.
+      flops: operations of one step of training, gradient of the loss, as XLA counts
+        those of the compiled program; about 6 macs, less what nobody needs (the
+        gradient of the inputs), plus everything else.
+    """
+
+    parameters: int
+    macs: int
+    flops: float
+
+
+def cost(model: Model, task: Task) -> Cost:
+    """The cost of a model; compiles the gradient of the loss of one example.
+
+    XLA counts the body of a loop once, so for recurrent networks ``flops`` is too low.
+    """
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    features = jax.eval_shape(lambda: example(task)[:1])
+    shape = (1, *task.shape) if task.tokens else (1,)
+    labels = jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    def forward(params: Any, features: Any) -> Any:
+        return model.apply(params, features, None)
+
+    def loss(params: Any, features: Any, labels: Any) -> Any:
+        return jnp.mean(model.loss(forward(params, features), labels))
+
+    with convolution_form("direct"):
+        macs = _macs(jax.make_jaxpr(forward)(params, features).jaxpr)
+        step = jax.jit(jax.grad(loss)).lower(params, features, labels)
+        found: Any = step.compile().cost_analysis()
+    found = found[0] if isinstance(found, list) else found
+    return Cost(tree.count(params), macs, float((found or {}).get("flops", math.nan)))
+
+
+def _macs(jaxpr: Any) -> int:
+    """Multiply-accumulates of all products in a program, loops included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        name, given = equation.primitive.name, equation.params
+        if name == "dot_general":
+            (contracted, _), _ = given["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            inner = math.prod(shape[axis] for axis in contracted)
+            total += inner * math.prod(equation.outvars[0].aval.shape)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            outputs = kernel[given["dimension_numbers"].rhs_spec[0]]
+            made = math.prod(equation.outvars[0].aval.shape)
+            total += made * math.prod(kernel) // outputs
+        times = given["length"] if name == "scan" else 1
+        for value in given.values():
+            inner_program = getattr(value, "jaxpr", value)
+            if hasattr(inner_program, "eqns"):
+                total += times * _macs(inner_program)
+    return total
