@@ -29,6 +29,9 @@ _ROOMS = {
     "stage": "compress",
     "compressor": "compress",
     "schedule": "compress",
+    "pattern": "prune",
+    "score": "prune",
+    "sparsity": "prune",
     "selector": "submodel",
     "aggregate": "aggregate",
     "server": "server",
@@ -114,6 +117,15 @@ def register_type(
     _pipe_kinds[annotation] = kinds
 
 
+def register_component(annotation: Any, kind: str) -> None:
+    """Says that an option of this type is one component of a kind, by its name."""
+
+    def builder(pipe: spec.Pipe, text: str) -> Any:
+        return build_call(_only_call(pipe, kind, text), pipe.calls[0], text)
+
+    register_type(annotation, builder, kind)
+
+
 def inner_kinds(annotation: Any) -> tuple[str, ...]:
     """Where names in a pipe for an option of this type are looked up, if it has any."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -164,12 +176,7 @@ def build(kind: str, text: str, *context: Any) -> Any:
         option that does not exist or has the wrong type or value.
     """
     pipe = spec.parse(text)
-    if len(pipe.calls) > 1:
-        second = pipe.calls[1].position
-        raise SpecError(f"a {kind} is one call, not a pipe", text, second)
-    return build_call(
-        lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text, *context
-    )
+    return build_call(_only_call(pipe, kind, text), pipe.calls[0], text, *context)
 
 
 def check_spec(kind: str, text: str) -> None:
@@ -179,11 +186,16 @@ def check_spec(kind: str, text: str) -> None:
       SpecError: as ``build``, but for what only the factory knows.
     """
     pipe = spec.parse(text)
+    bind(_only_call(pipe, kind, text), pipe.calls[0], text)
+
+
+def _only_call(pipe: spec.Pipe, kind: str, text: str) -> Entry:
+    """What the one call of a pipe names."""
     if len(pipe.calls) > 1:
         position = pipe.calls[1].position
         article = "an" if kind[0] in "aeiou" else "a"
         raise SpecError(f"{article} {kind} is one call, not a pipe", text, position)
-    bind(lookup(pipe.calls[0], kind, text=text), pipe.calls[0], text)
+    return lookup(pipe.calls[0], kind, text=text)
 
 
 def build_call(entry: Entry, call: spec.Call, text: str, *context: Any) -> Any:

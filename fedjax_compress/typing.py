@@ -62,6 +62,8 @@ class Claims(NamedTuple):
       alpha: n -> contraction, E||C(x) - x||^2 <= (1 - alpha(n)) ||x||^2, or None.
       lossless: C(x) = x, bit for bit.
       linear: decode(sum of payloads) = sum of decodes, under one shared key.
+      elementwise: element i of C(x) depends on symbol i and on scales only, so that
+        symbols may be left out where nobody reads them.
     """
 
     unbiased: bool = False
@@ -69,6 +71,7 @@ class Claims(NamedTuple):
     alpha: Callable[[int], float] | None = None
     lossless: bool = False
     linear: bool = False
+    elementwise: bool = False
 
 
 class Stage(NamedTuple):

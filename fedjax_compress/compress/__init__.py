@@ -16,6 +16,9 @@ from fedjax_compress.compress.kashin_frame import kashin
 from fedjax_compress.compress.labels import by_label
 from fedjax_compress.compress.lifts import on_leaves, on_vector
 from fedjax_compress.compress.low_rank import power_sgd
+from fedjax_compress.compress.mask_forms import MaskCode, mask_fields, masks_from
+from fedjax_compress.compress.masking import Masked, masked
+from fedjax_compress.compress.nonzero_values import nonzero
 from fedjax_compress.compress.one_bit_columns import one_bit
 from fedjax_compress.compress.pass_through import identity
 from fedjax_compress.compress.quantized_sgd import qsgd
@@ -40,6 +43,8 @@ from fedjax_compress.compress.type_cast import cast
 
 __all__ = [
     "LayerSize",
+    "MaskCode",
+    "Masked",
     "Phase",
     "SizeReport",
     "adacomp",
@@ -60,6 +65,10 @@ __all__ = [
     "hadamard",
     "identity",
     "kashin",
+    "mask_fields",
+    "masked",
+    "masks_from",
+    "nonzero",
     "on_leaves",
     "on_vector",
     "one_bit",

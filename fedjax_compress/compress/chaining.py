@@ -22,11 +22,11 @@ def chain(*stages: Stage) -> Stage:
 
     What travels: the side information of every stage, and the last carrier.
 
-    Claims: unbiased, lossless and linear if all are; omega = prod(1 + omega_i) - 1 for
-    unbiased stages, each at the size of the array it gets (the decoders of unbiased
-    stages must be linear given their side information, as all of ours are); alpha of
-    the last stage where those before it are linear with omega = 0, otherwise none: what
-    stands before may have made the array larger.
+    Claims: unbiased, lossless, linear and elementwise if all are;
+    omega = prod(1 + omega_i) - 1 for unbiased stages, each at the size of the array it
+    gets (the decoders of unbiased stages must be linear given their side information,
+    as all of ours are); alpha of the last stage where those before it are linear with
+    omega = 0, otherwise none: what stands before may have made the array larger.
 
     Raises:
       InputError: no stage, or a stage that leaves nothing stands before another.
@@ -113,4 +113,5 @@ def _claims(stages: Sequence[Stage]) -> Claims:
         alpha=alpha if last is not None and isometries else None,
         lossless=all(c.lossless for c in claims),
         linear=all(c.linear for c in claims),
+        elementwise=all(c.elementwise for c in claims),
     )

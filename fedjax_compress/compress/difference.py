@@ -28,7 +28,7 @@ def fedpaq(bits: int = 4, code: wire.SymbolCode = "fixed") -> Stage:
     Raises:
       InputError: bits out of range.
 
-    Claims: unbiased, omega(n) = min(n / s**2, sqrt(n) / s).
+    Claims: elementwise, unbiased, omega(n) = min(n / s**2, sqrt(n) / s).
 
     Reference: Reisizadeh et al. 2020, algorithm 1.
     """

@@ -37,7 +37,7 @@ def dorefa_gradient(bits: int = 8, code: wire.SymbolCode = "fixed") -> Stage:
     Raises:
       InputError: bits out of range, or more symbols than the code takes.
 
-    Claims: unbiased, omega(n) = n / (2**k - 1)**2.
+    Claims: elementwise, unbiased, omega(n) = n / (2**k - 1)**2.
 
     Reference: Zhou et al. 2016, equation 12.
     Deviations: the paper quantizes the gradients that flow back into layers, with one m
@@ -64,5 +64,5 @@ def dorefa_gradient(bits: int = 8, code: wire.SymbolCode = "fixed") -> Stage:
         level = (2 * symbols - steps).astype(jnp.float32) / steps
         return side["scales"].symbols * level
 
-    claims = Claims(unbiased=True, omega=lambda n: n / steps**2)
+    claims = Claims(unbiased=True, omega=lambda n: n / steps**2, elementwise=True)
     return stateless(encode, decode, claims)

@@ -43,7 +43,7 @@ def uniform(
     Raises:
       InputError: bits or levels out of range, or more levels than the code takes.
 
-    Claims: unbiased, omega(n) = n / (2 (k - 1)**2).
+    Claims: elementwise, unbiased, omega(n) = n / (2 (k - 1)**2).
 
     Reference: probabilistic quantization of Suresh et al. 2017 and Konecny et al. 2016.
     Deviation: k counts levels, not the intervals between them.
@@ -70,7 +70,9 @@ def uniform(
         share = side["symbols"].symbols.astype(jnp.int32).astype(jnp.float32) / (k - 1)
         return lo * (1 - share) + hi * share
 
-    claims = Claims(unbiased=True, omega=lambda n: n / (2 * (k - 1) ** 2))
+    claims = Claims(
+        unbiased=True, omega=lambda n: n / (2 * (k - 1) ** 2), elementwise=True
+    )
     return stateless(encode, decode, claims)
 
 

@@ -88,4 +88,5 @@ def _claims(claims: list[Claims]) -> Claims:
         alpha=(lambda n: min(f(n) for f in alphas)) if len(alphas) == every else None,
         lossless=all(c.lossless for c in claims),
         linear=all(c.linear for c in claims),
+        elementwise=all(c.elementwise for c in claims),
     )

@@ -33,10 +33,10 @@ def one_bit(columns: bool = True, threshold: Literal["zero", "mean"] = "zero") -
       threshold: zero; or mean, a switch of the authors' code, whose two values are
         symmetric about the mean.
 
-    Claims: a contraction with alpha = 1 / n. The values keep sum(x_+)**2 / n_+ and
-    sum(x_-)**2 / n_- of the power, which is at least ||x||_1**2 / n. With threshold
-    mean they keep n m**2 + ||x - m||_1**2 / n, at least ||x||_2**2 / n, too. Gaussian
-    columns lose 1 - 2 / pi.
+    Claims: elementwise; a contraction with alpha = 1 / n. The values keep
+    sum(x_+)**2 / n_+ and sum(x_-)**2 / n_- of the power, which is at least
+    ||x||_1**2 / n. With threshold mean they keep n m**2 + ||x - m||_1**2 / n, at least
+    ||x||_2**2 / n, too. Gaussian columns lose 1 - 2 / pi.
 
     Reference: Seide et al. 2014; the authors' ColumnQuantizer.
     Deviation: means are over all elements of a column, none is estimated from a sample.
@@ -59,7 +59,7 @@ def one_bit(columns: bool = True, threshold: Literal["zero", "mean"] = "zero") -
         low, high = side["scales"].symbols
         return jnp.where(view(upper), high, low).reshape(upper.shape)
 
-    return stateless(encode, decode, Claims(alpha=lambda n: 1 / n))
+    return stateless(encode, decode, Claims(alpha=lambda n: 1 / n, elementwise=True))
 
 
 def _class_means(rows: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ def identity() -> Stage:
         alpha=lambda n: 1.0,
         lossless=True,
         linear=True,
+        elementwise=True,
     )
     return stateless(
         lambda array, coin: (array, ()), lambda carrier, side, shared: carrier, claims

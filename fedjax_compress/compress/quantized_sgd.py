@@ -51,8 +51,9 @@ def qsgd(
     Raises:
       InputError: bits or bucket out of range, or more symbols than the code takes.
 
-    Claims: unbiased; with d = min(n, bucket), omega = min(d / s**2, sqrt(d) / s) for l2
-    and min(d / (4 s**2), (1 + sqrt(d)) / (2 s)) for max.
+    Claims: elementwise, unbiased; with d = min(n, bucket),
+    omega = min(d / s**2, sqrt(d) / s) for l2 and
+    min(d / (4 s**2), (1 + sqrt(d)) / (2 s)) for max.
 
     Reference: Alistarh et al. 2017, equation for Q_s, section on bucketing, and the
     max-norm variant of the experiments.
@@ -92,7 +93,8 @@ def qsgd(
             return min(d / s**2, d**0.5 / s)
         return min(d / (4 * s**2), (1 + d**0.5) / (2 * s))
 
-    return stateless(encode, decode, Claims(unbiased=True, omega=omega))
+    claims = Claims(unbiased=True, omega=omega, elementwise=True)
+    return stateless(encode, decode, claims)
 
 
 def _buckets(vector: Array, bucket: int) -> Array:

@@ -31,7 +31,7 @@ def sign(scale: Literal["mean", "one"] = "mean") -> Stage:
       scale: mean, for use under error_feedback or as it is; or one, for the aggregator
         ``majority``.
 
-    Claims: with scale mean a contraction with alpha = 1 / n, as
+    Claims: elementwise; with scale mean a contraction with alpha = 1 / n, as
     ||x - C(x)||**2 = ||x||**2 - ||x||_1**2 / n. For Gaussian arrays it is 2 / pi.
 
     Reference: Bernstein et al. 2018, algorithm 1; with the mean, Karimireddy et al.
@@ -51,7 +51,7 @@ def sign(scale: Literal["mean", "one"] = "mean") -> Stage:
         return _signed(side, 1.0)
 
     alpha = (lambda n: 1 / n) if scale == "mean" else None
-    return stateless(encode, decode, Claims(alpha=alpha))
+    return stateless(encode, decode, Claims(alpha=alpha, elementwise=True))
 
 
 @register("stage")
@@ -81,8 +81,8 @@ def z_sign(
     Raises:
       InputError: sigma is not above 0, or not finite.
 
-    Claims: for uniform noise relative to max with sigma >= 1 unbiased,
-    omega(n) = n sigma**2 - 1; otherwise none.
+    Claims: elementwise; for uniform noise relative to max with sigma >= 1 unbiased,
+    omega(n) = n sigma**2 - 1.
 
     Reference: Tang et al. 2024, algorithm 1 (z-SignFedAvg).
     Deviations: noise relative to the array is not in the paper.
@@ -104,14 +104,17 @@ def z_sign(
         if fixed:
             return None, side | {"scales": _condition(array)}
         step = jnp.minimum(unit * (eta * sigma), jnp.finfo(jnp.float32).max)
-        return None, side | {"scales": wire.raw(nan_unless_finite(step, array))}
+        step = nan_unless_finite(step, array)
+        return None, side | {"scales": wire.raw(step, "scales")}
 
     def decode(carrier, side, shared):
         return _signed(side, eta * sigma)
 
     exact = noise == "uniform" and relative_to == "max" and sigma >= 1
-    claims = Claims(unbiased=True, omega=lambda n: n * sigma**2 - 1)
-    return stateless(encode, decode, claims if exact else Claims())
+    claims = Claims(elementwise=True)
+    if exact:
+        claims = claims._replace(unbiased=True, omega=lambda n: n * sigma**2 - 1)
+    return stateless(encode, decode, claims)
 
 
 def _condition(array: Array) -> wire.Field:

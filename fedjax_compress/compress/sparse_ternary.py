@@ -44,10 +44,10 @@ def stc(fraction: float, indices: Indices = "golomb") -> Stage:
     Raises:
       InputError: fraction out of range.
 
-    Claims: contraction with alpha = min(k / n, 1 / k). What arrives is a projection:
-    the error is ||x||**2 - s**2 / k with s the sum of the k magnitudes. For a given s,
-    and t the smallest of them, ||x||**2 is largest where k - 1 of them are t, one is
-    A t = s - (k - 1) t, and all others t: s**2 / (k ||x||**2) >=
+    Claims: elementwise; contraction with alpha = min(k / n, 1 / k). What arrives is a
+    projection: the error is ||x||**2 - s**2 / k with s the sum of the k magnitudes. For
+    a given s, and t the smallest of them, ||x||**2 is largest where k - 1 of them are
+    t, one is A t = s - (k - 1) t, and all others t: s**2 / (k ||x||**2) >=
     (A + k - 1)**2 / (k (A**2 + n - 1)), which rises and then falls in A: least at
     A = 1, k / n, or for A without bound, 1 / k.
 
@@ -74,4 +74,4 @@ def stc(fraction: float, indices: Indices = "golomb") -> Stage:
     def alpha(n: int) -> float:
         return min(kept(fraction, n) / n, 1 / kept(fraction, n))
 
-    return stateless(encode, decode, Claims(alpha=alpha))
+    return stateless(encode, decode, Claims(alpha=alpha, elementwise=True))

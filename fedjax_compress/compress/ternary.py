@@ -44,8 +44,8 @@ def terngrad(
       InputError: clip is negative or not finite; scaler sigma without clipping; an
         unknown code.
 
-    Claims: without clipping unbiased, omega(n) = (sqrt(n) - 1) / 2. With it C(x) is
-    unbiased for g instead, and nothing is claimed.
+    Claims: elementwise; without clipping unbiased, omega(n) = (sqrt(n) - 1) / 2. With
+    it C(x) is unbiased for g instead, and nothing is claimed about x.
 
     Reference: Wen et al. 2017, equations 1 to 3, layer-wise, with gradient clipping.
     Deviations: scaler sharing, where all workers take the largest s of them all, needs
@@ -78,8 +78,10 @@ def terngrad(
         sign = (symbols == 1).astype(jnp.float32) - (symbols == 2).astype(jnp.float32)
         return side["scales"].symbols * sign
 
-    claims = Claims(unbiased=True, omega=lambda n: (n**0.5 - 1) / 2)
-    return stateless(encode, decode, Claims() if clip else claims)
+    claims = Claims(elementwise=True)
+    if not clip:
+        claims = claims._replace(unbiased=True, omega=lambda n: (n**0.5 - 1) / 2)
+    return stateless(encode, decode, claims)
 
 
 def _bound(share: Array, clip: float) -> Array:

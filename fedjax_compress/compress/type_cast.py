@@ -25,8 +25,8 @@ def cast(dtype: Literal["float16", "bfloat16"] = "float16") -> Stage:
         precision, below 3e-8 nothing) or bfloat16 (8 significant bits, the range of
         float32).
 
-    Claims: bfloat16 is a contraction with alpha = 1 - 2**-16 on normal numbers.
-    float16 makes no claim, because of its range.
+    Claims: elementwise; bfloat16 is a contraction with alpha = 1 - 2**-16 on normal
+    numbers, float16 is not, because of its range.
     """
     target = jnp.dtype(dtype)
 
@@ -37,4 +37,4 @@ def cast(dtype: Literal["float16", "bfloat16"] = "float16") -> Stage:
         return carrier.astype(jnp.float32)
 
     alpha = (lambda n: 1 - 2.0**-16) if dtype == "bfloat16" else None
-    return stateless(encode, decode, Claims(alpha=alpha))
+    return stateless(encode, decode, Claims(alpha=alpha, elementwise=True))

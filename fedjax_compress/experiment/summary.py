@@ -73,7 +73,10 @@ def summarize(
 
 def _costs(parts: Parts) -> dict[str, Any]:
     """What clients train, for each tier: parameters, and operations for one row."""
-    found = [cost(model, parts.dataset.task) for model in parts.algorithm.trains]
+    try:
+        found = [cost(model, parts.dataset.task) for model in parts.algorithm.trains]
+    except Exception:  # a finished run is not lost for what says nothing of it
+        found = []
     return {
         "client_parameters": [each.parameters for each in found],
         "client_macs": [each.macs for each in found],

@@ -47,6 +47,7 @@ def from_nnx(
       loss: (outputs, labels) -> float32 [batch], as in ``from_linen``.
       correct: (outputs, labels) -> float32 [batch], as in ``from_linen``.
       conv: form of the module's convolutions, as in ``from_linen``.
+      cuts: along which axes the module can be cut, as in ``from_linen``.
 
     Raises:
       InputError: the module keeps variables other than parameters and random streams,

@@ -12,6 +12,8 @@ from fedjax_compress.submodel.fixed_selectors import first, noise
 from fedjax_compress.submodel.selector import Memory, Selector
 from fedjax_compress.typing import Array, Key
 
+_NEVER = float(jnp.finfo(jnp.float32).max)
+
 
 class Scores(NamedTuple):
     """What is known of submodels tried so far.
@@ -19,7 +21,7 @@ class Scores(NamedTuple):
     Attributes:
       scores: float32 [units] of each group.
       kept: float32 [units] of each group, 1 for those of the last submodel, else 0.
-      loss: with the last submodel; infinite before the first.
+      loss: with the last submodel; the largest float32 before the first.
       again: whether the last submodel is to be used once more.
     """
 
@@ -51,7 +53,7 @@ def adaptive(per: Literal["client", "round"] = "client") -> Selector:
                 n: jnp.full(units, value, jnp.float32) for n, units in sizes.items()
             }
 
-        never = jnp.asarray(jnp.inf, jnp.float32)
+        never = jnp.asarray(_NEVER, jnp.float32)
         return Scores(each(1.0), each(0.0), never, jnp.zeros((), bool))
 
     def draw(memory: Scores, sizes: Sizes, counts: Sizes, key: Key) -> Kept:
@@ -74,11 +76,10 @@ def adaptive(per: Literal["client", "round"] = "client") -> Selector:
         }
 
     def learned(memory: Scores, kept: dict[str, Array], loss: Array) -> Scores:
-        better = loss < memory.loss
-        known = jnp.isfinite(memory.loss) & better
-        gain = jnp.where(known, 1.0 - loss / jnp.where(known, memory.loss, 1.0), 0.0)
+        better = (loss < memory.loss) & (memory.loss < _NEVER)
+        gain = jnp.where(better, 1.0 - loss / jnp.where(better, memory.loss, 1.0), 0.0)
         scores = {n: s + gain * kept[n] for n, s in memory.scores.items()}
-        return Scores(scores, kept, jnp.asarray(loss, jnp.float32), known)
+        return Scores(scores, kept, jnp.asarray(loss, jnp.float32), better)
 
     def choose_own(
         memory: Memory, own: Scores, sizes: Sizes, counts: Sizes, key: Key

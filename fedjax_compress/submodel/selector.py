@@ -58,8 +58,4 @@ def without_memory(
     )
 
 
-registry.register_type(
-    Selector,
-    lambda pipe, text: registry.build("selector", str(pipe)),
-    "selector",
-)
+registry.register_component(Selector, "selector")

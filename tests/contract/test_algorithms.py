@@ -26,18 +26,36 @@ CLIENTS, COHORT, ROUNDS, SEED = 13, 9, 5, 3
 WIDTH, CLASSES = 5, 3
 UPLINK = "error_feedback(on_vector(top_k(0.3)))"
 DOWNLINK = "error_feedback(cast(bfloat16))"
-MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
-PARAMS = MODEL.init(jax.random.key(0))
 EXAMPLES = {
     "fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.5)",
     "structured_updates": "structured_updates(fraction=0.5)",
+    "federated_dropout": "federated_dropout(keep_rate=0.5)",
+    "heterofl": "heterofl(rates=(1.0, 0.5))",
+    "fjord": "fjord(rates=(1.0, 0.5))",
+    "federated_pruning": (
+        "federated_pruning(sparsity=cubic(0.5, begin=0, end=3), every=1, "
+        "refine_until=4)"
+    ),
+    "prunefl": (
+        "prunefl(times=own, computation=(1e-6, 2e-6), every=2, initial_rounds=12)"
+    ),
+    "lotteryfl": "lotteryfl(threshold=0.4)",
 }
 """For those whose defaults suit no model of 18 parameters."""
 LOW_RANK = "structured_updates(form=low_rank, rank=2)"
-MORE = (LOW_RANK,)
+SCORED = "federated_dropout(keep_rate=0.5, select=adaptive, average=holders)"
+MORE = (LOW_RANK, SCORED)
 """Other forms of an algorithm, tested like algorithms of their own."""
-UPLINKS = dict.fromkeys(("structured_updates", LOW_RANK), "on_vector(top_k(0.5))")
+MASKS = ("federated_pruning", "prunefl", "lotteryfl")
+SUBMODELS = ("federated_dropout", SCORED, "heterofl", "fjord")
+UPLINKS = dict.fromkeys(
+    ("structured_updates", LOW_RANK, *SUBMODELS), "on_vector(top_k(0.5))"
+) | dict.fromkeys(MASKS, "cast(bfloat16)")
 """For those whose uplink may not keep a state."""
+DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS), "cast(bfloat16)")
+"""Likewise."""
+MODELS = dict.fromkeys((*SUBMODELS, *MASKS), "mlp(hidden=(6,))")
+"""For those that need units to leave out."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -70,15 +88,26 @@ def remembering(local):
 
 
 @functools.cache
+def model_of(name):
+    text = MODELS.get(name, "logistic")
+    return registry.build("model", text, Task((WIDTH,), CLASSES))
+
+
+@functools.cache
+def params_of(name):
+    return model_of(name).init(jax.random.key(0))
+
+
+@functools.cache
 def algorithm_of(name):
     return registry.build(
         "algorithm",
         EXAMPLES.get(name, name),
-        remembering(registry.build("local", "sgd(batch=4)", MODEL)),
+        remembering(registry.build("local", "sgd(batch=4)", model_of(name))),
         registry.build("aggregate", "mean"),
         registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
         compress.parse(UPLINKS.get(name, UPLINK)),
-        compress.parse(DOWNLINK),
+        compress.parse(DOWNLINKS.get(name, DOWNLINK)),
     )
 
 
@@ -88,11 +117,13 @@ def simulator_of(name, lanes=4, **options):
     options = {"cohort": COHORT, "seed": SEED, **options}
     sampling = registry.build("sampling", "uniform")
     algorithm = algorithm_of(name)
-    return Simulator(algorithm, data(), sampling=sampling, lanes=lanes, **options)
+    made = Simulator(algorithm, data(), sampling=sampling, lanes=lanes, **options)
+    made.params = params_of(name)
+    return made
 
 
 def run(simulator, rounds=ROUNDS, state=None):
-    state = state or simulator.start(PARAMS)
+    state = state or simulator.start(simulator.params)
     state, records = simulator.advance(state, rounds)
     clean = [{k: v for k, v in r.items() if "second" not in k} for r in records]
     return jax.device_get(state), clean
@@ -164,12 +195,13 @@ def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
     kept_here = simulator.snapshot(state)["store"]
     seen = np.asarray(kept_here["ids"])
     resident = base(algorithm_name)[0].store
-    for rows, kept in zip(
-        jax.tree.leaves(kept_here["rows"]), jax.tree.leaves(resident), strict=True
+    start = algorithm_of(algorithm_name).client_init(params_of(algorithm_name))
+    for rows, kept, new in zip(
+        *map(jax.tree.leaves, (kept_here["rows"], resident, start)), strict=True
     ):
         kept = np.asarray(kept)
         np.testing.assert_allclose(rows, kept[seen], rtol=2e-5, atol=1e-6)
-        assert not np.any(np.delete(kept, seen, axis=0))
+        assert np.all(np.delete(kept, seen, axis=0) == np.asarray(new))
     found = state._replace(store=resident), records
     assert_same_run(found, base(algorithm_name))
 
@@ -183,7 +215,7 @@ def test_going_on_from_a_saved_state_is_going_on(algorithm_name, options):
     half, first = run(simulator, 2)
     saved = jax.tree.map(np.array, simulator.snapshot(half))
     run(simulator, 1)  # whatever happens in between
-    simulator.start(PARAMS)
+    simulator.start(simulator.params)
     state = simulator.place(saved, half.round)
     found, rest = run(simulator, ROUNDS - 2, state)
     jax.tree.map(np.testing.assert_array_equal, simulator.snapshot(found), whole)
@@ -208,16 +240,23 @@ def test_the_ledger_counts_packed_bytes(algorithm_name):
     """The first round once more, client by client, every message packed."""
     algorithm, root = algorithm_of(algorithm_name), root_key(SEED)
     sizes, up, down = data().sizes, 0, 0
-    server = algorithm.init(jax.random.key(0), PARAMS)
+    server = algorithm.init(jax.random.key(0), params_of(algorithm_name))
     broadcast = jax.jit(algorithm.broadcast)
     view, message, _ = broadcast(server, broadcast_coin(root, 0))
-    client = jax.jit(algorithm.client)
+    each = [algorithm] if algorithm.tiers is None else algorithm.tiers.each
+    clients = [jax.jit(tier.client) for tier in each]
+    start = algorithm.client_init(params_of(algorithm_name))
     cohort = registry.build("sampling", "uniform")(SEED, 0, sizes, COHORT)
     for number in cohort:
         shard = data().shard(jnp.asarray(number), jnp.asarray(sizes[number]))
         coin = client_coin(root, 0, number)
-        report = client(view, algorithm.client_init(PARAMS), shard, coin)
+        tier = 0
+        if algorithm.tiers is not None:
+            (tier,) = algorithm.tiers.of(SEED, 0, np.array([number]))
+        report = clients[tier](view, start, shard, coin)
         up += len(wire.pack(jax.device_get(report.payload)))
-        down += len(wire.pack(jax.device_get(message)))
+        for sent in (message, report.down):
+            if jax.tree.leaves(sent):
+                down += len(wire.pack(jax.device_get(sent)))
     first = base(algorithm_name)[1][0]
     assert (first["bytes_up"], first["bytes_down"]) == (up, down)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,3 +56,43 @@ def test_linear_ones_can_be_summed_before_decoding(case, make_tree, make_coin):
         tolerance = 1e-5 if x.dtype == jnp.float32 else 2e-2
         x, y = np.asarray(x, np.float32), np.asarray(y, np.float32)
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
+
+
+def test_elementwise_ones_depend_on_a_symbol_only_where_it_stands(
+    case, make_tree, make_coin
+):
+    """A symbol set to 0 changes one element at most: the same one, in a leaf of n."""
+    if not case.compressor.claims.elementwise:
+        return
+    values, coin = make_tree(2), make_coin(2)
+    payload = case.round(values, case.compressor.init(values), coin)[0]
+    parts, structure = jax.tree.flatten(
+        payload, is_leaf=lambda x: isinstance(x, wire.Field)
+    )
+    before = flat(case.decode(payload, values, coin.shared))
+    starts = np.cumsum([0] + [x.size for x in jax.tree.leaves(values)])
+    ranges = {x.size: s for x, s in zip(jax.tree.leaves(values), starts, strict=False)}
+    ranges[before.size] = 0
+    found = 0
+    for i, field in enumerate(parts):
+        n = field.symbols.size
+        if field.kind != "values" or n not in ranges:
+            continue
+        found += n
+        for position in {0, n - 1}:
+            symbols = np.array(field.symbols)
+            symbols.reshape(-1)[position] = 0
+            other = dataclasses.replace(field, symbols=jnp.asarray(symbols))
+            damaged = jax.tree.unflatten(
+                structure, [*parts[:i], other, *parts[i + 1 :]]
+            )
+            after = flat(case.decode(damaged, values, coin.shared))
+            changed = np.flatnonzero(after != before)
+            assert set(changed) <= {ranges[n] + position}
+    assert found >= before.size
+
+
+def flat(values):
+    """All elements of a tree, as one vector."""
+    parts = [np.asarray(x, np.float32).reshape(-1) for x in jax.tree.leaves(values)]
+    return np.concatenate(parts)

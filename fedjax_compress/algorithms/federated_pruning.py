@@ -1,0 +1,145 @@
+"""Federated Pruning: the server prunes, refines and freezes a mask."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import jax
+
+from fedjax_compress import prune, registry, tree
+from fedjax_compress.algorithms.mask_training import MaskServer, mask_training
+from fedjax_compress.errors import InputError
+from fedjax_compress.prune import Pattern, Ramp, Score
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Array,
+    Compressor,
+    LocalUpdate,
+    Params,
+    ServerOptimizer,
+    Tree,
+)
+
+Allocation = Literal["uniform", "adaptive", "threshold"]
+
+
+@registry.register("algorithm", context=5)
+def federated_pruning(
+    local: LocalUpdate,
+    aggregator: Aggregator,
+    optimizer: ServerOptimizer,
+    uplink: Compressor,
+    downlink: Compressor,
+    sparsity: Ramp | None = None,
+    pattern: Pattern | None = None,
+    score: Score | None = None,
+    allocation: Allocation = "uniform",
+    beta: float | None = None,
+    every: int = 10,
+    refine_until: int = 60,
+    momentum: float = 0.0,
+) -> Algorithm:
+    """Federated Pruning: prune to a sparsity, refine the mask, then freeze and tune.
+
+    After each ``every`` rounds, until ``refine_until`` are finished, the server scores
+    all units of weight matrices and keeps the best. While the sparsity rises this is
+    pruning; at its target, refining: units out of use keep the values that they had,
+    and with scores of weights come back when those of units in use sink below. From
+    then on the mask is frozen. Clients train w m; what is out of use gets no gradient,
+    and no optimizer moves it. The model that is evaluated is w m.
+
+    Travels: down, the downlink's fields for the parameters in use, and the mask of the
+    units to a client that does not have the present one (else a few bits); up, the
+    uplink's fields for the update of the parameters in use. A row or column out of use
+    is not sent at all: what travels is the reduced dense model.
+
+    Args:
+      local: what a client computes; it has to take a ``frame``, as all built-in ones
+        do.
+      aggregator: how updates are averaged; weighted by each client's examples.
+      optimizer: the server's step.
+      uplink: stateless, elementwise compressor of the update.
+      downlink: likewise, of the parameters.
+      sparsity: of each round, as in cubic(0.5, begin=0, end=20); none: one_shot(0.5).
+      pattern: what a unit is: unstructured, row, column, half_row, half_column, block,
+        channel or n_of_m; none: column.
+      score: weight, gradient or weight_gradient, each with norm l1 or l2; none:
+        weight. A gradient is the mean update, or its ``momentum``.
+      allocation: the same sparsity in all layers (uniform), more in layers whose
+        weights are small (adaptive), or one threshold for all (threshold).
+      beta: of adaptive, how unequal; none: the sparsity.
+      every: rounds between two masks, at least 1.
+      refine_until: rounds after which the mask is frozen; 0 refines nothing, and
+        freezes where the ramp ends.
+      momentum: of the gradient that is scored, from 0 to below 1.
+
+    Raises:
+      InputError: an option out of its range, a link that keeps a state or mixes
+        elements, a local update without frames.
+
+    Reference: Lin et al. 2022, section 2.
+    Deviation: the clients' program computes with zeros in place of what is out of use,
+      which gives the numbers of the reduced network and not its speed.
+    """
+    ramp = sparsity or prune.one_shot(0.5)
+    units, scoring = pattern or prune.column(), score or prune.weight()
+    if every < 1:
+        raise InputError(f"every must be at least 1 round, not {every}")
+    if refine_until < 0:
+        raise InputError(f"refine_until must not be negative, got {refine_until}")
+    if not 0 <= momentum < 1:
+        raise InputError(f"momentum must be from 0 to below 1, not {momentum}")
+    frozen = max(refine_until, ramp.end)
+
+    def weights(params: Params) -> Tree:
+        return prune.part(params, prune.prunable(params))
+
+    def start(params: Params) -> tuple[Tree, Tree]:
+        found = weights(params)
+        if not jax.tree.leaves(found):
+            raise InputError("the model has no weight matrix that could be pruned")
+        everything = prune.all_kept(found, units)
+        moving = tree.zeros_like(found)
+        mask = _best(ramp.at(0), found, everything, moving)
+        return mask, moving
+
+    def _best(share: Array, params: Tree, mask: Tree, moving: Tree) -> Tree:
+        """The mask of a sparsity; as it is where nothing is pruned yet."""
+        scores = prune.unit_scores(scoring, units, params, moving)
+        numbers = [s.size for s in jax.tree.leaves(scores)]
+        if allocation == "threshold":
+            total = prune.kept_total(share, sum(numbers))
+            counts = prune.counts_of_threshold(scores, total)
+        else:
+            shares = prune.uniform(share, len(numbers))
+            if allocation == "adaptive":
+                sizes = [w.size for w in jax.tree.leaves(params)]
+                importance = prune.mean_magnitude(params)
+                shares = prune.adaptive(share, importance, sizes, beta)
+            counts = prune.kept_counts(shares, numbers)
+        made = prune.make_mask(scores, counts, units)
+        return tree.where(share > 0, made, mask)
+
+    def refresh(
+        server: MaskServer, mean: Tree, squares: Any
+    ) -> tuple[Tree, Array, Tree]:
+        finished, params = server.number, weights(server.params)
+        moving = jax.tree.map(
+            lambda m, u: momentum * m + u,
+            server.memory, prune.part(mean, prune.prunable(mean)),
+        )  # fmt: skip
+        rising = finished <= ramp.end
+        due = (finished % every == 0) & ((finished <= refine_until) | rising)
+        due = (due | (finished == ramp.end)) & (finished <= frozen)
+        mask = jax.lax.cond(
+            due,
+            lambda: _best(ramp.at(finished), params, server.mask, moving),
+            lambda: server.mask,
+        )
+        return mask, due, moving
+
+    return mask_training(
+        local, aggregator, optimizer, uplink, downlink,
+        name="federated_pruning", start=start, refresh=refresh, pattern=units,
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""LotteryFL: each client finds a lottery ticket of its own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import compress, prune, ranking, registry, tree
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import (
+    Acc,
+    Aggregator,
+    Algorithm,
+    Array,
+    ClientState,
+    Coin,
+    Compressor,
+    Frame,
+    Key,
+    LocalUpdate,
+    Model,
+    Params,
+    Payload,
+    Report,
+    ServerOptimizer,
+    Shard,
+    State,
+    Tree,
+)
+
+_LOCAL, _UPLINK, _DOWNLINK = 0, 1, 2
+_BLOCK = 64
+"""Rows that are scored together."""
+
+
+class LotteryServer(NamedTuple):
+    """Parameters, optimizer state, and what the parameters were at the start."""
+
+    params: Params
+    optimizer: State
+    initial: Params
+
+
+class LotterySums(NamedTuple):
+    """Accumulator: of the aggregator, and how many clients held each parameter."""
+
+    weights: Acc
+    held: Tree
+
+
+@registry.register("algorithm", context=5)
+def lotteryfl(
+    local: LocalUpdate,
+    aggregator: Aggregator,
+    optimizer: ServerOptimizer,
+    uplink: Compressor,
+    downlink: Compressor,
+    prune_rate: float = 0.2,
+    threshold: float = 0.5,
+    target: float = 0.1,
+) -> Algorithm:
+    """LotteryFL: clients train, and share, the parameters of their own masks.
+
+    A client gets w m_k, with m_k its mask so far, and scores it on its own rows. If the
+    accuracy exceeds ``threshold`` and more than ``target`` of the weights are left, of
+    every weight tensor the ``prune_rate`` smallest of those left are pruned, and the
+    others start from what they were before the first round. It trains w m_k and sends
+    its weights. Each parameter becomes the mean over the clients that hold it; one that
+    nobody holds stays.
+
+    Travels: down, the downlink's fields for the parameters under the client's mask; up,
+    the uplink's fields for those left, and the mask if it has changed (else a few bits
+    that say so). The server knows all masks.
+
+    Args:
+      local: what a client computes; it has to take a ``frame`` and name its model.
+      aggregator: how weights are averaged; ``mean(weight=uniform)`` is the paper's.
+      optimizer: the server's step with mean - w; ``fedavg`` makes w the mean.
+      uplink: stateless, elementwise compressor of the weights.
+      downlink: likewise.
+      prune_rate: share of the weights left that are pruned at once, above 0, below 1.
+      threshold: accuracy that a client must exceed to prune, 0 to 1.
+      target: share of weights at which it stops, from 0 to below 1.
+
+    Raises:
+      InputError: an option out of its range, a link that keeps a state or mixes
+        elements, a local update without frames.
+
+    Reference: Li et al. 2020, algorithm 1, and its code.
+    Deviations: the accuracy is that on the client's training rows, the paper's on rows
+      held out; what is evaluated is the mean, not each client's own ticket.
+    """
+    if not 0 < prune_rate < 1:
+        raise InputError(f"prune_rate must be above 0 and below 1, not {prune_rate}")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold must be from 0 to 1, not {threshold}")
+    if not 0 <= target < 1:
+        raise InputError(f"target must be from 0 to below 1, not {target}")
+    if local.model is None or "frame" not in inspect.signature(local.run).parameters:
+        raise InputError(
+            "lotteryfl needs a local update that names its model and whose run takes "
+            "a frame, as those of fedjax_compress.local do"
+        )
+    model = local.model
+    up, down = compress.masked(uplink), compress.masked(downlink)
+
+    def init(key: Key, params: Params) -> LotteryServer:
+        return LotteryServer(params, optimizer.init(params), params)
+
+    def client_init(params: Params) -> ClientState:
+        return local.init(params), prune.all_kept(_weights(params))
+
+    def broadcast(
+        server: LotteryServer, coin: Coin
+    ) -> tuple[LotteryServer, Payload, LotteryServer]:
+        return server, (), server
+
+    def client(
+        view: LotteryServer, state: ClientState, shard: Shard, coin: Coin
+    ) -> Report:
+        memory, mask = state
+        hop = coin.fold(_DOWNLINK)
+        message = down.encode(prune.apply(mask, view.params), mask, hop)
+        received = down.decode(message, view.params, mask, hop.shared)
+        left = prune.density(mask, view.params).overall
+        prunes = (accuracy(model, received, shard) > threshold) & (left > target)
+        fewer = _smaller(received, mask, prune_rate)
+        mask = tree.where(prunes, fewer, mask)
+        start = prune.apply(mask, tree.where(prunes, view.initial, received))
+        frame = Frame(start, lambda w: prune.apply(mask, w))
+        key = jax.random.fold_in(coin.private, _LOCAL)
+        update, memory, metrics = local.run(start, memory, shard, key, frame=frame)
+        weights = prune.apply(mask, tree.add(start, update))
+        news = jax.tree.map(lambda m: m & prunes, mask)
+        payload = {
+            "weights": up.encode(weights, mask, coin.fold(_UPLINK)),
+            "mask": compress.mask_fields(news),
+        }
+        ok = tree.all_finite(update)
+        state = memory, mask
+        return Report(
+            payload, metrics["examples"], state, metrics, ok, {"weights": message}
+        )
+
+    def reduce(view: LotteryServer, report: Report, key: Key) -> LotterySums:
+        shared = jax.random.fold_in(key, _UPLINK)
+        mask = report.state[1]
+        payload = report.payload["weights"]
+        weights = up.decode(payload, view.params, mask, shared)
+        held = prune.apply(
+            mask, jax.tree.map(lambda w: jnp.full(w.shape, report.weight), weights)
+        )
+        return LotterySums(aggregator.lift(weights, held), held)
+
+    def server(server: LotteryServer, sums: LotterySums) -> LotteryServer:
+        mean = aggregator.finish(sums.weights)
+        held = jax.tree.map(lambda h: h > 0, sums.held)
+        change = prune.apply(held, tree.subtract(mean, server.params))
+        params, state = optimizer.apply(change, server.optimizer, server.params)
+        params = jax.tree.map(jnp.where, held, params, server.params)
+        return server._replace(params=params, optimizer=state)
+
+    return Algorithm(
+        init, client_init, broadcast, client, reduce, server, lambda s: s.params,
+        trains=(model,),
+    )  # fmt: skip
+
+
+def accuracy(model: Model, params: Params, shard: Shard) -> Array:
+    """Share of right answers on a client's own rows, float32; 0 if it has none."""
+
+    def score(i: Array, right: Array) -> Array:
+        index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
+        batch = shard.take(index, index < shard.size)
+        outputs = model.apply(params, batch.features, None)
+        return right + jnp.sum(model.correct(outputs, batch.labels) * batch.mask)
+
+    blocks = (shard.largest + _BLOCK - 1) // _BLOCK
+    right = jax.lax.fori_loop(0, blocks, score, jnp.zeros((), jnp.float32))
+    return right / jnp.maximum(shard.size, 1).astype(jnp.float32)
+
+
+def _weights(params: Params) -> Tree:
+    """The part of the parameters that may be pruned."""
+    return prune.part(params, prune.prunable(params))
+
+
+def _smaller(params: Params, mask: Tree, rate: float) -> Tree:
+    """The mask without the smallest ``rate`` of what each weight tensor has left."""
+
+    def fewer(weights: Array, mask: Array) -> Array:
+        left = jnp.sum(mask, dtype=jnp.int32)
+        cut = jnp.floor(rate * left.astype(jnp.float32)).astype(jnp.int32)
+        # Of what is left even a zero comes before what is pruned.
+        order = jnp.where(mask, ranking.magnitudes(weights) + 1, 0).reshape(-1)
+        return ranking.largest(order, left - cut).reshape(mask.shape) & mask
+
+    return jax.tree.map(fewer, _weights(params), mask)
