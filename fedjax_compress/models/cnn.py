@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from flax import linen
 
 from fedjax_compress import registry
+from fedjax_compress.models import losses
 from fedjax_compress.models.convolution import Convolution, max_pool
 from fedjax_compress.models.cutting import Ends, layers
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.inputs import check_images, check_positive
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.typing import Array, Model, Task, Tie
+
+Loss = Literal["cross_entropy", "binary_cross_entropy"]
 
 
 class _FedAvgCNN(linen.Module):
@@ -59,6 +63,7 @@ def cnn(
     widths: tuple[int, ...] = (32, 64),
     dense: int = 512,
     conv: Form = "auto",
+    loss: Loss = "cross_entropy",
 ) -> Model:
     """The FedAvg CNN: 5x5 convolutions with 2x2 max pooling, a dense layer, softmax.
 
@@ -75,6 +80,8 @@ def cnn(
       conv: ``patches`` (slices and matrix products), ``winograd`` (fewer
         multiplications), ``direct`` (XLA's convolution) or ``auto`` (by the device);
         same parameters, same outputs to rounding, another speed.
+      loss: cross_entropy of the softmax, or binary_cross_entropy with one-hot targets,
+        mean over the classes, which makes gradients smaller by about their number.
 
     Raises:
       InputError: no images, images too small to be halved once per width, or a
@@ -86,10 +93,12 @@ def cnn(
     check_positive("a width in widths", *widths)
     check_positive("dense", dense)
     check_images(task, 2 ** len(widths))
-    return _cnn(task, widths, dense, conv)
+    return _cnn(task, widths, dense, conv, loss)
 
 
-def _cnn(task: Task, widths: tuple[int, ...], dense: int, conv: Form) -> Model:
+def _cnn(
+    task: Task, widths: tuple[int, ...], dense: int, conv: Form, loss: Loss
+) -> Model:
     names = [f"conv_{i + 1}" for i in range(len(widths))]
     groups = dict(zip(names, widths, strict=True)) | {"dense": dense}
     ends: dict[str, Ends] = {}
@@ -104,11 +113,12 @@ def _cnn(task: Task, widths: tuple[int, ...], dense: int, conv: Form) -> Model:
 
     def narrow(counts: dict[str, int]) -> Model:
         fewer = tuple(counts[name] for name in names)
-        return _cnn(task, fewer, counts["dense"], conv)
+        return _cnn(task, fewer, counts["dense"], conv, loss)
 
     cuts = layers(groups, ends, narrow, spatial=2)
     module = _FedAvgCNN(widths, dense, task.classes, conv)
-    return from_linen(module, task, conv="direct", cuts=cuts)
+    score = None if loss == "cross_entropy" else losses.binary_cross_entropy
+    return from_linen(module, task, conv="direct", cuts=cuts, loss=score)
 
 
 @registry.register("model", context=1)

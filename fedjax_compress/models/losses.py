@@ -26,6 +26,28 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
     return _negative_log_likelihood(outputs, labels)
 
 
+def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
+    """Mean over classes of the binary cross-entropy with one-hot targets, in nats.
+
+    (1 / classes) sum_c log(1 + exp(-z_c)) for the label, log(1 + exp(z_c)) for others.
+
+    Args:
+      outputs: [batch, classes], logits of any float dtype.
+      labels: [batch], integer in 0 .. classes-1.
+
+    Returns:
+      float32 [batch].
+
+    Raises:
+      InputError: the shapes do not belong together.
+    """
+    _check(outputs, labels, 1)
+    outputs = outputs.astype(jnp.float32)
+    target = jax.nn.one_hot(labels, outputs.shape[-1], dtype=jnp.float32)
+    losses = jax.nn.softplus(outputs) - outputs * target
+    return jnp.mean(losses, axis=-1)
+
+
 def correct(outputs: Array, labels: Array) -> Array:
     """1 where the largest output is that of the label (first of equals), else 0.
 

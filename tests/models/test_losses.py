@@ -63,3 +63,13 @@ def test_tokens_by_hand():
 def test_shapes_that_do_not_belong_together(outputs, labels):
     with pytest.raises(InputError, match="need integer labels of shape"):
         losses.cross_entropy(jnp.zeros(outputs), jnp.zeros(labels, jnp.int32))
+
+
+def test_binary_cross_entropy_by_hand():
+    """Odds 1, 3 and 1/3 of three classes: -log of 1/2, 3/4, 3/4 for the middle label."""
+    outputs = jnp.log(jnp.array([[1.0, 3.0, 1 / 3]]))
+    loss = losses.binary_cross_entropy(outputs, jnp.array([1]))
+    wanted = (np.log(2) + 2 * np.log(4 / 3)) / 3
+    np.testing.assert_allclose(loss, [wanted], rtol=1e-6)
+    large = losses.binary_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([1]))
+    assert float(large[0]) == 1e4

@@ -17,7 +17,7 @@ from fedjax_compress import algorithms, compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.simulate.plan import DUMMY, choose_lanes, plan
+from fedjax_compress.simulate.plan import DUMMY, choose_lanes, chunks_of, plan
 from fedjax_compress.typing import Task
 
 CLIENTS, WIDTH, CLASSES = 13, 5, 3
@@ -203,3 +203,29 @@ def test_lanes_follow_model_and_device():
     assert choose_lanes(1_206_590, 100, 1, "cpu") == 1
     assert choose_lanes(48_670, 5, 1, "cpu") == 5
     assert choose_lanes(1_206_590, 1000, 1, "gpu") > 32
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_a_plan_keeps_tiers_apart(devices):
+    rng = np.random.default_rng(0)
+    sizes, kinds = rng.integers(1, 50, 100), rng.integers(0, 3, 100)
+    ids = rng.choice(100, 37, replace=False)
+    most = chunks_of(37, 4, devices, 3)
+    found = plan(ids, sizes, 4, devices, most, kinds[ids], (1.0, 0.5, 0.1))
+    assert found.shape == (devices * most, 4)
+    assert sorted(found[found != DUMMY].tolist()) == sorted(ids.tolist())
+    for chunk in found:
+        assert len(set(kinds[chunk[chunk != DUMMY]])) <= 1
+
+
+def test_the_most_chunks_that_tiers_can_need():
+    """By trying: three tiers of 1 to 9 clients in chunks of four."""
+    for cohort in range(3, 12):
+        splits = [
+            (a, b, cohort - a - b)
+            for a in range(1, cohort)
+            for b in range(1, cohort - a)
+        ]
+        worst = max(sum(-(-n // 4) for n in split) for split in splits)
+        assert chunks_of(cohort, 4, 1, 3) >= worst
+        assert chunks_of(cohort, 4, 1, 3) <= worst + 1
