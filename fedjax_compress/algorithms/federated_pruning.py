@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.mask_training import MaskServer, mask_training
+from fedjax_compress.algorithms.mask_training import MaskServer, differ, mask_training
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune import Pattern, Ramp, Score
 from fedjax_compress.typing import (
@@ -39,6 +40,7 @@ def federated_pruning(
     every: int = 10,
     refine_until: int = 60,
     momentum: float = 0.0,
+    outputs: bool = False,
 ) -> Algorithm:
     """Federated Pruning: prune to a sparsity, refine the mask, then freeze and tune.
 
@@ -61,7 +63,9 @@ def federated_pruning(
       optimizer: the server's step.
       uplink: stateless, elementwise compressor of the update.
       downlink: likewise, of the parameters.
-      sparsity: of each round, as in cubic(0.5, begin=0, end=20); none: one_shot(0.5).
+      sparsity: of each round, as in cubic(0.5, begin=0, end=20); none: one_shot(0.5),
+        or one_shot(0.5, at=1) where gradients are scored, which come with a round.
+        The pattern n_of_m takes no sparsity: it keeps n of every m from the start.
       pattern: what a unit is: unstructured, row, column, half_row, half_column, block,
         channel or n_of_m; none: column.
       score: weight, gradient or weight_gradient, each with norm l1 or l2; none:
@@ -73,17 +77,30 @@ def federated_pruning(
       refine_until: rounds after which the mask is frozen; 0 refines nothing, and
         freezes where the ramp ends.
       momentum: of the gradient that is scored, from 0 to below 1.
+      outputs: whether the layer that makes the outputs is pruned, too. Whole rows of it
+        are whole classes.
 
     Raises:
-      InputError: an option out of its range, a link that keeps a state or mixes
-        elements, a local update without frames.
+      InputError: an option out of its range, gradients to be scored before there are
+        any, a link that keeps a state or mixes elements, a local update without frames;
+        before the first round, a model without weights to prune.
 
     Reference: Lin et al. 2022, section 2.
     Deviation: the clients' program computes with zeros in place of what is out of use,
       which gives the numbers of the reduced network and not its speed.
     """
-    ramp = sparsity or prune.one_shot(0.5)
     units, scoring = pattern or prune.column(), score or prune.weight()
+    reads = _reads_gradients(scoring, units)
+    ramp = sparsity or prune.one_shot(0.5, at=int(reads))
+    if reads and float(ramp.at(0)) > 0:
+        raise InputError(
+            "gradients cannot be scored before the first round; let the sparsity begin "
+            "after one, as in one_shot(0.5, at=1) or cubic(0.5, begin=0, end=20)"
+        )
+    model = local.model
+    spared = (
+        () if outputs or model is None or model.cuts is None else model.cuts.outputs
+    )
     if every < 1:
         raise InputError(f"every must be at least 1 round, not {every}")
     if refine_until < 0:
@@ -93,7 +110,10 @@ def federated_pruning(
     frozen = max(refine_until, ramp.end)
 
     def weights(params: Params) -> Tree:
-        return prune.part(params, prune.prunable(params))
+        leaves, structure = jax.tree.flatten(prune.prunable(params))
+        pairs = zip(leaves, tree.paths(params), strict=True)
+        some = [can and path not in spared for can, path in pairs]
+        return prune.part(params, jax.tree.unflatten(structure, some))
 
     def start(params: Params) -> tuple[Tree, Tree]:
         found = weights(params)
@@ -126,9 +146,8 @@ def federated_pruning(
     ) -> tuple[Tree, Array, Tree]:
         finished, params = server.number, weights(server.params)
         moving = jax.tree.map(
-            lambda m, u: momentum * m + u,
-            server.memory, prune.part(mean, prune.prunable(mean)),
-        )  # fmt: skip
+            lambda m, u: momentum * m + u, server.memory, weights(mean)
+        )
         rising = finished <= ramp.end
         due = (finished % every == 0) & ((finished <= refine_until) | rising)
         due = (due | (finished == ramp.end)) & (finished <= frozen)
@@ -137,9 +156,19 @@ def federated_pruning(
             lambda: _best(ramp.at(finished), params, server.mask, moving),
             lambda: server.mask,
         )
-        return mask, due, moving
+        return mask, differ(mask, server.mask), moving
 
     return mask_training(
         local, aggregator, optimizer, uplink, downlink,
         name="federated_pruning", start=start, refresh=refresh, pattern=units,
     )  # fmt: skip
+
+
+def _reads_gradients(score: Score, pattern: Pattern) -> bool:
+    """Whether a score looks at more than weights."""
+    probe = {"w": jax.ShapeDtypeStruct((4, 4), jnp.float32)}
+    try:
+        jax.eval_shape(lambda w: prune.unit_scores(score, pattern, w), probe)
+    except InputError:
+        return True
+    return False

@@ -75,14 +75,15 @@ def fjord(
         without frames; and before the first round, a link that keeps a state.
 
     Reference: Horvath et al. 2021, section 3 (ordered dropout) and algorithm 1.
-    Deviation: all clients of a round with the same largest rate draw the same rates,
-      so that those side by side train networks of one size at a step.
+    Deviations: all clients of a round with the same largest rate draw the same rates,
+      so that those side by side train networks of one size at a step; counts are
+      rounded to the nearest, not up.
     """
     if not 0 <= distillation < float("inf"):
         raise InputError(
             f"distillation must be finite and not negative, not {distillation}"
         )
-    rates = falling(rates)
+    falling(rates)
     widths = widths_of(cuts_for(local, "fjord"), rates)
 
     def network(number: int, view: View) -> Callable[[Array], Model]:

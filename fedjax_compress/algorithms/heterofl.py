@@ -43,9 +43,10 @@ def heterofl(
 
       w_j <- w_j + sum_k n_k u_kj / sum of n_k over those that held j,
 
-    and one that nobody held stays. The Scaler divides what cut units give by r while
-    training. Outputs of classes that a client has no rows of are set to 0 in its loss,
-    and the parameters that lead to them are not averaged from it.
+    and one that nobody held stays. The Scaler multiplies what cut units give by units /
+    kept units, 1 / r but for rounding, while training. Outputs of classes that a client
+    has no rows of are set to 0 in its loss, and the parameters that lead to them are
+    not averaged from it.
 
     Travels: down, the downlink's fields for the parameters that the client holds; up,
     the uplink's fields for their update and, with mask_classes, one bit for each class.
@@ -74,7 +75,7 @@ def heterofl(
       layers with ReLU; counts are rounded to the nearest, not up; no static batch
       normalisation, as the models here have no running statistics.
     """
-    rates = falling(rates)
+    falling(rates)
     widths = widths_of(cuts_for(local, "heterofl"), rates)
     return cut_training(
         local, aggregator, optimizer, uplink, downlink,
@@ -84,12 +85,13 @@ def heterofl(
     )  # fmt: skip
 
 
-def falling(rates: tuple[float, ...]) -> tuple[float, ...]:
-    """The rates, if there is any and they fall.
+def falling(rates: tuple[float, ...]) -> None:
+    """Checks that there are rates, that they fall, and lie above 0 and not above 1.
 
     Raises:
       InputError: they do not.
     """
+    if any(not 0 < rate <= 1 for rate in rates):
+        raise InputError(f"rates must be above 0 and at most 1, got {rates}")
     if not rates or any(b >= a for a, b in itertools.pairwise(rates)):
         raise InputError(f"rates must fall, as in (1.0, 0.5, 0.25), got {rates}")
-    return rates

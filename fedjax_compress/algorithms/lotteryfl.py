@@ -73,7 +73,8 @@ def lotteryfl(
 
     Travels: down, the downlink's fields for the parameters under the client's mask; up,
     the uplink's fields for those left, and the mask if it has changed (else a few bits
-    that say so). The server knows all masks.
+    that say so). The server knows all masks, and clients keep what the parameters were
+    before the first round, which is not counted.
 
     Args:
       local: what a client computes; it has to take a ``frame`` and name its model.
@@ -108,9 +109,11 @@ def lotteryfl(
     up, down = compress.masked(uplink), compress.masked(downlink)
 
     def init(key: Key, params: Params) -> LotteryServer:
+        down.init_check(params)
         return LotteryServer(params, optimizer.init(params), params)
 
     def client_init(params: Params) -> ClientState:
+        up.init_check(params)
         return local.init(params), prune.all_kept(_weights(params))
 
     def broadcast(

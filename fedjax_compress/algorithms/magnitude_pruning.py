@@ -12,6 +12,7 @@ from fedjax_compress.typing import (
     Acc,
     Aggregator,
     Algorithm,
+    Array,
     ClientState,
     Coin,
     Compressor,
@@ -91,13 +92,15 @@ def magnitude_pruning(
         ok = tree.all_finite(update)
         return Report(payload, metrics["examples"], (memory, residual), metrics, ok)
 
-    def reduce(view: Params, report: Report, key: Key) -> Acc:
+    def reduce(view: Params, report: Report, key: Key) -> tuple[Acc, Array]:
         shared = jax.random.fold_in(key, _UPLINK)
         weights = uplink.decode(report.payload, view, shared)
-        return aggregator.lift(weights, report.weight)
+        return aggregator.lift(weights, report.weight), report.weight
 
-    def server(server: FedAvgServer, acc: Acc) -> FedAvgServer:
+    def server(server: FedAvgServer, sums: tuple[Acc, Array]) -> FedAvgServer:
+        acc, weight = sums
         change = tree.subtract(aggregator.finish(acc), server.params)
+        change = tree.where(weight > 0, change, tree.zeros_like(change))
         params, state = optimizer.apply(change, server.optimizer, server.params)
         return server._replace(params=params, optimizer=state)
 

@@ -45,8 +45,8 @@ class MaskServer(NamedTuple):
       params: of the whole model.
       optimizer: state of its optimizer.
       mask: which units are in use, bool [units]; None for leaves never pruned.
-      version: int32, how often the mask has been set anew.
-      number: int32, rounds finished.
+      version: int32, how often the mask has changed.
+      number: int32, rounds finished with at least one usable report.
       memory: what decides about the next mask.
     """
 
@@ -140,12 +140,14 @@ def mask_training(
     plain = compress.masked(compress.parse("identity"))
 
     def init(key: Key, params: Params) -> MaskServer:
+        down.init_check(params)
         mask, memory = start(params)
         zero = jnp.zeros((), jnp.int32)
         state = optimizer.init(params)
         return MaskServer(params, state, mask, zero + 1, zero, memory)
 
     def client_init(params: Params) -> ClientState:
+        up.init_check(params)
         gathered = tree.zeros_like(params) if squares else ()
         return local.init(params), jnp.zeros((), jnp.int32), gathered
 
@@ -174,12 +176,14 @@ def mask_training(
             gathered = tree.where(stale, tree.zeros_like(gathered), gathered)
             gathered = jax.tree.map(lambda g, u: g + n * u * u, gathered, rest)
             due = squares.due(view.number)
-            nothing = tree.zeros_like(gathered)
-            sent = tree.where(due, gathered, nothing)
-            payload["squares"] = plain.encode(
-                sent, _others(view.used, sent), coin.fold(_IMPORTANCE)
+            payload["squares"] = _only_if(
+                due,
+                lambda sent: plain.encode(
+                    sent, _others(view.used, sent), coin.fold(_IMPORTANCE)
+                ),
+                gathered,
             )
-            gathered = tree.where(due, nothing, gathered)
+            gathered = tree.where(due, tree.zeros_like(gathered), gathered)
         # A client that has the present mask is sent an empty one in its place.
         news = jax.tree.map(lambda m: m & stale, view.mask)
         return Report(
@@ -198,7 +202,11 @@ def mask_training(
         if squares:
             n, others = processed(report.metrics), _others(view.used, view.params)
             shared = jax.random.fold_in(key, _IMPORTANCE)
-            sent = plain.decode(report.payload["squares"], view.params, others, shared)
+            sent = _only_if(
+                squares.due(view.number),
+                lambda squares: plain.decode(squares, view.params, others, shared),
+                report.payload["squares"],
+            )
             found = jax.tree.map(lambda u, s: n * u * u + s, update, sent)
         return MaskSums(aggregator.lift(update, report.weight), found)
 
@@ -243,6 +251,21 @@ def densities(mask: Tree, params: Params, pattern: prune.Pattern | None) -> Metr
 def processed(metrics: Metrics) -> Array:
     """Rows that a client has learned from, each as often as it was seen."""
     return metrics.get("processed", metrics["examples"])
+
+
+def differ(one: Tree, other: Tree) -> Array:
+    """Whether two masks differ, a bool scalar."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return jnp.any(jnp.stack([jnp.any(a != b) for a, b in pairs]))
+
+
+def _only_if(condition: Array, work: Callable[[Any], Any], given: Any) -> Any:
+    """What the work makes, or zeros, without doing it, where the condition is False.
+
+    The condition is that of a round, the same for all clients side by side.
+    """
+    nothing = tree.zeros_like(jax.eval_shape(work, given))
+    return jax.lax.cond(condition, work, lambda _: nothing, given)
 
 
 def _others(used: Tree, like: Tree) -> Tree:

@@ -12,6 +12,7 @@ from fedjax_compress.algorithms.lotteryfl import accuracy
 from fedjax_compress.algorithms.mask_training import (
     MaskServer,
     Squares,
+    differ,
     mask_training,
     processed,
 )
@@ -67,6 +68,7 @@ def prunefl(
     half_life: float = 10_000.0,
     max_density: float = 1.0,
     initial_rounds: int = 1000,
+    initial_every: int = 50,
     first: int = 0,
 ) -> Algorithm:
     """PruneFL: adaptive pruning that maximises the loss reduction per second.
@@ -110,6 +112,7 @@ def prunefl(
       half_life: rounds in which that share is halved, above 0.
       max_density: largest share of all weights in use, above 0, at most 1.
       initial_rounds: most rounds of the first stage; 0 leaves it out.
+      initial_every: rounds of the first stage between two masks, at least 1.
       first: id of the client of the first stage.
 
     Raises:
@@ -120,8 +123,12 @@ def prunefl(
     Deviations: in the first stage a round is one run of the local update (the authors':
       one pass over ten batches, with gradients squared batch by batch) and the accuracy
       is that on all rows of the client; g_j^2 misses the square of the learning rate,
-      which cancels in Gamma.
+      which cancels in Gamma. What clients have gathered of weights out of use reaches
+      the server only from those that take part in the last round before a mask: where a
+      cohort is a part of the population, such weights are credited with less.
     """
+    if initial_every < 1:
+        raise InputError(f"initial_every must be at least 1 round, not {initial_every}")
     model = _model_of(times, constant, communication, computation)
     if every < 0 or initial_rounds < 0 or first < 0:
         raise InputError(
@@ -162,9 +169,9 @@ def prunefl(
         finished, before = server.number, server.memory
         kept = prune.kept_elements(server.mask, server.params)
         seconds = before.seconds + model.seconds(kept)
-        squares = tree.add(before.squares, squares)
         if not every:
-            return server.mask, jnp.zeros((), bool), Memory(squares, seconds)
+            return server.mask, jnp.zeros((), bool), before._replace(seconds=seconds)
+        squares = tree.add(before.squares, squares)
         due = finished % every == 0
         share = removable * 0.5 ** (finished.astype(jnp.float32) / half_life)
         mask = jax.lax.cond(
@@ -175,12 +182,12 @@ def prunefl(
             lambda: server.mask,
         )
         squares = tree.where(due, tree.zeros_like(squares), squares)
-        return mask, due, Memory(squares, seconds)
+        return mask, differ(mask, server.mask), Memory(squares, seconds)
 
     algorithm = mask_training(
         local, aggregator, optimizer, uplink, downlink,
         name="prunefl", start=start, refresh=refresh,
-        squares=Squares(lambda number: _before(number, every)),
+        squares=Squares(lambda number: (number + 1) % every == 0) if every else None,
     )  # fmt: skip
 
     def observe(server: MaskServer) -> Metrics:
@@ -212,7 +219,8 @@ def prunefl(
             looks = (started < 0) & (number % _LOOK == 0)
             begins = jax.lax.cond(looks, score, lambda: jnp.zeros((), bool))
             started = jnp.where(begins, number, started)
-            due = begins | ((started >= 0) & ((number - started) % max(every, 1) == 0))
+            since = number - started
+            due = begins | ((started >= 0) & (since % initial_every == 0))
 
             def anew() -> tuple:
                 made = prune.reconfigure(params, mask, squares, model, removable, cap)
@@ -255,10 +263,13 @@ def _model_of(
     Raises:
       InputError: numbers out of range, or none where they are needed.
     """
-    if times == "conv2":
-        return prune.conv2_femnist()
-    if times == "vgg11":
-        return prune.vgg11_cifar10()
+    if times != "own":
+        if (constant, communication, computation) != (1.0, 1e-6, ()):
+            raise InputError(
+                f"times={times} has constants of its own; give times=own to set "
+                "constant, communication and computation"
+            )
+        return {"conv2": prune.conv2_femnist, "vgg11": prune.vgg11_cifar10}[times]()
     if not computation:
         raise InputError(
             "times=own needs computation, the seconds a parameter of each weight tensor"
@@ -271,10 +282,3 @@ def _model_of(
             f"{communication}"
         )
     return prune.TimeModel(constant, communication, computation)
-
-
-def _before(number: Array, every: int) -> Array:
-    """Whether a mask follows the round of this number, counted from 0."""
-    if not every:
-        return jnp.zeros((), bool)
-    return (number + 1) % every == 0

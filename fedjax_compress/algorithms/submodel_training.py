@@ -209,11 +209,17 @@ def cut_training(
                 received, memory, shard, key, frame=frame
             )
             payload["update"], _ = uplink.encode(update, (), coin.fold(_UPLINK))
-            lists = {} if selector.announced else _index_lists(kept, cuts)
+            lists = {}
+            if not selector.announced:
+                # What the server chooses by: it has to know the loss.
+                lists = _index_lists(kept, cuts)
+                payload["loss"] = wire.raw(metrics["loss"])
+            learned = selector.credit(credit, kept, metrics["loss"])
+            some = metrics["examples"] > 0
             return Report(
                 payload,
                 metrics["examples"],
-                (memory, selector.credit(credit, kept, metrics["loss"])),
+                (memory, tree.where(some, learned, credit)),
                 metrics,
                 tree.all_finite(update),
                 {"parameters": message, "units": lists},
@@ -250,7 +256,8 @@ def cut_training(
                 params, server.params, sums.held,
             )  # fmt: skip
         total, weight = sums.loss
-        memory = selector.learn(server.memory, total / jnp.maximum(weight, 1e-30))
+        learned = selector.learn(server.memory, total / jnp.maximum(weight, 1e-30))
+        memory = tree.where(weight > 0, learned, server.memory)
         return server._replace(params=params, optimizer=state, memory=memory)
 
     each = tuple(tier(number, width) for number, width in enumerate(widths))

@@ -87,7 +87,10 @@ def summarize(case: Case, ready: dict[str, Any], turns: list[dict[str, Any]]) ->
         "seconds_per_round": seconds,
         "samples_per_second": rate,
         "clients_per_second": case.clients / seconds,
-        "gflops": rate * ready["flops_per_sample"] / 1e9,
+        # Other algorithms train other networks than the workload's.
+        "gflops": rate * ready["flops_per_sample"] / 1e9
+        if case.algorithm == "fedavg"
+        else None,
         "compile_seconds": facts["compile_seconds"],
         "peak_rss_mb": last["peak_rss_mb"],
         "device_peak_mb": last["device_peak_mb"],

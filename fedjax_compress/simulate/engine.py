@@ -242,7 +242,8 @@ class Simulator:
             raise InputError(
                 f"client {begin.client}, which begins, is none of {self.clients}"
             )
-        rows = rows_of(self.placement.local(self._rows), begin.client)
+        data = self._rows if self._streams else self.placement.local(self._rows)
+        rows = rows_of(data, begin.client)
         key, number = self._key, jnp.asarray(2**31 - 1)
 
         def work(server: Server, data: ClientData) -> Server:

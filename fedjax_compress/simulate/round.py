@@ -226,7 +226,6 @@ def run_round(
     def visit(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
         if not layout.gaps:
             return work(states, seats)
-        shape = jax.eval_shape(work, states, seats)
         nothing = tree.zeros_like((shape[0], shape[2]))
         return jax.lax.cond(
             jnp.any(seats.ids != DUMMY),
@@ -264,8 +263,10 @@ def run_round(
 
     each = jnp.arange(seats.ids.shape[0]), seats
     i, some = jax.tree.map(lambda x: x[0], each)
-    shape = jax.eval_shape(lambda: work(read(store, i, some.slots), some)[0])
-    start = (tree.zeros_like(shape), jnp.zeros((), jnp.float32), store)
+    # Of the first tier: all tiers make the same shapes.
+    only = of_tier(Tier(algorithm.client, algorithm.reduce))
+    shape = jax.eval_shape(lambda: only(read(store, i, some.slots), some))
+    start = (tree.zeros_like(shape[0]), jnp.zeros((), jnp.float32), store)
     (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
     acc, reports = meet((acc, reports))
     server = tree.where(reports > 0, algorithm.server(server, acc), server)

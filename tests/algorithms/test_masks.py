@@ -10,8 +10,13 @@ import pytest
 
 from fedjax_compress import prune, wire
 from fedjax_compress.errors import InputError
+from fedjax_compress.randomness import root_key
+from fedjax_compress.simulate.round import client_coin
 
-HALF = "sparsity=one_shot(0.5), pattern=unstructured, every=2, refine_until=100"
+HALF = (
+    "sparsity=one_shot(0.5), pattern=unstructured, every=2, refine_until=100, "
+    "outputs=true"
+)
 OWN = "times=own, computation=(1e-6, 2e-6), initial_rounds=0"
 
 
@@ -47,18 +52,44 @@ def test_scores_of_gradients_bring_nothing_back_and_those_of_weights_do(bench):
     local = "sgd(lr=0.3, weight_decay=1.0, steps=4, batch=6)"
     gone = {}
     for score in ("gradient", "weight"):
-        text = f"federated_pruning({HALF}, score={score}, allocation=threshold)"
+        text = (
+            f"federated_pruning(sparsity=one_shot(0.5, at=2), score={score}, every=2, "
+            "pattern=unstructured, refine_until=100, allocation=threshold, outputs=true)"
+        )
         servers, _ = bench.rounds(bench.build(text, local=local), 8)
         masks = [np.concatenate([m.ravel() for m in out_of_use(s)]) for s in servers]
-        first = masks[2]  # set after two rounds, by gradients if they are what counts
+        assert not masks[1].any()
+        first = masks[2]
+        assert first.sum() == 24
+        if score == "gradient":
+            moved = [
+                np.abs(b - a).ravel()
+                for a, b in zip(*map(weights, servers[1:3]), strict=True)
+            ]
+            largest = np.argsort(-np.concatenate(moved), kind="stable")[:24]
+            assert not first[largest].any()
         gone[score] = all(np.all(later[first]) for later in masks[2:])
     assert gone == {"gradient": True, "weight": False}
+
+
+def test_gradients_are_not_scored_before_there_are_any(bench):
+    with pytest.raises(InputError, match="before the first round"):
+        bench.build("federated_pruning(sparsity=one_shot(0.5), score=gradient)")
+    servers, _ = bench.rounds(bench.build("federated_pruning(score=gradient)"), 1)
+    assert not any(m.any() for m in out_of_use(servers[0]))
+    assert any(m.any() for m in out_of_use(servers[1]))
+
+
+def test_the_layer_of_the_outputs_is_spared(bench):
+    servers, _ = bench.rounds(bench.build("federated_pruning(pattern=row)"), 1)
+    assert servers[1].mask["output"] == {"bias": None, "kernel": None}
+    assert servers[1].mask["dense_1"]["kernel"].tolist().count(False) == 3
 
 
 def test_a_frozen_mask_stays_and_a_ramp_ends(bench):
     text = (
         "federated_pruning(sparsity=cubic(0.5, begin=0, end=4), pattern=unstructured, "
-        "every=2, refine_until=0)"
+        "every=2, refine_until=0, outputs=true)"
     )
     servers, _ = bench.rounds(bench.build(text), 7)
     shares = [float(prune.density(s.mask, s.params).overall) for s in servers]
@@ -70,22 +101,41 @@ def test_a_frozen_mask_stays_and_a_ramp_ends(bench):
 
 
 def test_only_what_is_in_use_travels_and_a_new_mask_once(bench):
-    """48 weights, half of them, 9 biases: 33 numbers; and counts of at most 6 bits."""
-    text = "federated_pruning(sparsity=one_shot(0.5), pattern=column, every=100)"
-    algorithm = bench.build(text)
-    _, history = bench.rounds(algorithm, 2)
-    columns = [3, 2.5]  # halves are rounded to 3 of 5 and 3 of 6, or 2 and 3
-    least, most = 4 * (9 + 2 * 6 + 3 * 3), 4 * (9 + 3 * 6 + 3 * 3)
-    assert columns
+    """3 of 6 rows of 5, 18 weights at the outputs, 9 biases; a count of 5 bits."""
+    text = "federated_pruning(sparsity=one_shot(0.5), pattern=row, every=100)"
+    servers, history = bench.rounds(bench.build(text), 2)
     for reports, message in history:
-        assert 16 + least <= len(wire.pack(message)) <= 16 + most + 4
-        for report in reports:
-            assert len(wire.pack(report.payload)) <= 16 + most + 4
-    first, then = (len(wire.pack(h[0][0].down)) for h in history)
-    # Two lists of 5 and 6 units: a few bits more than two empty lists.
-    assert 16 < then <= first <= 16 + 4
-    masks = jax.tree.leaves(history[1][0][0].down)
-    assert not any(np.any(m) for m in masks)
+        for sent in (message, *(report.payload for report in reports)):
+            assert len(wire.pack(sent)) == 16 + 4 * (15 + 18 + 9) + 1
+    first, then = (h[0][0].down for h in history)
+    assert np.array_equal(
+        jax.tree.leaves(first)[0], servers[0].mask["dense_1"]["kernel"]
+    )
+    assert not any(np.any(m) for m in jax.tree.leaves(then))
+    assert 16 < len(wire.pack(then)) <= len(wire.pack(first)) <= 16 + 2
+
+
+def test_a_client_that_missed_a_mask_is_sent_it(bench):
+    """Three clients in round 1 and 3, another one in round 2 as well, seen by hand."""
+    text = (
+        "federated_pruning(sparsity=iterative(0.5, steps=3, every=1), "
+        "pattern=unstructured, every=1, refine_until=3)"
+    )
+    algorithm = bench.build(text)
+    servers, history = bench.rounds(algorithm, 3)
+    versions = [int(s.version) for s in servers]
+    assert versions == sorted(set(versions))
+    for server, (reports, _) in zip(servers, history, strict=False):
+        news = jax.tree.leaves(reports[0].down)[0]
+        assert np.array_equal(news, server.mask["dense_1"]["kernel"])
+        assert int(reports[0].state[1]) == int(server.version)
+
+
+def test_a_mask_that_stays_is_not_sent_again(bench):
+    """No step moves anything, so every refinement finds the same mask."""
+    algorithm = bench.build(f"federated_pruning({HALF})", local="sgd(lr=1e-9, steps=1)")
+    servers, _ = bench.rounds(algorithm, 4)
+    assert {int(s.version) for s in servers} == {1}
 
 
 def test_prunefl_gathers_the_gradients_of_what_is_out_of_use(bench):
@@ -166,16 +216,22 @@ def test_lottery_tickets_start_again_from_the_beginning(bench):
     """Threshold 0: every client prunes a fifth of what is left, floor(0.2 n)."""
     text = "lotteryfl(threshold=0.0, target=0.5)"
     algorithm = bench.build(text, local="sgd(lr=1e-6, steps=1, batch=6)")
-    servers, history = bench.rounds(algorithm, 5)
+    moved = jax.tree.map(lambda w: w + 1.0, bench.params)
+    trained = algorithm._replace(
+        init=lambda key, p: algorithm.init(key, p)._replace(params=moved)
+    )
+    servers, history = bench.rounds(trained, 5)
     left = []
     for reports, _ in history:
         mask = reports[0].state[1]
         left.append(int(sum(m.sum() for m in jax.tree.leaves(mask))))
-        kept = prune.apply(mask, bench.params)
-        sent = jax.tree.leaves(jax.tree.map(np.asarray, reports[0].payload["weights"]))
-        total = sum(float(np.sum(x)) for x in sent)
-        wanted = sum(float(np.sum(x)) for x in jax.tree.leaves(kept))
-        np.testing.assert_allclose(total, wanted, rtol=1e-3, atol=1e-3)
+        sent = jax.tree.leaves(reports[0].payload["weights"])[1]  # of the first kernel
+        kept = np.asarray(mask["dense_1"]["kernel"])
+        first = np.asarray(bench.params["dense_1"]["kernel"])[kept]
+        if len(left) < 5:  # pruned in this round: from the initial weights
+            np.testing.assert_allclose(
+                np.ravel(sent)[: kept.sum()], first, atol=1e-4, rtol=1e-3
+            )
     # 30 and 18: 24 + 15, 20 + 12, 16 + 10 and then 13 + 8, below half of 48.
     assert left == [39, 32, 26, 21, 21]
     assert servers[0].initial["output"]["kernel"].shape == (6, 3)
@@ -189,6 +245,8 @@ def test_lottery_tickets_start_again_from_the_beginning(bench):
         ("federated_pruning(pattern=colum)", "did you mean 'column'"),
         ("federated_pruning(momentum=1.0)", "momentum must be from 0 to below 1"),
         ("prunefl(times=own)", "needs computation"),
+        ("prunefl(constant=3.0)", "has constants of its own"),
+        ("prunefl(initial_every=0)", "initial_every must be at least 1"),
         ("prunefl(removable=2.0)", "removable must be from 0 to 1"),
         ("prunefl(max_density=0.0)", "max_density must be above 0"),
         ("magnitude_pruning(1.0)", "rate must be from 0 to below 1, not 1.0"),
@@ -210,3 +268,42 @@ def test_times_for_another_model_are_refused(bench):
 def test_a_rotation_cannot_follow_a_mask(bench):
     with pytest.raises(InputError, match="elementwise"):
         bench.build("federated_pruning", uplink="hadamard | uniform(bits=4)")
+
+
+def test_links_that_cannot_follow_a_mask_are_refused_before_training(bench):
+    algorithm = bench.build(
+        "prunefl(times=own, computation=(1e-6, 2e-6))",
+        uplink="on_vector(uniform(bits=4))",
+    )
+    with pytest.raises(InputError, match="take on_leaves"):
+        jax.eval_shape(algorithm.client_init, bench.params)
+
+
+def test_the_first_stage_of_prunefl_only_shrinks_the_mask(bench):
+    """It ends early or after its rounds, trains, and later rounds go on from there."""
+    text = (
+        "prunefl(times=own, constant=0.05, computation=(0.1, 0.2), every=0, "
+        "initial_rounds=40, initial_every=5)"
+    )
+    algorithm = bench.build(text)
+    server = algorithm.init(jax.random.key(0), bench.params)
+    shard = bench.data.shard(np.int32(0), np.int32(6))
+    coin = client_coin(root_key(0), np.int32(0), np.int32(0))
+    after = jax.device_get(jax.jit(algorithm.begin.run)(server, shard, coin))
+    share = float(prune.density(after.mask, after.params).overall)
+    assert 0 < share < 1
+    assert after.version == server.version + 1
+    moved = np.any(
+        np.asarray(after.params["output"]["kernel"])
+        != np.asarray(bench.params["output"]["kernel"])
+    )
+    assert moved
+    held = algorithm._replace(init=lambda key, params: after)
+    servers, _ = bench.rounds(held, 2)
+    jax.tree.map(np.testing.assert_array_equal, servers[2].mask, after.mask)
+
+
+def test_a_round_of_clients_without_a_full_batch_moves_nothing(bench):
+    algorithm = bench.build("magnitude_pruning(0.5)", local="sgd(batch=50, last=drop)")
+    servers, _ = bench.rounds(algorithm, 1)
+    jax.tree.map(np.testing.assert_array_equal, servers[0].params, servers[1].params)

@@ -117,6 +117,7 @@ def made(contender: str, **values: Any) -> dict[str, Any]:
         "contender": contender,
         "uplink": "identity",
         "downlink": "identity",
+        "algorithm": "fedavg",
         "devices": 1,
         "lanes": 8 if contender == "engine" else None,
         "seconds_per_round": 0.5,

@@ -66,7 +66,7 @@ def test_shapes_that_do_not_belong_together(outputs, labels):
 
 
 def test_binary_cross_entropy_by_hand():
-    """Odds 1, 3 and 1/3 of three classes: -log of 1/2, 3/4, 3/4 for the middle label."""
+    """Odds 1, 3, 1/3, the label in the middle: -log of 1/2, 3/4 and 3/4."""
     outputs = jnp.log(jnp.array([[1.0, 3.0, 1 / 3]]))
     loss = losses.binary_cross_entropy(outputs, jnp.array([1]))
     wanted = (np.log(2) + 2 * np.log(4 / 3)) / 3
