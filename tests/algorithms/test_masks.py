@@ -54,7 +54,8 @@ def test_scores_of_gradients_bring_nothing_back_and_those_of_weights_do(bench):
     for score in ("gradient", "weight"):
         text = (
             f"federated_pruning(sparsity=one_shot(0.5, at=2), score={score}, every=2, "
-            "pattern=unstructured, refine_until=100, allocation=threshold, outputs=true)"
+            "pattern=unstructured, refine_until=100, allocation=threshold, "
+            "outputs=true)"
         )
         servers, _ = bench.rounds(bench.build(text, local=local), 8)
         masks = [np.concatenate([m.ravel() for m in out_of_use(s)]) for s in servers]
@@ -115,8 +116,8 @@ def test_only_what_is_in_use_travels_and_a_new_mask_once(bench):
     assert 16 < len(wire.pack(then)) <= len(wire.pack(first)) <= 16 + 2
 
 
-def test_a_client_that_missed_a_mask_is_sent_it(bench):
-    """Three clients in round 1 and 3, another one in round 2 as well, seen by hand."""
+def test_each_new_mask_is_sent_in_the_round_after(bench):
+    """Three steps of a ramp, a mask each; clients note its number."""
     text = (
         "federated_pruning(sparsity=iterative(0.5, steps=3, every=1), "
         "pattern=unstructured, every=1, refine_until=3)"

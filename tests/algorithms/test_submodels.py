@@ -145,8 +145,8 @@ def test_fjord_trains_the_first_units_of_a_drawn_width(bench):
         moved = [np.any(u[3] != 0, axis=1) for u in updates_of(reports)]
         units = np.flatnonzero(np.any(moved, axis=0))
         seen.add(1 + int(units.max(initial=0)))
-    # All clients of a round draw one of 6, 3 and 1. By chance one of three does not come
-    # in 12 rounds with probability 3 (2/3)^12 = 0.02; the draws are fixed by the seed.
+    # All clients of a round draw one of 6, 3 and 1. One of three does not come in 12
+    # rounds with probability 3 (2/3)^12 = 0.02; the draws are fixed by the seed.
     assert seen == {1, 3, 6}
 
 
