@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from fedjax_compress import registry
-from fedjax_compress.algorithms.submodel_training import (
-    Average,
-    cut_training,
-    cuts_for,
-    widths_of,
-)
+from fedjax_compress.algorithms.submodel_training import Average, cut_training
+from fedjax_compress.algorithms.widths import cuts_for, widths_of
 from fedjax_compress.submodel import Selector, random
 from fedjax_compress.typing import (
     Aggregator,

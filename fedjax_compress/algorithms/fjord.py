@@ -11,13 +11,8 @@ import jax.numpy as jnp
 from fedjax_compress import registry, submodel
 from fedjax_compress.algorithms.assignment import Assign, assignment
 from fedjax_compress.algorithms.heterofl import falling
-from fedjax_compress.algorithms.submodel_training import (
-    View,
-    Width,
-    cut_training,
-    cuts_for,
-    widths_of,
-)
+from fedjax_compress.algorithms.submodel_training import View, cut_training
+from fedjax_compress.algorithms.widths import Width, cuts_for, widths_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Aggregator,

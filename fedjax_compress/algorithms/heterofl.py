@@ -6,11 +6,8 @@ import itertools
 
 from fedjax_compress import registry
 from fedjax_compress.algorithms.assignment import Assign, assignment
-from fedjax_compress.algorithms.submodel_training import (
-    cut_training,
-    cuts_for,
-    widths_of,
-)
+from fedjax_compress.algorithms.submodel_training import cut_training
+from fedjax_compress.algorithms.widths import cuts_for, widths_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.submodel import Selector, prefix
 from fedjax_compress.typing import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -10,6 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import submodel, tree, wire
+from fedjax_compress.algorithms.absent_classes import (
+    classes,
+    classes_of,
+    only,
+    without,
+)
+from fedjax_compress.algorithms.widths import Width, cuts_for
 from fedjax_compress.errors import InputError
 from fedjax_compress.submodel import Kept, Selector
 from fedjax_compress.typing import (
@@ -37,8 +43,6 @@ from fedjax_compress.typing import (
 )
 
 _LOCAL, _UPLINK, _DOWNLINK, _SELECT, _ROUND = range(5)
-_LOOK = 64
-"""Rows looked at together for their classes."""
 Average = Literal["cohort", "holders"]
 TierOf = Callable[[int, int, Any], Any]
 """(run seed, round, client ids) -> number of each client's width; on the host."""
@@ -86,20 +90,6 @@ class Sums(NamedTuple):
     updates: Acc
     held: Tree
     loss: Array
-
-
-class Width(NamedTuple):
-    """One of the sizes that clients train.
-
-    Attributes:
-      rate: share of the units of each group.
-      counts: units of each group.
-      model: the network of that size.
-    """
-
-    rate: float
-    counts: dict[str, int]
-    model: Model
 
 
 Network = Callable[[int, View], Callable[[Array], Model]]
@@ -199,9 +189,9 @@ def cut_training(
             net = network(number, view) if network else (lambda t: width.model)
             payload = {}
             if mask_absent:
-                present = classes_of(shard, _classes(view.params, cuts))
+                present = classes_of(shard, classes(view.params, cuts))
                 payload["classes"] = wire.Field(present, 2, kind="mask")
-                net = _without(net, present)
+                net = without(net, present)
             lift = submodel.inverse_scale(cuts, width.counts)
             frame = Frame(received, lift if rescale else lambda free: free, net)
             key = jax.random.fold_in(coin.private, _LOCAL)
@@ -241,7 +231,7 @@ def cut_training(
                 return Sums(aggregator.lift(whole, weight), (), losses)
             held = submodel.held(cuts, kept, view.params)
             if mask_absent:
-                held = _only(held, report.payload["classes"].symbols, cuts)
+                held = only(held, report.payload["classes"].symbols, cuts)
             weights = jax.tree.map(lambda h: h * weight, held)
             return Sums(aggregator.lift(whole, weights), weights, losses)
 
@@ -269,82 +259,6 @@ def cut_training(
         init, client_init, broadcast, *each[0], server, lambda s: s.params, tiers=tiers,
         trains=tuple(width.model for width in widths),
     )  # fmt: skip
-
-
-def cuts_for(local: LocalUpdate, name: str) -> Cuts:
-    """How the model of a local update can be cut.
-
-    Raises:
-      InputError: it cannot, or the update trains no other model than its own.
-    """
-    if local.model is None or "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            f"{name} needs a local update that names its model and whose run takes a "
-            "frame, as those of fedjax_compress.local do"
-        )
-    if local.model.cuts is None or not local.model.cuts.groups:
-        raise InputError(
-            f"{name} needs a model that says along which axes it can be cut; this one "
-            "has no units to leave out: take mlp, cnn or char_lstm, or give your own "
-            "model its cuts"
-        )
-    return local.model.cuts
-
-
-def widths_of(cuts: Cuts, rates: tuple[float, ...]) -> tuple[Width, ...]:
-    """The sizes of a model for some keep rates.
-
-    Raises:
-      InputError: a rate outside (0, 1].
-    """
-    found = []
-    for rate in rates:
-        counts = submodel.counts(cuts, rate)
-        found.append(Width(rate, counts, cuts.narrow(counts)))
-    return tuple(found)
-
-
-def classes_of(shard: Shard, classes: int) -> Array:
-    """Whether a client has rows of each class, bool [classes]."""
-    numbers = jnp.arange(classes, dtype=jnp.int32)
-
-    def look(i: Array, found: Array) -> Array:
-        index = i * _LOOK + jnp.arange(_LOOK, dtype=jnp.int32)
-        batch = shard.take(index, index < shard.size)
-        labels = batch.labels.reshape(_LOOK, -1).astype(jnp.int32)
-        labels = jnp.where(batch.mask[:, None] > 0, labels, -1).reshape(-1)
-        return found | jnp.any(labels[:, None] == numbers, axis=0)
-
-    blocks = (shard.largest + _LOOK - 1) // _LOOK
-    return jax.lax.fori_loop(0, blocks, look, jnp.zeros(classes, bool))
-
-
-def _classes(params: Params, cuts: Cuts) -> int:
-    leaves = dict(zip(tree.paths(params), jax.tree.leaves(params), strict=True))
-    return int(leaves[cuts.outputs[0]].shape[-1])
-
-
-def _without(net: Callable[[Array], Model], present: Array) -> Callable[[Array], Model]:
-    """Networks whose loss reads 0 for the outputs of classes that are not present."""
-
-    def at(t: Array) -> Model:
-        model = net(t)
-
-        def loss(outputs: Array, labels: Array) -> Array:
-            return model.loss(jnp.where(present, outputs, 0.0), labels)
-
-        return model._replace(loss=loss)
-
-    return at
-
-
-def _only(held: Tree, present: Array, cuts: Cuts) -> Tree:
-    """Masks of the outputs for the classes that are present only."""
-    leaves, structure = jax.tree.flatten(held)
-    named = zip(tree.paths(held), leaves, strict=True)
-    share = present.astype(jnp.float32)
-    parts = [x * share if path in cuts.outputs else x for path, x in named]
-    return jax.tree.unflatten(structure, parts)
 
 
 def _index_lists(kept: Kept, cuts: Cuts) -> dict[str, wire.Field]:

@@ -18,7 +18,7 @@ from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import metrics, program_cache
+from fedjax_compress.simulate import beginning, metrics, program_cache
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
@@ -29,7 +29,7 @@ from fedjax_compress.simulate.plan import (
     choose_lanes,
 )
 from fedjax_compress.simulate.states import HostStates
-from fedjax_compress.simulate.streaming import Stream, rows_of
+from fedjax_compress.simulate.streaming import Stream
 from fedjax_compress.simulate.supply import Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
 
@@ -236,29 +236,17 @@ class Simulator:
 
     def _begun(self, server: Server) -> Server:
         """The server after what one client does before the first round."""
-        begin = self.algorithm.begin
+        begin, placement = self.algorithm.begin, self.placement
         assert begin is not None
-        if begin.client >= self.clients:
-            raise InputError(
-                f"client {begin.client}, which begins, is none of {self.clients}"
-            )
-        data = self._rows if self._streams else self.placement.local(self._rows)
-        rows = rows_of(data, begin.client)
-        key, number = self._key, jnp.asarray(2**31 - 1)
-
-        def work(server: Server, data: ClientData) -> Server:
-            place = jnp.zeros((), jnp.int32)
-            shard = data.shard(place, data.size_of(place))
-            coin = rounds_.client_coin(key, number, jnp.asarray(begin.client))
-            return begin.run(server, shard, coin)
-
+        data = self._rows if self._streams else placement.local(self._rows)
         started = time.perf_counter()
         with convolution_form(self.convolution):
-            program = jax.jit(work)
-            server = self.placement.local(server)
-            compiled = program.lower(server, rows).compile()
+            program = beginning.compiled(
+                begin, placement.local(server), data, self._key
+            )
         self.compile_seconds += time.perf_counter() - started
-        return self.placement.replicate(jax.device_get(compiled(server, rows)))
+        made = program(placement.local(server))
+        return placement.replicate(jax.device_get(made))
 
     def _call(
         self, state: RunState, rounds: int, after: int

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from fedjax_compress.clients import ClientData, group
+from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY
 
@@ -87,16 +85,3 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     raw = np.zeros(size + _LINE, np.uint8)
     start = -raw.ctypes.data % _LINE
     return raw[start : start + size].view(dtype).reshape(shape)
-
-
-def rows_of(data: ClientData, client: int) -> ClientData:
-    """The rows of one client alone, as client 0."""
-    first, end = np.asarray(data.offsets[client : client + 2])
-    places: Any = slice(first, end)
-    if data.rows is not None:
-        places = np.asarray(data.rows[first:end])
-    features, labels = (
-        np.asarray(data.features[places]),
-        np.asarray(data.labels[places]),
-    )
-    return group(features, labels, np.zeros(len(labels), np.int32), 1)

@@ -1,0 +1,68 @@
+"""What one client does before the first round, as a program of its own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_compress.clients import ClientData, group
+from fedjax_compress.errors import InputError
+from fedjax_compress.simulate.round import client_coin
+from fedjax_compress.typing import Beginning, Key, Server
+
+_NUMBER = 2**31 - 1
+"""The number of the round to which its randomness belongs, which never comes."""
+
+
+def compiled(
+    begin: Beginning, server: Server, data: ClientData, root: Key
+) -> Callable[[Server], Server]:
+    """The program: server -> server.
+
+    Args:
+      begin: who does what.
+      server: whose shapes are read.
+      data: rows of all clients, on the host or one device.
+      root: the run's key.
+
+    Raises:
+      InputError: there is no such client.
+    """
+    clients = len(np.asarray(data.sizes))
+    if begin.client >= clients:
+        raise InputError(
+            f"client {begin.client}, which begins, is none of {clients}, which are "
+            "counted from 0"
+        )
+    rows, number = rows_of(data, begin.client), jnp.asarray(_NUMBER)
+
+    def work(server: Server, data: ClientData) -> Server:
+        place = jnp.zeros((), jnp.int32)
+        shard = data.shard(place, data.size_of(place))
+        coin = client_coin(root, number, jnp.asarray(begin.client))
+        return begin.run(server, shard, coin)
+
+    program = jax.jit(work).lower(server, rows).compile()
+    return functools.partial(_run, program, rows)
+
+
+def _run(program: Any, rows: ClientData, server: Server) -> Server:
+    return program(server, rows)
+
+
+def rows_of(data: ClientData, client: int) -> ClientData:
+    """The rows of one client alone, as client 0."""
+    first, end = np.asarray(data.offsets[client : client + 2])
+    places: Any = slice(first, end)
+    if data.rows is not None:
+        places = np.asarray(data.rows[first:end])
+    features, labels = (
+        np.asarray(data.features[places]),
+        np.asarray(data.labels[places]),
+    )
+    return group(features, labels, np.zeros(len(labels), np.int32), 1)
