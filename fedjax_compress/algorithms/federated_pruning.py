@@ -65,7 +65,7 @@ def federated_pruning(
       downlink: likewise, of the parameters.
       sparsity: of each round, as in cubic(0.5, begin=0, end=20); none: one_shot(0.5),
         or one_shot(0.5, at=1) where gradients are scored, which come with a round.
-        The pattern n_of_m takes no sparsity: it keeps n of every m from the start.
+        The pattern n_of_m looks only at whether it is above 0: it keeps n of every m.
       pattern: what a unit is: unstructured, row, column, half_row, half_column, block,
         channel or n_of_m; none: column.
       score: weight, gradient or weight_gradient, each with norm l1 or l2; none:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, ranking, registry, tree
+from fedjax_compress.algorithms.frames import model_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
@@ -100,12 +100,7 @@ def lotteryfl(
         raise InputError(f"threshold must be from 0 to 1, not {threshold}")
     if not 0 <= target < 1:
         raise InputError(f"target must be from 0 to below 1, not {target}")
-    if local.model is None or "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            "lotteryfl needs a local update that names its model and whose run takes "
-            "a frame, as those of fedjax_compress.local do"
-        )
-    model = local.model
+    model = model_of(local, "lotteryfl")
     up, down = compress.masked(uplink), compress.masked(downlink)
 
     def init(key: Key, params: Params) -> LotteryServer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, tree
-from fedjax_compress.errors import InputError
+from fedjax_compress.algorithms.frames import check_frames
 from fedjax_compress.typing import (
     Acc,
     Aggregator,
@@ -131,11 +130,7 @@ def mask_training(
       InputError: a link that keeps a state or mixes elements, a local update without
         frames.
     """
-    if "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            f"{name} needs a local update whose run takes a frame, as those of "
-            "fedjax_compress.local do"
-        )
+    check_frames(local, name)
     up, down = compress.masked(uplink), compress.masked(downlink)
     plain = compress.masked(compress.parse("identity"))
 

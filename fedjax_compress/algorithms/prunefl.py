@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
+from fedjax_compress.algorithms.frames import model_of
 from fedjax_compress.algorithms.lotteryfl import accuracy
 from fedjax_compress.algorithms.mask_training import (
     MaskServer,
@@ -141,12 +142,7 @@ def prunefl(
         raise InputError(f"half_life must be above 0 rounds, not {half_life}")
     if not 0 < max_density <= 1:
         raise InputError(f"max_density must be above 0, at most 1, not {max_density}")
-    net = local.model
-    if net is None:
-        raise InputError(
-            "prunefl needs a local update that names its model, as those of "
-            "fedjax_compress.local do"
-        )
+    net = model_of(local, "prunefl")
     cap = max_density if max_density < 1 else None
 
     def weights(params: Params) -> Tree:

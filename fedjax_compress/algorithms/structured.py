@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
 from fedjax_compress.algorithms.fedavg import fedavg
+from fedjax_compress.algorithms.frames import check_frames
 from fedjax_compress.compress.random_k_selection import positions
 from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
@@ -106,11 +106,7 @@ def structured_updates(
     check_fraction(fraction)
     if rank < 1:
         raise InputError(f"rank must be at least 1, not {rank}")
-    if "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            "structured_updates needs a local update whose run takes a frame, as those "
-            "of fedjax_compress.local do"
-        )
+    check_frames(local, "structured_updates")
     whole = fedavg(local, aggregator, optimizer, uplink, downlink)
 
     def parts(params: Tree) -> list[_Part]:

@@ -222,7 +222,7 @@ def cut_training(
                 lists = report.down["units"]
                 kept = {group: field.symbols for group, field in lists.items()}
             shared = jax.random.fold_in(key, _UPLINK)
-            like = submodel.extract(view.params, cuts, kept)
+            like = part_of(view.params, width)
             update = uplink.decode(report.payload["update"], like, shared)
             whole = submodel.scatter(update, cuts, kept, view.params)
             weight, loss = report.weight, report.metrics["loss"]

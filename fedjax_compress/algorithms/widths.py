@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import NamedTuple
 
 from fedjax_compress import submodel
+from fedjax_compress.algorithms.frames import model_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Cuts, LocalUpdate, Model
 
@@ -30,18 +30,14 @@ def cuts_for(local: LocalUpdate, name: str) -> Cuts:
     Raises:
       InputError: it cannot, or the update trains no other model than its own.
     """
-    if local.model is None or "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            f"{name} needs a local update that names its model and whose run takes a "
-            "frame, as those of fedjax_compress.local do"
-        )
-    if local.model.cuts is None or not local.model.cuts.groups:
+    cuts = model_of(local, name).cuts
+    if cuts is None or not cuts.groups:
         raise InputError(
             f"{name} needs a model that says along which axes it can be cut; this one "
             "has no units to leave out: take mlp, cnn or char_lstm, or give your own "
             "model its cuts"
         )
-    return local.model.cuts
+    return cuts
 
 
 def widths_of(cuts: Cuts, rates: tuple[float, ...]) -> tuple[Width, ...]:
