@@ -25,6 +25,8 @@ _ROOMS = {
     "partition": "clients",
     "sampling": "clients",
     "model": "models",
+    "augment": "models",
+    "qat": "local",
     "local": "local",
     "stage": "compress",
     "compressor": "compress",

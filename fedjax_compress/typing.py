@@ -236,6 +236,10 @@ class Model(NamedTuple):
       correct: (outputs, labels) -> float32 [batch], the share of right answers in
         each example (0 or 1 for classification).
       cuts: along which axes the model can be cut, or None if along none.
+      constrain: params -> params, done after each local step, as clipping is where
+        weights are binary; None for no change. It changes each element by itself.
+      quantizer: compressor that sends the parameters as the model computes with them,
+        where it quantizes them; None where it does not.
     """
 
     init: Callable[[Key], Params]
@@ -243,6 +247,8 @@ class Model(NamedTuple):
     loss: Callable[[Array, Array], Array]
     correct: Callable[[Array, Array], Array]
     cuts: Cuts | None = None
+    constrain: Callable[[Params], Params] | None = None
+    quantizer: Compressor | None = None
 
 
 class Frame(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,25 @@ from fedjax_compress.typing import (
     Array,
     Compressor,
     LocalUpdate,
+    Metrics,
     Params,
     ServerOptimizer,
     Tree,
 )
 
 Allocation = Literal["uniform", "adaptive", "threshold"]
+
+
+class Memory(NamedTuple):
+    """What decides about the next mask, and what came of it.
+
+    Attributes:
+      moving: the gradient that is scored, like the weights that may be pruned.
+      recovered: int32, how often a unit has come back into use.
+    """
+
+    moving: Tree
+    recovered: Array
 
 
 @registry.register("algorithm", context=5)
@@ -55,6 +68,10 @@ def federated_pruning(
     units to a client that does not have the present one (else a few bits); up, the
     uplink's fields for the update of the parameters in use. A row or column out of use
     is not sent at all: what travels is the reduced dense model.
+
+    Recorded besides: density of each layer and ``recovered``, how often a unit has come
+    back into use. With scores of gradients it stays 0 (but for ties at 0), as what is
+    out of use has none.
 
     Args:
       local: what a client computes; it has to take a ``frame``, as all built-in ones
@@ -115,14 +132,14 @@ def federated_pruning(
         some = [can and path not in spared for can, path in pairs]
         return prune.part(params, jax.tree.unflatten(structure, some))
 
-    def start(params: Params) -> tuple[Tree, Tree]:
+    def start(params: Params) -> tuple[Tree, Memory]:
         found = weights(params)
         if not jax.tree.leaves(found):
             raise InputError("the model has no weight matrix that could be pruned")
         everything = prune.all_kept(found, units)
         moving = tree.zeros_like(found)
         mask = _best(ramp.at(0), found, everything, moving)
-        return mask, moving
+        return mask, Memory(moving, jnp.zeros((), jnp.int32))
 
     def _best(share: Array, params: Tree, mask: Tree, moving: Tree) -> Tree:
         """The mask of a sparsity; as it is where nothing is pruned yet."""
@@ -143,10 +160,11 @@ def federated_pruning(
 
     def refresh(
         server: MaskServer, mean: Tree, squares: Any
-    ) -> tuple[Tree, Array, Tree]:
+    ) -> tuple[Tree, Array, Memory]:
         finished, params = server.number, weights(server.params)
+        before: Memory = server.memory
         moving = jax.tree.map(
-            lambda m, u: momentum * m + u, server.memory, weights(mean)
+            lambda m, u: momentum * m + u, before.moving, weights(mean)
         )
         rising = finished <= ramp.end
         due = (finished % every == 0) & ((finished <= refine_until) | rising)
@@ -156,12 +174,19 @@ def federated_pruning(
             lambda: _best(ramp.at(finished), params, server.mask, moving),
             lambda: server.mask,
         )
-        return mask, differ(mask, server.mask), moving
+        back = jax.tree.map(lambda new, old: jnp.sum(new & ~old), mask, server.mask)
+        recovered = before.recovered + sum(jax.tree.leaves(back))
+        return mask, differ(mask, server.mask), Memory(moving, recovered)
 
-    return mask_training(
+    algorithm = mask_training(
         local, aggregator, optimizer, uplink, downlink,
         name="federated_pruning", start=start, refresh=refresh, pattern=units,
     )  # fmt: skip
+
+    def observe(server: MaskServer) -> Metrics:
+        return {**algorithm.observe(server), "recovered": server.memory.recovered}
+
+    return algorithm._replace(observe=observe)
 
 
 def _reads_gradients(score: Score, pattern: Pattern) -> bool:

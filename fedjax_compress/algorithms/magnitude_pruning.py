@@ -6,27 +6,23 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.fedavg import FedAvgServer, fedavg
+from fedjax_compress.algorithms.fedavg import (
+    FedAvgServer,
+    Received,
+    averaging,
+    link_for,
+)
 from fedjax_compress.errors import InputError
+from fedjax_compress.local.quantized_model import STEPS
 from fedjax_compress.typing import (
-    Acc,
     Aggregator,
     Algorithm,
-    Array,
-    ClientState,
-    Coin,
     Compressor,
-    Key,
     LocalUpdate,
     Metrics,
     Params,
-    Payload,
-    Report,
     ServerOptimizer,
-    Shard,
 )
-
-_LOCAL, _UPLINK = 0, 1
 
 
 @registry.register("algorithm", context=5)
@@ -38,6 +34,8 @@ def magnitude_pruning(
     downlink: Compressor,
     rate: float = 0.5,
     server_prunes: bool = True,
+    send: Received = "weights",
+    receive: Received = "weights",
 ) -> Algorithm:
     """FedAvg of weights of which the smallest are set to zero before they travel.
 
@@ -52,7 +50,9 @@ def magnitude_pruning(
 
     Travels: both ways the link's fields for the pruned parameters; a link as
     ``nonzero`` sends values and positions of the others only, and ``identity`` saves
-    nothing.
+    nothing. Where they are quantized: codes and scales of the pruned weights, as the
+    model computes with them; integers keep zeros, and a code as ``best`` makes many
+    equal ones short. Steps that ``lsq`` learns are not pruned.
 
     Args:
       local: what a client computes.
@@ -62,54 +62,37 @@ def magnitude_pruning(
       downlink: compressor of the server's pruned weights.
       rate: share of the parameters that are set to zero, from 0 to below 1.
       server_prunes: whether the model that clients get is pruned, too.
+      send: weights, or quantized, see ``fedavg``.
+      receive: likewise, down.
 
     Raises:
-      InputError: a rate outside [0, 1).
+      InputError: a rate outside [0, 1), quantized without a model that quantizes, or
+        besides a lossy link.
 
     Reference: Grativol et al. 2023, section on pruning, and its code.
     """
     if not 0 <= rate < 1:
         raise InputError(f"rate must be from 0 to below 1, not {rate}")
-    whole = fedavg(local, aggregator, optimizer, uplink, downlink)
 
     def pruned(params: Params) -> Params:
-        mask = prune.make_global_mask(params, rate)
-        return jax.tree.map(lambda m, w: jnp.where(m, w, 0), mask, params)
+        steps = {STEPS: params[STEPS]} if STEPS in params else {}
+        weights = {k: v for k, v in params.items() if k != STEPS} if steps else params
+        mask = prune.make_global_mask(weights, rate)
+        kept = jax.tree.map(lambda m, w: jnp.where(m, w, 0), mask, weights)
+        return {**kept, **steps} if steps else kept
 
-    def broadcast(
-        server: FedAvgServer, coin: Coin
-    ) -> tuple[Params, Payload, FedAvgServer]:
-        params = pruned(server.params) if server_prunes else server.params
-        view, payload, sent = whole.broadcast(server._replace(params=params), coin)
-        return view, payload, sent._replace(params=server.params)
-
-    def client(view: Params, state: ClientState, shard: Shard, coin: Coin) -> Report:
-        memory, residual = state
-        key = jax.random.fold_in(coin.private, _LOCAL)
-        update, memory, metrics = local.run(view, memory, shard, key)
-        weights = pruned(tree.add(view, update))
-        payload, residual = uplink.encode(weights, residual, coin.fold(_UPLINK))
-        ok = tree.all_finite(update)
-        return Report(payload, metrics["examples"], (memory, residual), metrics, ok)
-
-    def reduce(view: Params, report: Report, key: Key) -> tuple[Acc, Array]:
-        shared = jax.random.fold_in(key, _UPLINK)
-        weights = uplink.decode(report.payload, view, shared)
-        return aggregator.lift(weights, report.weight), report.weight
-
-    def server(server: FedAvgServer, sums: tuple[Acc, Array]) -> FedAvgServer:
-        acc, weight = sums
-        change = tree.subtract(aggregator.finish(acc), server.params)
-        change = tree.where(weight > 0, change, tree.zeros_like(change))
-        params, state = optimizer.apply(change, server.optimizer, server.params)
-        return server._replace(params=params, optimizer=state)
+    algorithm = averaging(
+        local, aggregator, optimizer,
+        link_for(local, uplink, send, "send", "uplink"),
+        link_for(local, downlink, receive, "receive", "downlink"),
+        of_weights=True,
+        before_up=pruned,
+        before_down=pruned if server_prunes else lambda params: params,
+    )  # fmt: skip
 
     def observe(server: FedAvgServer) -> Metrics:
         kept = [jnp.sum(w != 0) for w in jax.tree.leaves(server.params)]
         density = sum(k.astype(jnp.float32) for k in kept) / tree.count(server.params)
         return {"density": jnp.asarray(density)}
 
-    return whole._replace(
-        broadcast=broadcast, client=client, reduce=reduce, server=server,
-        observe=observe,
-    )  # fmt: skip
+    return algorithm._replace(observe=observe)

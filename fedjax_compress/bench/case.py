@@ -31,6 +31,7 @@ class Case(NamedTuple):
       uplink, downlink: specifications of the engine's compressors.
       algorithm: specification of the engine's algorithm.
       model: specification of another model for the workload's data; empty for its own.
+      qat: specification of quantization-aware training.
     """
 
     workload: str
@@ -46,6 +47,7 @@ class Case(NamedTuple):
     downlink: str = "identity"
     algorithm: str = "fedavg"
     model: str = ""
+    qat: str = "none"
 
     @property
     def registered(self) -> int:

@@ -14,11 +14,13 @@ from fedjax_compress.registry import check_spec, nearest
 
 SWEPT = (
     "clients", "population", "lanes", "devices", "convolution", "uplink", "algorithm",
+    "qat",
 )  # fmt: skip
 """What a sweep may vary."""
 _SPECS = {
     "uplink": "identity;qsgd(bits=4)",
     "algorithm": "fedavg;federated_dropout(keep_rate=0.75)",
+    "qat": "none;integer(bits=4)",
 }
 """Specifications that a sweep may vary, with an example; they hold commas."""
 _MOST_DEVICES = 1024
@@ -44,6 +46,7 @@ class Request(NamedTuple):
     population: int = 0
     algorithm: str = "fedavg"
     model: str = ""
+    qat: str = "none"
     sweep: str | None = None
     overhead: bool = False
 
@@ -73,6 +76,7 @@ def plan(request: Request) -> list[list[Case]]:
             downlink=request.downlink,
             algorithm=request.algorithm,
             model=request.model,
+            qat=request.qat,
         )
         groups += _groups(request, case)
     for group in groups:
@@ -168,6 +172,6 @@ def _check_case(case: Case) -> None:
         except SpecError as error:
             reason = f"{name}: {error.reason}"
             raise SpecError(reason, error.text, error.position) from None
-    for name in ("algorithm", "model"):
+    for name in ("algorithm", "model", "qat"):
         if text := getattr(case, name):
             check_spec(name, text)

@@ -21,7 +21,7 @@ from fedjax_compress import tree
 from fedjax_compress.bench.baselines import bound, loop
 from fedjax_compress.bench.case import BOUND, ENGINE, LOOP, Case
 from fedjax_compress.bench.contender import Contender, engine
-from fedjax_compress.bench.workloads import Workload, with_model, workload
+from fedjax_compress.bench.workloads import Workload, with_model, with_qat, workload
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Evaluator, host
 
@@ -39,6 +39,8 @@ def serve(
     given = workload(case.workload, case.clients, case.population)
     if case.model:
         given = with_model(given, case.model)
+    if case.contender == ENGINE:
+        given = with_qat(given, case.qat)
     evaluate = Evaluator(given.model, *given.evaluation)
     contender = MAKERS[case.contender](case, given)
     initial = evaluate(given.params)["test_loss"]

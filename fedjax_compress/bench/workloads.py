@@ -146,13 +146,29 @@ def with_model(given: Workload, text: str) -> Workload:
 
     Operations a row are six for each multiply-accumulate of its forward pass.
     """
-    classes = int(given.data.labels.max()) + 1
-    shape = tuple(given.data.features.shape[1:])
-    task = Task(shape, classes, given.name == "W3")
+    task = _task(given)
     model = registry.build("model", text, task)
     params = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
     flops = 6 * cost(model, task).macs
     return given._replace(model=model, params=params, flops_per_sample=flops)
+
+
+def with_qat(given: Workload, text: str) -> Workload:
+    """The workload whose clients train with quantized weights, from the same ones."""
+    model = registry.build("qat", text, given.model, _task(given))
+    if model is given.model:
+        return given
+    drawn = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
+    # What is learned besides the weights is drawn; the weights are the workload's.
+    params = (
+        {**drawn, **given.params} if set(drawn) != set(given.params) else given.params
+    )
+    return given._replace(model=model, params=params)
+
+
+def _task(given: Workload) -> Task:
+    classes = int(given.data.labels.max()) + 1
+    return Task(tuple(given.data.features.shape[1:]), classes, given.name == "W3")
 
 
 def check(name: str, clients: int, population: int) -> None:

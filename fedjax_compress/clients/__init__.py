@@ -6,6 +6,7 @@ from fedjax_compress.clients.evaluation import share_test_rows
 from fedjax_compress.clients.label_skew import dirichlet
 from fedjax_compress.clients.partition import (
     Partition,
+    blocks,
     describe,
     iid,
     natural,
@@ -30,6 +31,7 @@ __all__ = [
     "Partition",
     "Rows",
     "Sampling",
+    "blocks",
     "check",
     "cifar10",
     "describe",

@@ -1,4 +1,5 @@
-"""Who owns which training row: iid, label shards, quantity skew, natural clients."""
+"""Who owns which training row: iid, label shards, quantity skew, natural clients,
+blocks of these."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from fedjax_compress.errors import InputError
 Partition = Callable[[Dataset, int, np.random.Generator], np.ndarray]
 """(dataset, clients, rng) -> int32 [train rows]: the client of each row, -1 unused.
 
-``clients`` = 0 means 100, or for ``natural`` all of the data's own clients. The result
-depends on the arguments alone. Every client owns at least one row.
+``clients`` = 0 means 100, or for ``natural`` and ``blocks`` as many as the data have
+of their own. The result depends on the arguments alone. Every client owns at least one
+row.
 """
 
 DEFAULT_CLIENTS = 100
@@ -188,22 +190,51 @@ def natural() -> Partition:
     """
 
     def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
-        own = dataset.own_clients
-        if dataset.train_clients is None or own == 0:
-            raise InputError(
-                f"{dataset.name} has no clients of its own; "
-                "use iid, dirichlet, shards or quantity"
-            )
-        if not 0 <= clients <= own:
-            raise InputError(
-                f"{dataset.name} has {own} clients of its own, not {clients}; "
-                f"ask for 0 (all) to {own}"
-            )
+        owners, own = _own_clients(dataset, clients)
         chosen = clients or own
         number = np.full(own, -1, np.int32)
         ids = np.sort(rng.choice(own, chosen, replace=False))
         number[ids] = np.arange(chosen, dtype=np.int32)
-        assignment = number[dataset.train_clients]
+        assignment = number[owners]
         return require_rows(assignment, chosen, "their rows are missing in the data")
 
     return assign
+
+
+@registry.register("partition")
+def blocks() -> Partition:
+    """The data's own clients, merged: consecutive ones become one client.
+
+    Of N own clients, client k of K is made of those from k floor(N / K) on, as many;
+    the last one takes the rest, too. 193 writers as 10 clients: 19 each, the last 22.
+
+    Reference: the authors' code of Jiang et al. 2022 (PruneFL), FEMNIST.
+    """
+
+    def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
+        owners, own = _own_clients(dataset, clients)
+        chosen = clients or own
+        assignment = np.minimum(owners // (own // chosen), chosen - 1)
+        return require_rows(assignment, chosen, "their rows are missing in the data")
+
+    return assign
+
+
+def _own_clients(dataset: Dataset, clients: int) -> tuple[np.ndarray, int]:
+    """The data's own client of each training row, and how many there are.
+
+    Raises:
+      InputError: there are none, or fewer than ``clients``.
+    """
+    own = dataset.own_clients
+    if dataset.train_clients is None or own == 0:
+        raise InputError(
+            f"{dataset.name} has no clients of its own; "
+            "use iid, dirichlet, shards or quantity"
+        )
+    if not 0 <= clients <= own:
+        raise InputError(
+            f"{dataset.name} has {own} clients of its own, not {clients}; "
+            f"ask for 0 (all) to {own}"
+        )
+    return dataset.train_clients, own

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedjax_compress.experiment.runner import resume, run
     from fedjax_compress.experiment.stopped import Stopped
     from fedjax_compress.experiment.toml import dump_toml, load_toml
+    from fedjax_compress.experiment.trained import trained
 
 __all__ = [
     "SCHEMES",
@@ -33,6 +34,7 @@ __all__ = [
     "resume_grid",
     "run",
     "run_grid",
+    "trained",
     "validate",
 ]
 
@@ -53,6 +55,7 @@ _HOMES = {
     "resume_grid": "gridding",
     "run": "runner",
     "run_grid": "gridding",
+    "trained": "trained",
     "validate": "config",
 }
 

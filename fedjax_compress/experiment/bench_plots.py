@@ -134,9 +134,12 @@ def draw_links(results: list[Result], path: Path) -> Figure:
 
 
 def _names(rows: list[Result]) -> list[str]:
-    """What tells engines apart: their algorithms, or else their links."""
-    algorithms = [r["algorithm"] for r in rows]
-    return algorithms if len(set(algorithms)) > 1 else [_links(r) for r in rows]
+    """What tells engines apart: algorithms, quantized training, or else links."""
+    for name in ("algorithm", "qat"):
+        found = [r[name] for r in rows]
+        if len(set(found)) > 1:
+            return found
+    return [_links(r) for r in rows]
 
 
 def _links(found: Result) -> str:

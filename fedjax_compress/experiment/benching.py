@@ -124,7 +124,7 @@ def _plot(request: Request, results: list[Result], path: Path) -> None:
         bench_plots.draw_links(results, path)
         return
     name, _ = parse_sweep(str(request.sweep))
-    if name in ("uplink", "algorithm"):
+    if name in ("uplink", "algorithm", "qat"):
         bench_plots.draw_links(results, path)
     else:
         bench_plots.draw_sweep(results, name, path)
@@ -183,6 +183,7 @@ _COLUMNS = (
     _Column("population", lambda r: _whole(r["population"]), True),
     _Column("contender", lambda r: r["contender"]),
     _Column("algorithm", _link("algorithm"), True),
+    _Column("qat", _link("qat"), True),
     _Column("up", _link("uplink"), True),
     _Column("down", _link("downlink"), True),
     _Column("devices", lambda r: _whole(r["devices"]), True),

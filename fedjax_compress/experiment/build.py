@@ -221,8 +221,10 @@ def build(
 
 def _program(config: Config, dataset: Dataset) -> dict[str, Any]:
     """All that the compiled round follows from, beside the shapes of its inputs."""
-    names = ("model", "local", "algorithm", "aggregate", "server", *_LINKS)
-    return {n: getattr(config, n) for n in names} | {"task": list(dataset.task)}
+    names = ("model", "augment", "qat", "local", "algorithm", "aggregate", "server")
+    return {n: getattr(config, n) for n in (*names, *_LINKS)} | {
+        "task": list(dataset.task)
+    }
 
 
 def left_open(config: Config) -> tuple[str, ...]:

@@ -238,6 +238,8 @@ def _compare(options: Any, base: Config) -> None:
     if grid is not None:
         _compare_grid(options, grid, config)
         return
+    if options.only:
+        raise InputError("--only takes schemes of a grid; give the file of one")
     from fedjax_compress.experiment.comparison import SCHEMES, compare, parse_scheme
     from fedjax_compress.simulate import use_compilation_cache
 
@@ -255,7 +257,8 @@ def _compare_grid(options: Any, grid: Grid, config: Config) -> None:
     from fedjax_compress.simulate import use_compilation_cache
 
     use_compilation_cache()
-    run_grid(grid._replace(base=config), options.output, quiet=options.quiet)
+    only = tuple(options.only)
+    run_grid(grid._replace(base=config), options.output, only=only, quiet=options.quiet)
 
 
 def _report(options: Any, base: Config) -> None:

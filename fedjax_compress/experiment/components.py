@@ -10,7 +10,8 @@ from fedjax_compress import compress, registry
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
-from fedjax_compress.typing import Algorithm, Model, Params
+from fedjax_compress.models import augmented
+from fedjax_compress.typing import Algorithm, Model, Params, Task
 
 
 def check_specs(config: Config) -> None:
@@ -24,8 +25,20 @@ def check_specs(config: Config) -> None:
         with_field(name, registry.build, name, getattr(config, name))
     for name in ("uplink", "downlink"):
         with_field(name, compress.phases, getattr(config, name))
-    for name in ("data", "model", "local", "algorithm"):
+    for name in ("data", "model", "augment", "qat", "local", "algorithm"):
         with_field(name, registry.check_spec, name, getattr(config, name))
+
+
+def network(config: Config, task: Task) -> Model:
+    """The network of a run: quantized as clients train it, on augmented features.
+
+    Raises:
+      InputError: an option that does not fit the task or the network.
+    """
+    model = with_field("model", registry.build, "model", config.model, task)
+    model = with_field("qat", registry.build, "qat", config.qat, model, task)
+    change = with_field("augment", registry.build, "augment", config.augment, task)
+    return model if change is None else augmented(model, change)
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
@@ -34,7 +47,7 @@ def build_model(config: Config, dataset: Dataset) -> Model:
     Raises:
       InputError: it does not fit.
     """
-    model = with_field("model", registry.build, "model", config.model, dataset.task)
+    model = network(config, dataset.task)
     rows = dataset.train_features[:1], dataset.train_labels[:1]
 
     def score(key: Any, features: Any, labels: Any) -> Any:

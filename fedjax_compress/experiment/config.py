@@ -50,7 +50,7 @@ class Config:
         "dirichlet(alpha=0.5)", "how rows are dealt to clients", text_form=True
     )
     clients: int = _option(
-        0, "number of clients; 0: 100, or the data's own if natural", least=0
+        0, "number of clients; 0: 100, or the data's own if natural or blocks", least=0
     )
     cohort: int = _option(20, "clients that take part in each round", least=1)
     rounds: int = _option(100, "number of rounds", least=1)
@@ -59,6 +59,18 @@ class Config:
     )
     model: str = _option(
         "mlp(hidden=(128, 64))", "model that is trained", text_form=True
+    )
+    augment: str = _option(
+        "none",
+        "how examples are changed at random while training, and normalised, as in "
+        "crop_flip",
+        text_form=True,
+    )
+    qat: str = _option(
+        "none",
+        "quantization-aware training: weights that clients compute with, as in "
+        "integer(bits=4) or binary",
+        text_form=True,
     )
     local: str = _option(
         "sgd(lr=0.1, epochs=2, batch=10)",

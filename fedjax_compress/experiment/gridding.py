@@ -33,13 +33,18 @@ from fedjax_compress.experiment.reporting import read_finished
 from fedjax_compress.experiment.runner import resume, run
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.registry import nearest
 
 _PARTITIONED = ("data", "partition", "clients", "cohort", "seed", "evaluate_clients")
 """Settings that decide who has which rows."""
 
 
 def run_grid(
-    grid: Grid, output: str | Path | None = None, *, quiet: bool = False
+    grid: Grid,
+    output: str | Path | None = None,
+    *,
+    only: tuple[str, ...] = (),
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Runs every scheme with every seed; returns what ``grid.json`` holds.
 
@@ -51,11 +56,14 @@ def run_grid(
       grid: what to run.
       output: a folder, new or of the same grid; None makes the next free
         ``runs/compare-NNN``.
+      only: names of the schemes to run now; none: all. What is made of the results
+        takes in those that are finished in the folder.
       quiet: show nothing.
 
     Raises:
       InputError: something cannot work, which is looked for in all runs before one
-        begins; or the folder holds something else, such as another grid.
+        begins; no such scheme; or the folder holds something else, such as another
+        grid.
       Stopped: SIGTERM or Ctrl-C; what has been done is kept.
     """
     found = jobs(grid)
@@ -64,7 +72,9 @@ def run_grid(
         with_field(_named(job), check_specs, job.config)
     if output is not None:
         _check_folder(Path(output), grid, found)
-    todo = [job for job in found if not _is_finished(job, output)]
+    _check_names(only, grid)
+    chosen = [job for job in found if not only or job.scheme in only]
+    todo = [job for job in chosen if not _is_finished(job, output)]
     datasets = _rehearse(todo)
     folder = files.next_free("compare") if output is None else Path(output)
     files.create(folder)
@@ -74,18 +84,21 @@ def run_grid(
         if not (folder / files.GRID).is_file():
             files.write_atomically(folder / files.GRID, dump_grid(grid))
         _introduce(console, grid, folder)
-        for number, job in enumerate(found, start=1):
-            title = f"{number}/{len(found)} {_title(job)}: {job.config.uplink}"
+        for number, job in enumerate(chosen, start=1):
+            title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
             console.print(title, style="bold", markup=False, soft_wrap=True)
             if job in todo:
                 _run_job(job, folder, datasets[job.config.data], quiet)
             else:
                 console.print(f"is finished: {job.config.rounds} rounds")
+        done = [job for job in found if job in chosen or _is_finished(job, folder)]
         finished = [
-            (job, read_finished(folder / job.folder, _title(job))) for job in found
+            (job, read_finished(folder / job.folder, _title(job))) for job in done
         ]
+        names = {job.scheme for job in done}
+        shown = grid._replace(schemes=tuple(s for s in grid.schemes if s.name in names))
         console.print()
-        return publish_grid(grid, finished, folder, console)
+        return publish_grid(shown, finished, folder, console)
 
 
 def resume_grid(folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
@@ -99,6 +112,14 @@ def resume_grid(folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
     if grid is None:
         raise InputError(f"{path} is not the file of a grid")
     return run_grid(grid, folder, quiet=quiet)
+
+
+def _check_names(only: tuple[str, ...], grid: Grid) -> None:
+    """Raises InputError where a scheme is asked for that the grid does not have."""
+    names = [scheme.name for scheme in grid.schemes]
+    for name in only:
+        if name not in names:
+            raise InputError(f"no scheme is named {name!r}; {nearest(name, names)}")
 
 
 def _named(job: Job) -> str:

@@ -30,8 +30,8 @@ FILE = "layouts.json"
 _LONG = {"cpu": 6e11}
 _LONG_ELSEWHERE = 6e13
 _SETTINGS = (
-    "model", "local", "algorithm", "aggregate", "server", "uplink", "downlink",
-    "cohort",
+    "model", "augment", "qat", "local", "algorithm", "aggregate", "server", "uplink",
+    "downlink", "cohort",
 )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ KINDS = {
     "partition": "--partition: how rows are dealt to clients",
     "sampling": "--sampling: how the cohort of a round is drawn",
     "model": "--model: what is trained",
+    "augment": "--augment: how examples are changed while training",
+    "qat": "--qat: quantization-aware training",
     "local": "--local: what one client computes",
     "stage": "--uplink, --downlink: stages, joined by '|', that work on each array",
     "compressor": "--uplink, --downlink: compressors that take pipes of stages",

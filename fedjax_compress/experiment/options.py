@@ -115,6 +115,14 @@ def compare_options(base: Config) -> type:
             "rotated 4 and 2 bit, top-k 1 % with error feedback, QSGD",
         ),
     ]
+    only = Annotated[
+        tuple[str, ...],
+        UseAppendAction,
+        arg(
+            metavar="NAME",
+            help="run this scheme of a grid only; give it again for each",
+        ),
+    ]
     output = (
         "folder to make, or one to go on with; if not given, the next free "
         "runs/compare-NNN"
@@ -131,6 +139,7 @@ def compare_options(base: Config) -> type:
             _config_file("settings to start from, or a grid"),
             _own("output", None, "DIR", output),
             ("scheme", schemes, ()),
+            ("only", only, ()),
             *settings,
             _QUIET,
         ],
@@ -170,8 +179,8 @@ def bench_options(base: Config) -> type:
     """Options of ``bench``."""
     sweep = (
         "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2, "
-        "convolution=patches,winograd, 'uplink=SPEC;SPEC' or 'algorithm=SPEC;SPEC': "
-        "measure all of these"
+        "convolution=patches,winograd, 'uplink=SPEC;SPEC', 'algorithm=SPEC;SPEC' or "
+        "'qat=SPEC;SPEC': measure all of these"
     )
     return _make(
         "BenchOptions",
@@ -199,6 +208,7 @@ def bench_options(base: Config) -> type:
             _own("downlink", "identity", "SPEC", "compressor of the model"),
             _own("algorithm", "fedavg", "SPEC", "algorithm of the engine"),
             _own("model", "", "SPEC", "another model for the workload's data"),
+            _own("qat", "none", "SPEC", "quantization-aware training of the engine"),
             _own("json", None, "FILE", "where all figures go"),
             _own("plot", None, "FILE.png", "where a picture of --sweep goes"),
             _QUIET,

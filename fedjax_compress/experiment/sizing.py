@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedjax_compress import compress, registry, tree
+from fedjax_compress import compress, tree
 from fedjax_compress.compress import LayerSize, SizeReport
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import files, words
 from fedjax_compress.experiment.build import check_specs, load_data
+from fedjax_compress.experiment.components import network
 from fedjax_compress.experiment.config import Config, with_field
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.show import lines
@@ -61,7 +62,7 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
     check_specs(config)
     _check_file(question.json)
     task = _task(question)
-    model = with_field("model", registry.build, "model", config.model, task)
+    model = network(config, task)
     key = jax.random.fold_in(root_key(config.seed), _MODEL)
     try:
         params = jax.tree.map(jnp.asarray, model.init(key))

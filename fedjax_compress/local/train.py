@@ -45,7 +45,8 @@ def train(
 
     Within a frame all of this holds for its free parameters: they are what the
     optimizer sees, what momentum and weight decay move, and what the update is of. The
-    proximal distance is that of what they are lifted to, from its start.
+    proximal distance is that of what they are lifted to, from its start. A model's
+    ``constrain`` is applied to them after each step.
 
     Args:
       model: the model to train.
@@ -90,11 +91,15 @@ def train(
             grads, total = gradient(
                 current, within, anchor, batch, jax.random.fold_in(noise, t), t
             )
-            updates, moved = optimizer.update(grads, memory, current)
+            updates, memorized = optimizer.update(grads, memory, current)
+            moved = optax.apply_updates(current, updates)
+            net = model if within.model is None else within.model(t)
+            if net.constrain is not None:
+                moved = net.constrain(moved)
             active = t < mine
             return (
-                tree.where(active, optax.apply_updates(current, updates), current),
-                tree.where(active, moved, memory),
+                tree.where(active, moved, current),
+                tree.where(active, memorized, memory),
                 loss + jnp.where(active, total, 0.0),
                 seen + jnp.sum(batch.mask),
             )

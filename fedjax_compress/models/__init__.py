@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
 from fedjax_compress.models.cnn import cnn, emnist_cnn
 from fedjax_compress.models.convolution import Convolution, max_pool
 from fedjax_compress.models.cost import Cost, cost
@@ -10,23 +11,30 @@ from fedjax_compress.models.forms import Form, convolution_form
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
 from fedjax_compress.models.nnx_model import from_nnx
+from fedjax_compress.models.resnet import resnet12, resnet18
 from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.models.text import char_lstm
 
 __all__ = [
     "LSTM",
+    "Augment",
     "Convolution",
     "Cost",
     "Form",
+    "augmented",
     "char_lstm",
     "cnn",
     "convolution_form",
     "cost",
+    "crop_flip",
     "emnist_cnn",
     "from_linen",
     "from_nnx",
     "logistic",
     "max_pool",
     "mlp",
+    "normalise",
+    "resnet12",
+    "resnet18",
     "rewrite_convolutions",
 ]

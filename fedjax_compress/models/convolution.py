@@ -28,63 +28,78 @@ patches along the width and one product per kernel row (measured on a CPU)."""
 
 
 class Convolution(linen.Module):
-    """Two-dimensional convolution of stride one with bias.
+    """Two-dimensional convolution.
 
-    y[b, i, j, o] = bias[o] + sum_{r, s, c} x[b, i + r, j + s, c] kernel[r, s, c, o],
-    for SAME after padding x with size-1 zeros in all, the smaller half first.
+    y[b, i, j, o] = bias[o] + sum_{r, s, c} x[b, t i + r, t j + s, c] kernel[r, s, c, o]
+    with stride t, for SAME after padding x with size-1 zeros in all, the smaller half
+    first, whatever the stride (what PyTorch's padding=1 is for a 3x3 kernel).
 
-    Parameters: ``kernel`` [size, size, channels, features] (normal of variance
-    1 / (size * size * channels), truncated) and ``bias`` [features] (zeros), whatever
-    the form.
+    Parameters: ``kernel`` [size, size, channels, features] (by default normal of
+    variance 1 / (size * size * channels), truncated) and, unless left out, ``bias``
+    [features] (zeros), whatever the form.
 
     Attributes:
       features: number of output channels.
       size: height and width of the kernel.
       padding: SAME or VALID.
       form: see ``forms.Form``.
+      stride: steps of the kernel along height and width.
+      bias: whether there is a bias.
+      kernel_init: draws the kernel.
     """
 
     features: int
     size: int
     padding: Literal["SAME", "VALID"] = "SAME"
     form: Form = "auto"
+    stride: int = 1
+    bias: bool = True
+    kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", linen.initializers.lecun_normal(), shape)
-        bias = self.param("bias", linen.initializers.zeros, (self.features,))
-        return convolve(x, kernel, self.padding, self.form) + bias
+        kernel = self.param("kernel", self.kernel_init, shape)
+        y = convolve(x, kernel, self.padding, self.form, self.stride)
+        if not self.bias:
+            return y
+        return y + self.param("bias", linen.initializers.zeros, (self.features,))
 
 
-def convolve(x: Array, kernel: Array, padding: Padding, form: Form = "auto") -> Array:
-    """The convolution of stride one in the form asked for.
+def convolve(
+    x: Array, kernel: Array, padding: Padding, form: Form = "auto", stride: int = 1
+) -> Array:
+    """The convolution in the form asked for.
 
     Args:
       x: [batch, height, width, channels].
       kernel: [rows, columns, channels, features].
       padding: SAME, VALID, or the zeros before and after each of the two axes.
-      form: see ``forms.Form``.
+      form: see ``forms.Form``; ``winograd`` needs stride one, else it is patches.
+      stride: steps of the kernel along height and width.
     """
     form = resolve(form)
     if form == "direct":
-        return direct(x, kernel, padding)
+        return direct(x, kernel, padding, stride)
     around = zeros_around(kernel, padding)
-    if form == "winograd" and suits(x, kernel, around):
+    if form == "winograd" and stride == 1 and suits(x, kernel, around):
         return winograd(x, kernel, around)
-    return patches(x, kernel, around)
+    return patches(x, kernel, around, (stride, stride))
 
 
-def direct(x: Array, kernel: Array, padding: Padding) -> Array:
-    """The convolution of stride one as XLA's own operation.
+def direct(x: Array, kernel: Array, padding: Padding, stride: int = 1) -> Array:
+    """The convolution as XLA's own operation.
 
     Args:
       x: [batch, height, width, channels].
       kernel: [rows, columns, channels, features].
-      padding: as in ``convolve``.
+      padding: as in ``convolve``; XLA's own SAME depends on the stride, this does not.
+      stride: as in ``convolve``.
     """
-    axes = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=axes)
+    around, axes = zeros_around(kernel, padding), ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), around, dimension_numbers=axes
+    )
 
 
 def patches(
@@ -134,7 +149,7 @@ def shifted(x: Array, axis: int, count: int, stride: int, dilation: int) -> list
 
 
 def zeros_around(kernel: Array, padding: Padding) -> Around:
-    """Zeros before and after, for height and width, of a convolution of stride one."""
+    """Zeros before and after, for height and width; the same for every stride."""
     if padding == "SAME":
         return [((n - 1) // 2, n // 2) for n in kernel.shape[:2]]
     if padding == "VALID":

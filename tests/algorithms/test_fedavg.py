@@ -9,9 +9,10 @@ import pytest
 
 from fedjax_compress import algorithms, compress, registry, tree, wire
 from fedjax_compress.clients import group
+from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import Coin, Compressor, LocalUpdate, Stage
+from fedjax_compress.typing import Coin, Compressor, LocalUpdate, Stage, Task
 
 OWNER = np.array([0, 0, 0, 1, 2, 2], np.int32)
 ROWS = np.array([[1, 4], [2, 0], [6, 2], [-1, 3], [0, 0], [8, 8]], np.float32)
@@ -177,3 +178,80 @@ def test_leaves_and_stages_have_keys_of_their_own():
     compressor.encode({"a": jnp.ones(2), "b": jnp.ones(3)}, (), coin)
     seen += [words(coin.private), words(coin.shared)]
     assert len(set(seen)) == len(seen) == 2 * 2 * 2 + 2
+
+
+INTEGERS = {"dense": {"kernel": jnp.array([[1.001, -2.0]]), "bias": jnp.array([0.3])}}
+
+
+def integers(kernel):
+    """3 bits: the largest magnitude is three steps."""
+    scale = np.max(np.abs(kernel)) / np.float32(3)
+    return np.rint(kernel / scale) * scale
+
+
+def quantizing(rate=0.5):
+    """Moves kernel and bias by a rate times the number of the client's rows."""
+
+    def run(params, state, shard, key):
+        size = shard.size.astype(jnp.float32)
+        update = jax.tree.map(lambda w: rate * size * jnp.sign(w) * (w + 0.1), params)
+        return update, state, {"loss": jnp.zeros(()), "examples": size}
+
+    model = registry.build("model", "mlp(hidden=())", Task((1,), 2))
+    model = model._replace(init=lambda key: INTEGERS)
+    model = registry.build("qat", "integer(bits=3)", model, Task((1,), 2))
+    return LocalUpdate(lambda params: (), run, model)
+
+
+@pytest.mark.parametrize("send", ["update", "weights", "quantized"])
+@pytest.mark.parametrize("receive", ["weights", "quantized"])
+def test_the_server_averages_what_is_sent(send, receive):
+    """Three clients of 3, 1 and 2 rows, by hand, for each of the six ways."""
+    algorithm = algorithms.fedavg(
+        quantizing(),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg"),
+        compress.parse("identity"),
+        compress.parse("identity"),
+        send=send,
+        receive=receive,
+    )
+    server = algorithm.init(jax.random.key(0), INTEGERS)
+    root = root_key(0)
+    view, _, server = algorithm.broadcast(server, broadcast_coin(root, 0))
+    w = np.asarray(INTEGERS["dense"]["kernel"])
+    seen = integers(w) if receive == "quantized" else w
+    np.testing.assert_allclose(view["dense"]["kernel"], seen, rtol=1e-6)
+    total, moved = None, []
+    for client in range(3):
+        coin = client_coin(root, 0, client)
+        report = algorithm.client(
+            view, algorithm.client_init(INTEGERS), shard(client), coin
+        )
+        part = algorithm.reduce(view, report, coin.shared)
+        total = part if total is None else tree.add(total, part)
+        size = [3, 1, 2][client]
+        update = 0.5 * size * np.sign(seen) * (seen + 0.1)
+        sent = {
+            "update": update,
+            "weights": seen + update,
+            "quantized": integers(seen + update),
+        }[send]
+        moved.append(size / 6 * sent)
+    wanted = sum(moved) + (w if send == "update" else 0)
+    after = algorithm.server(server, total).params["dense"]["kernel"]
+    np.testing.assert_allclose(after, wanted, rtol=1e-5)
+
+
+def test_quantized_messages_need_a_model_that_quantizes():
+    mean, server = (
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg"),
+    )
+    exact, lossy = compress.parse("identity"), compress.parse("uniform(bits=4)")
+    with pytest.raises(InputError, match="send=quantized needs clients that train"):
+        algorithms.fedavg(
+            towards_the_mean(), mean, server, exact, exact, send="quantized"
+        )
+    with pytest.raises(InputError, match="give downlink=identity"):
+        algorithms.fedavg(quantizing(), mean, server, exact, lossy, receive="quantized")

@@ -57,7 +57,8 @@ def test_scores_of_gradients_bring_nothing_back_and_those_of_weights_do(bench):
             "pattern=unstructured, refine_until=100, allocation=threshold, "
             "outputs=true)"
         )
-        servers, _ = bench.rounds(bench.build(text, local=local), 8)
+        algorithm = bench.build(text, local=local)
+        servers, _ = bench.rounds(algorithm, 8)
         masks = [np.concatenate([m.ravel() for m in out_of_use(s)]) for s in servers]
         assert not masks[1].any()
         first = masks[2]
@@ -70,6 +71,9 @@ def test_scores_of_gradients_bring_nothing_back_and_those_of_weights_do(bench):
             largest = np.argsort(-np.concatenate(moved), kind="stable")[:24]
             assert not first[largest].any()
         gone[score] = all(np.all(later[first]) for later in masks[2:])
+        returns = sum(np.sum(a & ~b) for a, b in itertools.pairwise(masks))
+        assert algorithm.observe(servers[-1])["recovered"] == returns
+        assert (returns == 0) == gone[score]
     assert gone == {"gradient": True, "weight": False}
 
 

@@ -118,6 +118,7 @@ def made(contender: str, **values: Any) -> dict[str, Any]:
         "uplink": "identity",
         "downlink": "identity",
         "algorithm": "fedavg",
+        "qat": "none",
         "devices": 1,
         "lanes": 8 if contender == "engine" else None,
         "seconds_per_round": 0.5,

@@ -119,6 +119,18 @@ def test_tables_and_tokens(save, columns):
     assert data.train_features.dtype == np.int32
 
 
+def test_white_for_black(save, columns):
+    path = save(columns)
+    plain, inverted = build(path), build(path, ", invert=true")
+    for part in ("train_features", "test_features"):
+        x, y = getattr(plain, part), getattr(inverted, part)
+        assert y.dtype == np.uint8
+        np.testing.assert_array_equal(x.astype(int) + y, 255)
+    table = save(columns | {"images": np.ones((ROWS, 2), np.float32)}, "table.npz")
+    with pytest.raises(InputError, match="only uint8 pixels can be inverted"):
+        build(table, ", invert=true")
+
+
 def test_colour_images_keep_their_channels(save, columns):
     data = build(save(columns | {"images": np.zeros((ROWS, 4, 5, 3), np.uint8)}))
     assert data.task.shape == (4, 5, 3)

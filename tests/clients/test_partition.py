@@ -129,6 +129,18 @@ def test_natural_draws_some_clients_and_leaves_the_others_out(make):
     assert (got != other).any()
 
 
+def test_blocks_merge_consecutive_clients(make):
+    """12 as 5: two each, and the last four; 13 cannot be had."""
+    own = (np.arange(600) // 50).astype(np.int32)
+    data = make(600, clients=own)
+    np.testing.assert_array_equal(assign("blocks", data, 5), np.minimum(own // 2, 4))
+    np.testing.assert_array_equal(assign("blocks", data, 0), own)
+    with pytest.raises(InputError, match="has 12 clients of its own, not 13"):
+        assign("blocks", data, 13)
+    with pytest.raises(InputError, match="no clients of its own"):
+        assign("blocks", make(), 5)
+
+
 def test_natural_needs_clients_and_cannot_invent_more(make):
     with pytest.raises(InputError, match="no clients of its own; use iid"):
         assign("natural", make(), 0)

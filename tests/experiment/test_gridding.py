@@ -175,6 +175,20 @@ def test_a_half_finished_grid_goes_on(ran: Path, tmp_path: Path) -> None:
             assert mine[name] == other[name]
 
 
+def test_schemes_can_be_run_one_by_one(ran: Path, tmp_path: Path) -> None:
+    """Results take in what is finished; in the end all is as if run at once."""
+    folder = tmp_path / "one by one"
+    first = run_grid(GRID, folder, only=("few",), quiet=True)
+    assert [s["name"] for s in first["schemes"]] == ["few"]
+    assert not (folder / "plain").exists()
+    assert load_grid(folder / files.GRID) == GRID
+    second = run_grid(GRID, folder, only=("plain",), quiet=True)
+    assert [s["name"] for s in second["schemes"]] == ["plain", "few"]
+    assert digests(folder) == digests(ran)
+    with pytest.raises(InputError, match="no scheme is named 'fwe'; did you mean"):
+        run_grid(GRID, folder, only=("fwe",), quiet=True)
+
+
 def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:
     before = times(ran)
     other = GRID._replace(base=dataclasses.replace(BASE, cohort=5))

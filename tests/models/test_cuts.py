@@ -14,8 +14,13 @@ from fedjax_compress.typing import Cuts, Task, Tie
 
 IMAGES = Task((8, 9), 4)
 TEXT = Task((5,), 7, tokens=True)
+WHOLE = [
+    ("logistic", IMAGES),
+    ("resnet12", Task((16, 16), 4)),
+    ("resnet18", IMAGES),
+]
+"""Models that cannot be cut."""
 GROUPS = [
-    ("logistic", IMAGES, None),
     ("mlp(hidden=(7, 5))", IMAGES, {"dense_1": 7, "dense_2": 5}),
     ("mlp(hidden=())", IMAGES, {}),
     (
@@ -41,21 +46,23 @@ def shapes_of(model):
 
 
 def test_all_registered_models_are_here():
-    assert {text.split("(")[0] for text, _, _ in GROUPS} == set(
-        registry.entries("model")
-    )
+    named = {text.split("(")[0] for text, *_ in [*WHOLE, *GROUPS]}
+    assert named == set(registry.entries("model"))
+
+
+@pytest.mark.parametrize(("text", "task"), WHOLE)
+def test_models_without_groups(text, task):
+    assert registry.build("model", text, task).cuts is None
 
 
 @pytest.mark.parametrize(("text", "task", "groups"), GROUPS)
 def test_groups_in_the_order_of_the_layers(text, task, groups):
     cuts = registry.build("model", text, task).cuts
-    if text == "logistic":
-        assert cuts is None
-    elif groups is not None:
+    if groups is not None:
         assert list(cuts.groups.items()) == list(groups.items())
 
 
-@pytest.mark.parametrize(("text", "task", "groups"), GROUPS[1:])
+@pytest.mark.parametrize(("text", "task", "groups"), GROUPS)
 def test_ties_fit_the_parameters(text, task, groups):
     model = registry.build("model", text, task)
     cuts, params = model.cuts, shapes_of(model)
@@ -66,7 +73,7 @@ def test_ties_fit_the_parameters(text, task, groups):
     assert made == read == set(cuts.groups)
 
 
-@pytest.mark.parametrize(("text", "task", "groups"), GROUPS[1:])
+@pytest.mark.parametrize(("text", "task", "groups"), GROUPS)
 def test_classes_and_features_are_never_cut(text, task, groups):
     model = registry.build("model", text, task)
     leaves = dict(

@@ -17,8 +17,13 @@ SMALL = [
     ("mlp(hidden=(6, 5))", IMAGES),
     ("cnn(widths=(2, 3), dense=5)", IMAGES),
     ("emnist_cnn(dropout=false)", IMAGES),
+    ("resnet12(maps=4, conv=direct)", Task((16, 16), 4)),
+    ("resnet18(width=2, conv=direct)", IMAGES),
     ("char_lstm(embedding=2, hidden=3)", TEXT),
 ]
+
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compiles in half the time; how fast the programs are does not matter here."""
 
 
 def examples(task, batch=3):
@@ -43,8 +48,9 @@ def test_clients_together_equal_clients_one_by_one(draw, text, task):
             lambda p: model.loss(model.apply(p, x, None), y).mean()
         )(params)
 
-    together = jax.jit(jax.vmap(run))(jax.tree.map(lambda *a: np.stack(a), *clients))
-    one = jax.jit(run)
+    stacked = jax.tree.map(lambda *a: np.stack(a), *clients)
+    together = jax.jit(jax.vmap(run), compiler_options=QUICK)(stacked)
+    one = jax.jit(run, compiler_options=QUICK)
     for i, params in enumerate(clients):
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),
@@ -60,7 +66,7 @@ def test_pixels_are_scaled_and_a_channel_axis_is_free(draw, text, task):
     outputs = np.asarray(model.apply(params, x, None))
     scaled = (x / np.float32(255)).astype(np.float32)
     assert np.array_equal(outputs, model.apply(params, scaled, None))
-    with_channel = registry.build("model", text, task._replace(shape=(8, 8, 1)))
+    with_channel = registry.build("model", text, task._replace(shape=(*task.shape, 1)))
     assert np.array_equal(outputs, with_channel.apply(params, x[..., None], None))
 
 

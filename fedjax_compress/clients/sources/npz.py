@@ -33,6 +33,7 @@ def npz(
     holdout: float = 0.1,
     classes: int = 0,
     tokens: bool = False,
+    invert: bool = False,
 ) -> Dataset:
     """Your own arrays in an .npz file, with or without a column of client ids.
 
@@ -53,6 +54,7 @@ def npz(
       holdout: share held out where neither is given; between 0 and 1.
       classes: number of classes; 0 takes one more than the largest label.
       tokens: whether features are integer tokens (text), 0 being the padding.
+      invert: 255 - x for uint8 pixels, as for LEAF's black ink on white paper.
 
     Raises:
       InputError: missing file or array, or rows that cannot be used; see ``check``.
@@ -88,6 +90,8 @@ def npz(
         test_x, test_y = x[held], y[held]
         test_ids = None if ids is None else ids[held]
         x, y, ids = x[~held], y[~held], None if ids is None else ids[~held]
+    if invert:
+        x, test_x = _inverted(x, name), _inverted(test_x, name)
     if ids is not None:
         ids, test_ids = number_clients(ids, test_ids, name)
     count = number_of_classes(classes, y, test_y)
@@ -101,6 +105,19 @@ def npz(
 def _name(path: str) -> str:
     """Folder and file without ending: ``mnist/train``."""
     return "/".join(Path(path).with_suffix("").parts[-2:])
+
+
+def _inverted(features: np.ndarray, name: str) -> np.ndarray:
+    """White for black.
+
+    Raises:
+      InputError: anything but uint8.
+    """
+    if features.dtype != np.uint8:
+        raise InputError(
+            f"{name}: only uint8 pixels can be inverted, not {features.dtype}"
+        )
+    return 255 - features
 
 
 def _groups(labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""Keeps the outcome of a grid: figures without curves, a table, the picture.
+
+    python experiments/table.py runs/survey experiments/survey2020/digits
+
+reads ``grid.json`` and ``grid.png`` of the folder that ``fedjax-compress compare``
+wrote, and writes ``digits.json``, ``digits.md`` and ``digits.png`` in that place. Ways
+and operations that are the same for all schemes have no column.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+FIGURES = (
+    "test_accuracy", "bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down",
+    "saved_up", "saved_down",
+)  # fmt: skip
+COSTS = ("client_parameters", "client_macs", "client_flops")
+ALIKE = 1.0005
+
+
+def kept(content: dict[str, Any]) -> dict[str, Any]:
+    """Settings, means, spreads and values of each scheme, and hashes of each run."""
+    schemes = [
+        {
+            "name": s["name"],
+            "settings": s["settings"],
+            "rounds": s["rounds"],
+            "pareto": s["pareto"],
+            **{name: s[name] for name in FIGURES},
+            **{name: s["runs"][0][name] for name in COSTS if name in s["runs"][0]},
+            "parameters_sha256": [run["parameters_sha256"] for run in s["runs"]],
+        }
+        for s in content["schemes"]
+    ]
+    return {"seeds": content["seeds"], "schemes": schemes}
+
+
+def table(content: dict[str, Any]) -> str:
+    """Markdown: a line for each scheme, the smallest message last."""
+    schemes = sorted(
+        content["schemes"],
+        key=lambda s: -s["bytes_up"]["mean"] - s["bytes_down"]["mean"],
+    )
+    shown: list[tuple[str, Any]] = []
+    for way in ("up", "down"):
+        if not _alike([s[f"bytes_{way}"]["mean"] for s in schemes]):
+            shown += [
+                (f"MB {way}", _megabytes(way)),
+                ("times fewer than FP32", _saved(way)),
+            ]
+    if not _alike([sum(s.get("client_macs", [0])) for s in schemes]):
+        shown.append(("million multiplications a row", _multiplications))
+    titles = ["", "scheme", "options", "accuracy, %", *(title for title, _ in shown)]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for s in schemes:
+        cells = ["*" if s["pareto"] else "", s["name"], _options(s), _accuracy(s)]
+        cells += [show(s) for _, show in shown]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _alike(values: list[float]) -> bool:
+    return max(values) <= ALIKE * min(values)
+
+
+def _options(scheme: dict[str, Any]) -> str:
+    settings = scheme["settings"]
+    return " ".join(
+        f"`{value}`".replace("|", "\\|")
+        for name, value in settings.items()
+        if (name, value) != ("uplink", "identity") or len(settings) == 1
+    )
+
+
+def _accuracy(scheme: dict[str, Any]) -> str:
+    mean, spread = (scheme["test_accuracy"][x] for x in ("mean", "spread"))
+    score = "diverged" if mean is None else f"{100 * mean:.1f}"
+    return score + ("" if spread is None else f" ± {100 * spread:.1f}")
+
+
+def _megabytes(way: str) -> Any:
+    return lambda scheme: f"{scheme[f'bytes_{way}']['mean'] / 1e6:,.2f}"
+
+
+def _saved(way: str) -> Any:
+    return lambda scheme: f"{scheme[f'saved_{way}']['mean']:.1f}"
+
+
+def _multiplications(scheme: dict[str, Any]) -> str:
+    return " / ".join(f"{macs / 1e6:.3g}" for macs in scheme["client_macs"])
+
+
+def main() -> int:
+    """The command line: a folder, and where to."""
+    if len(sys.argv) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+    content = kept(json.loads((folder / "grid.json").read_text()))
+    target.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
+    target.with_suffix(".md").write_text(table(content))
+    shutil.copyfile(folder / "grid.png", target.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

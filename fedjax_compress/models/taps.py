@@ -1,0 +1,64 @@
+"""Standing between the layers of a flax network: what each reads, and what it makes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+from flax import linen
+
+from fedjax_compress.models.adapt import example
+from fedjax_compress.models.convolution import Convolution
+from fedjax_compress.typing import Array, Model, Task
+
+LAYERS = (linen.Dense, linen.Conv, Convolution)
+"""Layers with a kernel, which are a matrix product."""
+
+
+class Tap(NamedTuple):
+    """What is done to the inputs and outputs of each layer with a kernel.
+
+    Attributes:
+      reads: (path of the layer, as "conv_1"; its input) -> what it is given instead.
+      makes: (path of the layer, its output) -> what comes out instead.
+    """
+
+    reads: Callable[[str, Array], Array] = lambda path, x: x
+    makes: Callable[[str, Array], Array] = lambda path, y: y
+
+
+@contextlib.contextmanager
+def tapped(tap: Tap) -> Iterator[None]:
+    """Taps all dense layers and convolutions of linen modules applied inside."""
+
+    def between(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        if context.method_name != "__call__" or not isinstance(module, LAYERS):
+            return call(*args, **kwargs)
+        path = "/".join(module.path)
+        first, *others = args
+        made = call(tap.reads(path, first), *others, **kwargs)
+        return tap.makes(path, made)
+
+    with linen.intercept_methods(between):
+        yield
+
+
+def layers_in_order(model: Model, task: Task) -> list[str]:
+    """Paths of the layers with a kernel, in the order in which they are computed.
+
+    None for networks that are not made of flax.linen modules.
+    """
+    found: list[str] = []
+
+    def reads(path: str, x: Array) -> Array:
+        if path not in found:
+            found.append(path)
+        return x
+
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    with tapped(Tap(reads)):
+        jax.eval_shape(lambda p: model.apply(p, example(task), None), params)
+    return found

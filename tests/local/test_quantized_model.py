@@ -1,0 +1,237 @@
+"""Models with quantized weights: what they see, what moves, and what travels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import registry, tree, wire
+from fedjax_compress.clients import group
+from fedjax_compress.errors import InputError
+from fedjax_compress.local.layer_quantizers import (
+    quantize_activations,
+    quantize_gradient,
+)
+from fedjax_compress.models import cost
+from fedjax_compress.typing import Coin, Task
+
+TASK = Task((5,), 3)
+KEY = jax.random.key(0)
+COIN = Coin(jax.random.key(1), jax.random.key(2))
+FORMS = {
+    "integer": "integer(bits=4)",
+    "binary": "binary",
+    "lsq": "lsq(bits=3)",
+    "dorefa": "dorefa(weights=2, activations=4, gradients=6, ends=true)",
+    "none": "none",
+}
+MORE = [
+    "integer(bits=2, scale=channel, code=radix)",
+    "integer(bits=8, scale_gradient=false, skip=(output,))",
+    "binary(stochastic=true)",
+    "binary(zero=zero, binary_start=true, bound=0.5)",
+    "dorefa",
+    "dorefa(weights=32, gradients=4)",
+]
+"""Other forms, tested like forms of their own."""
+
+
+def build(text, model="mlp(hidden=(6, 4))"):
+    return registry.build("qat", text, registry.build("model", model, TASK), TASK)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return registry.build("model", "mlp(hidden=(6, 4))", TASK)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, 12).astype(np.int32)
+    return group(features, labels, np.zeros(12, np.int32), 1)
+
+
+def forms():
+    return [FORMS.get(name, name) for name in registry.entries("qat")] + MORE
+
+
+def test_every_form_is_covered():
+    assert set(registry.entries("qat")) <= set(FORMS)
+
+
+@pytest.mark.parametrize("text", forms())
+def test_what_travels_is_what_the_model_computes_with(text, plain):
+    """And its size is that of its bytes: packed, unpacked, decoded, applied."""
+    model = build(text)
+    if model.quantizer is None:
+        assert text == "none" or "weights=32" in text
+        return
+    params = model.init(KEY)
+    payload, _ = jax.jit(lambda p: model.quantizer.encode(p, (), COIN))(params)
+    data = wire.pack(payload)
+    assert len(data) == int(wire.size(payload))
+    arrived = wire.unpack(data, payload)
+    found = model.quantizer.decode(arrived, params, COIN.shared)
+    tree_of = jax.tree.structure(params)
+    assert jax.tree.structure(found) == tree_of
+    if "stochastic" in text:
+        weights = found["dense_1"]["kernel"]
+        assert set(np.unique(weights)) <= {-1.0, 1.0}
+        return
+    features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
+    own = {k: v for k, v in found.items() if k != "steps"}
+    wanted = model.apply(params, features, None)
+    if "activations" in text:
+        return  # the plain network has other activations
+    np.testing.assert_allclose(
+        plain.apply(own, features, None), wanted, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_bits_of_a_message():
+    """4 bits for each of 5 x 6, 6 x 4 and 4 x 3 weights, 3 scales, 13 biases."""
+    model = build("integer(bits=4)")
+    payload, _ = model.quantizer.encode(model.init(KEY), (), COIN)
+    assert int(wire.bits(payload)) == 4 * (30 + 24 + 12) + 32 * (3 + 13)
+
+
+def test_32_bits_are_the_model_itself(plain):
+    assert registry.build("qat", "integer(bits=32)", plain, TASK) is plain
+    assert registry.build("qat", "lsq(bits=32)", plain, TASK) is plain
+    assert registry.build("qat", "dorefa(weights=32)", plain, TASK) is plain
+
+
+def test_labels_choose_and_skip(plain):
+    def quantized(text):
+        model = registry.build("qat", text, plain, TASK)
+        payload, _ = jax.eval_shape(
+            lambda p: model.quantizer.encode(p, (), COIN), model.init(KEY)
+        )
+        return sorted(path for path, part in payload.items() if "codes" in part)
+
+    every = ["dense_1/kernel", "dense_2/kernel", "output/kernel"]
+    assert quantized("integer") == every
+    assert quantized("integer(skip=(dense_1,))") == every[1:]
+    assert quantized("integer(labels=(output,))") == ["output/bias", "output/kernel"]
+    assert quantized("integer(labels=('output/kernel',))") == ["output/kernel"]
+    assert quantized("dorefa") == ["dense_2/kernel"]
+
+
+@pytest.mark.parametrize("text", forms())
+def test_a_local_update_trains_the_latent_weights(text, rows):
+    """Every form learns, keeps latent weights apart from what it computes with, and
+    binary ones inside their bound."""
+    model = build(text)
+    local = registry.build("local", "sgd(lr=0.3, steps=30, batch=12)", model)
+    params = model.init(KEY)
+    shard = rows.shard(jnp.asarray(0), jnp.asarray(12))
+    update, _, metrics = jax.jit(lambda p: local.run(p, (), shard, KEY))(params)
+    moved = tree.add(params, update)
+    before = jnp.mean(
+        model.loss(model.apply(params, shard.features, None), shard.labels)
+    )
+    after = jnp.mean(model.loss(model.apply(moved, shard.features, None), shard.labels))
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(after) < float(before)
+    latent = np.unique(moved["dense_2"]["kernel"])
+    assert len(latent) > 8
+    if text.startswith("binary"):
+        bound = 0.5 if "bound" in text else 1.0
+        assert np.max(np.abs(latent)) <= bound
+    if text.startswith("lsq"):
+        assert all(float(jnp.max(jnp.abs(s))) > 0 for s in update["steps"].values())
+
+
+def test_the_gradient_is_that_at_the_quantized_weights(plain):
+    """Straight through: dL/dw of the quantized network is dL/dw^ of the plain one."""
+    model = build("binary")
+    params = model.init(KEY)
+    features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
+    labels = jnp.asarray([0, 1, 2, 1])
+
+    def loss(net):
+        return lambda p: jnp.mean(net.loss(net.apply(p, features, KEY), labels))
+
+    signs = jax.tree.map(
+        lambda w: jnp.where(w >= 0, 1.0, -1.0) if w.ndim == 2 else w, params
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6),
+        jax.grad(loss(model))(params),
+        jax.grad(loss(plain))(signs),
+    )
+
+
+def test_activations_are_clipped_and_rounded():
+    x = jnp.asarray([-0.3, 0.1, 0.2, 0.49, 0.9, 1.7])
+    wanted = np.rint(np.clip(x, 0, 1) * 3) / 3
+    np.testing.assert_allclose(quantize_activations(x, 2), wanted, atol=1e-7)
+    np.testing.assert_array_equal(quantize_activations(x, 32), np.clip(x, 0, 1))
+    slope = jax.grad(lambda x: jnp.sum(quantize_activations(x, 2)))(x)
+    np.testing.assert_array_equal(slope, [0, 1, 1, 1, 1, 0])
+
+
+def test_gradients_that_flow_back_are_drawn_without_bias():
+    """n = 4,000 draws, 6 standard errors, false alarm below 2e-8 for 12 numbers; one
+    scale for each example, so that the small one keeps its own grid."""
+    g = jnp.asarray([[1.0, -0.4, 0.3, 0.0], [0.01, 0.002, -0.007, 0.0], [0.0] * 4])
+    x = jnp.zeros((3, 4))
+
+    def back(key):
+        return jax.grad(lambda x: jnp.sum(g * quantize_gradient(x, key, 3)))(x)
+
+    n = 4_000
+    drawn = np.asarray(jax.vmap(back)(jax.random.split(KEY, n)))
+    top = np.max(np.abs(g), axis=1, keepdims=True)
+    step = 2 * top / 7
+    levels = (drawn + top) / np.where(step > 0, step, 1)
+    np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
+    assert np.all(np.abs(drawn.mean(axis=0) - g) <= 6 * step / 2 / np.sqrt(n) + 1e-9)
+    assert np.all(drawn[:, 2] == 0)
+    np.testing.assert_array_equal(quantize_gradient(x + 3, KEY, 3), x + 3)
+
+
+def test_a_cut_model_is_quantized_too():
+    for text in ("integer(bits=4)", "lsq(bits=4)", "dorefa(gradients=6)"):
+        model = build(text)
+        narrow = model.cuts.narrow({"dense_1": 3, "dense_2": 2})
+        assert (narrow.quantizer is None) == (model.quantizer is None)
+        params = narrow.init(KEY)
+        assert tree.paths(params) == tree.paths(model.init(KEY))
+        assert set(model.cuts.ties) == set(tree.paths(params))
+        assert np.all(np.isfinite(narrow.apply(params, jnp.ones((2, 5)), None)))
+
+
+def test_quantizing_costs_no_multiplications_of_the_network():
+    assert cost(build("integer(bits=4)"), TASK).macs == cost(build("none"), TASK).macs
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("integer(bits=1)", "bits must be 2 to 16 bits, or 32 for none, not 1"),
+        ("integer(labels=(kernal,))", "no parameter is labelled 'kernal'"),
+        ("integer(skip=(kernel,))", "no weights are left to quantize"),
+        ("binary(bound=0.0)", "bound must be above 0"),
+        ("binary(stochastic=true, zero=zero)", "a drawn sign is never 0"),
+        ("lsq(bits=40)", "bits must be 2 to 16"),
+        ("dorefa(weights=0)", "weights must be 1 to 16 bits"),
+        ("integer(bits=4, code=sparse)", "code"),
+    ],
+)
+def test_refusals_are_one_line(text, said):
+    with pytest.raises(InputError, match=said) as caught:
+        build(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_dorefa_says_what_it_needs():
+    with pytest.raises(InputError, match="has only 2; give ends=true"):
+        build("dorefa", model="mlp(hidden=(6,))")
+    bare = build("none")._replace(apply=lambda p, x, key: x @ p["output"]["kernel"])
+    with pytest.raises(InputError, match=r"of flax\.linen"):
+        registry.build("qat", "dorefa", bare, Task((4,), 3))
