@@ -10,13 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
-from fedjax_compress.algorithms.fedavg import fedavg
+from fedjax_compress.algorithms.fedavg import Sums, fedavg
 from fedjax_compress.algorithms.frames import check_frames
 from fedjax_compress.compress.random_k_selection import positions
 from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
-    Acc,
     Aggregator,
     Algorithm,
     Array,
@@ -107,6 +106,11 @@ def structured_updates(
     if rank < 1:
         raise InputError(f"rank must be at least 1, not {rank}")
     check_frames(local, "structured_updates")
+    if local.model is not None and local.model.constrain is not None:
+        raise InputError(
+            "structured_updates trains other parameters than the model's, which cannot "
+            "be clipped as its quantized training asks; take qat=integer or lsq"
+        )
     whole = fedavg(local, aggregator, optimizer, uplink, downlink)
 
     def parts(params: Tree) -> list[_Part]:
@@ -158,11 +162,11 @@ def structured_updates(
         payload, nothing = uplink.encode(z, nothing, coin.fold(_UPLINK))
         return Report(payload, metrics["examples"], (memory, nothing), metrics, ok)
 
-    def reduce(view: Params, report: Report, key: Key) -> Acc:
+    def reduce(view: Params, report: Report, key: Key) -> Sums:
         shared = jax.random.fold_in(key, _UPLINK)
         z = uplink.decode(report.payload, free(view), shared)
         basis = bases(view, jax.random.fold_in(key, _FORM))
-        return aggregator.lift(expand(view, basis, z), report.weight)
+        return Sums(aggregator.lift(expand(view, basis, z), report.weight), ())
 
     return whole._replace(client_init=client_init, client=client, reduce=reduce)
 
