@@ -240,6 +240,7 @@ class Model(NamedTuple):
         weights are binary; None for no change. It changes each element by itself.
       quantizer: compressor that sends the parameters as the model computes with them,
         where it quantizes them; None where it does not.
+      keeps_zeros: whether a weight of zero is zero in what the model computes with.
     """
 
     init: Callable[[Key], Params]
@@ -249,6 +250,7 @@ class Model(NamedTuple):
     cuts: Cuts | None = None
     constrain: Callable[[Params], Params] | None = None
     quantizer: Compressor | None = None
+    keeps_zeros: bool = True
 
 
 class Frame(NamedTuple):

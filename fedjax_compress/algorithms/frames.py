@@ -17,6 +17,15 @@ def check_frames(local: LocalUpdate, name: str) -> None:
         )
 
 
+def check_zeros(local: LocalUpdate, name: str) -> None:
+    """Raises InputError, naming the algorithm, where pruned weights would not be 0."""
+    if local.model is not None and not local.model.keeps_zeros:
+        raise InputError(
+            f"{name} sets weights to zero, which this quantized training turns into "
+            "other numbers; take qat=integer, lsq or binary(zero=zero)"
+        )
+
+
 def model_of(local: LocalUpdate, name: str) -> Model:
     """The model that a local update trains, and can train others in place of.
 

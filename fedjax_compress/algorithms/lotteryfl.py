@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, ranking, registry, tree
-from fedjax_compress.algorithms.frames import model_of
+from fedjax_compress.algorithms.frames import check_zeros, model_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
@@ -101,6 +101,7 @@ def lotteryfl(
     if not 0 <= target < 1:
         raise InputError(f"target must be from 0 to below 1, not {target}")
     model = model_of(local, "lotteryfl")
+    check_zeros(local, "lotteryfl")
     up, down = compress.masked(uplink), compress.masked(downlink)
 
     def init(key: Key, params: Params) -> LotteryServer:

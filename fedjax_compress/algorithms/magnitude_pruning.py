@@ -12,6 +12,7 @@ from fedjax_compress.algorithms.fedavg import (
     averaging,
     link_for,
 )
+from fedjax_compress.algorithms.frames import check_zeros
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.quantized_model import STEPS
 from fedjax_compress.typing import (
@@ -73,6 +74,7 @@ def magnitude_pruning(
     """
     if not 0 <= rate < 1:
         raise InputError(f"rate must be from 0 to below 1, not {rate}")
+    check_zeros(local, "magnitude_pruning")
 
     def pruned(params: Params) -> Params:
         steps = {STEPS: params[STEPS]} if STEPS in params else {}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, tree
-from fedjax_compress.algorithms.frames import check_frames
+from fedjax_compress.algorithms.frames import check_frames, check_zeros
 from fedjax_compress.typing import (
     Acc,
     Aggregator,
@@ -131,6 +131,7 @@ def mask_training(
         frames.
     """
     check_frames(local, name)
+    check_zeros(local, name)
     up, down = compress.masked(uplink), compress.masked(downlink)
     plain = compress.masked(compress.parse("identity"))
 

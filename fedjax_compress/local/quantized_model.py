@@ -116,7 +116,15 @@ def quantized(
         cuts=cuts,
         constrain=constrain if quantizer.constrain else model.constrain,
         quantizer=_compressor(chosen, quantizer, code, own),
+        keeps_zeros=model.keeps_zeros and _keeps_zeros(quantizer),
     )
+
+
+def _keeps_zeros(quantizer: WeightQuantizer) -> bool:
+    with jax.ensure_compile_time_eval():
+        probe = jnp.asarray([[0.0, 1.0], [0.5, -1.0]])
+        learned = quantizer.extend(probe) if quantizer.extend else None
+        return float(quantizer.view(probe, learned, None)[0, 0]) == 0
 
 
 def _compressor(

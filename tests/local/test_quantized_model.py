@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress import registry, tree, wire
+from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.layer_quantizers import (
@@ -235,3 +235,33 @@ def test_dorefa_says_what_it_needs():
     bare = build("none")._replace(apply=lambda p, x, key: x @ p["output"]["kernel"])
     with pytest.raises(InputError, match=r"of flax\.linen"):
         registry.build("qat", "dorefa", bare, Task((4,), 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("integer(bits=4)", True),
+        ("lsq(bits=4)", True),
+        ("binary(zero=zero)", True),
+        ("binary", False),
+        ("dorefa(weights=1)", False),
+        ("dorefa(weights=3)", False),
+    ],
+)
+def test_masks_need_zeros_that_stay(text, kept):
+    """A pruned weight must not come back as a number of the quantizer's own."""
+    model = build(text)
+    assert model.keeps_zeros == kept
+    parts = [
+        registry.build("local", "sgd(lr=0.1, steps=1, batch=4)", model),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg"),
+        compress.parse("identity"),
+        compress.parse("identity"),
+    ]
+    for name in ("federated_pruning", "magnitude_pruning", "lotteryfl"):
+        if kept:
+            registry.build("algorithm", name, *parts)
+            continue
+        with pytest.raises(InputError, match=f"{name} sets weights to zero"):
+            registry.build("algorithm", name, *parts)
