@@ -102,15 +102,21 @@ class Shares(MaxNLocator):
 
 
 def draw_run(history: list[Record], summary: dict[str, Any], path: Path) -> Figure:
-    """Accuracy and loss by round, and the bytes of both directions beside FP32's."""
-    figure = new_figure(13, 4.2)
-    accuracy, loss, sizes = figure.subplots(1, 3)
+    """Accuracy and loss by round, and the bytes of both directions beside FP32's.
+
+    Where parameters are pruned, also the share of them in use, by layer and round.
+    """
+    pruned = "density" in history[-1]
+    figure = new_figure(17 if pruned else 13, 4.2)
+    accuracy, loss, sizes, *more = figure.subplots(1, 4 if pruned else 3)
     _draw_accuracy(accuracy, history)
     style(loss, "Training loss", "round")
     values = [_number(r["train_loss"]) for r in history]
     loss.plot([r["round"] for r in history], values, color=PALETTE[1], linewidth=2)
     _draw_bytes(sizes, summary)
-    for axes in (accuracy, loss):
+    for axes in more:
+        _draw_density(axes, history)
+    for axes in (accuracy, loss, *more):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     save(figure, path)
@@ -137,6 +143,24 @@ def _draw_accuracy(axes: Axes, history: list[Record]) -> None:
             ha="right", va="top", fontsize=11, color=PALETTE[2],
         )  # fmt: skip
         axes.margins(y=0.2)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+
+
+def _draw_density(axes: Axes, history: list[Record]) -> None:
+    style(axes, f"In use: {words.percent(history[-1]['density'])}", "round")
+    x = [r["round"] for r in history]
+    prefix = "density/"
+    paths = [name for name in history[-1] if name.startswith(prefix)]
+    layers = paths if len(paths) < len(PALETTE) else []
+    for i, name in enumerate([*layers, "density"]):
+        whole = name == "density"
+        color = PALETTE[0] if whole else PALETTE[1 + i]
+        y = [_number(r.get(name)) for r in history]
+        label = "all" if whole else name.removeprefix(prefix).removesuffix("/kernel")
+        axes.plot(x, y, color=color, linewidth=2.4 if whole else 1.6, label=label)
+    if layers:
+        axes.legend(fontsize=9, frameon=False, labelcolor="linecolor")
+    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
 
 

@@ -95,8 +95,8 @@ def test_all_colors_are_dark_enough_for_letters() -> None:
         assert 1.05 / (light + 0.05) >= 4.5, color
 
 
-@pytest.mark.parametrize("clients", [False, True])
-def test_run_plot(tmp_path: Path, clients: bool) -> None:
+def a_run(clients: bool) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Ten rounds, two of them evaluated, and what they add up to."""
     history: list[dict[str, Any]] = []
     for number in range(1, 11):
         record = {"round": number, "train_loss": None if number == 4 else 1 / number}
@@ -112,6 +112,12 @@ def test_run_plot(tmp_path: Path, clients: bool) -> None:
         "saved_up": 8.0,
         "saved_down": 32 / 30,
     }
+    return history, summary
+
+
+@pytest.mark.parametrize("clients", [False, True])
+def test_run_plot(tmp_path: Path, clients: bool) -> None:
+    history, summary = a_run(clients)
     figure = plots.draw_run(history, summary, tmp_path / "r.png")
     assert (tmp_path / "r.png").read_bytes().startswith(PNG)
     accuracy, _, sizes = figure.axes
@@ -122,3 +128,18 @@ def test_run_plot(tmp_path: Path, clients: bool) -> None:
         "4.00 MB\n8.0x fewer",
     ]
     assert len(accuracy.lines) == 1 + clients
+
+
+def test_the_picture_of_a_run_shows_the_density_of_each_layer(tmp_path: Path) -> None:
+    history, summary = a_run(clients=False)
+    for i, record in enumerate(history):
+        record["density"] = 1.0 - 0.05 * i
+        record["density/dense/kernel"] = 1.0 - 0.1 * i
+    figure = plots.draw_run(history, summary, tmp_path / "r.png")
+    density = figure.axes[3]
+    last = 100 * history[-1]["density"]
+    assert density.get_title(loc="left") == f"In use: {last:.1f} %"
+    assert [line.get_label() for line in density.lines] == ["dense", "all"]
+    np.testing.assert_allclose(
+        density.lines[0].get_ydata(), [r["density/dense/kernel"] for r in history]
+    )
