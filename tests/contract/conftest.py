@@ -110,6 +110,12 @@ _FAST = {
 """Compiles in half the time; for what need not be compiled as users compile it."""
 
 
+@pytest.fixture(scope="session")
+def fast() -> dict[str, Any]:
+    """Options of a compiler in a hurry."""
+    return _FAST
+
+
 class Case:
     """A compressor and its compiled rounds, shared by the tests of a specification.
 

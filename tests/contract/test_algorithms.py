@@ -58,6 +58,15 @@ MODELS = dict.fromkeys((*SUBMODELS, *MASKS), "mlp(hidden=(6,))")
 """For those that need units to leave out."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_programs(fast):
+    """Rounds are compiled with less effort: there are five for each algorithm."""
+    compile_ = jax.stages.Lowered.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", lambda self: compile_(self, fast))
+        yield
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "algorithm_name" in metafunc.fixturenames:
         names, group = [*registry.entries("algorithm"), *MORE], pytest.mark.xdist_group
@@ -158,12 +167,13 @@ def test_a_run_learns_and_uses_its_state(algorithm_name):
     assert tree.all_finite((state.server, state.store))
 
 
-@pytest.mark.parametrize("lanes", [1, 16])
-def test_chunks_padding_and_dummies_change_nothing_beyond_rounding(
-    algorithm_name, lanes
+@pytest.mark.parametrize("options", [{"lanes": 1}, {"lanes": 16, "rounds_per_call": 3}])
+def test_chunks_padding_dummies_and_calls_change_nothing_beyond_rounding(
+    algorithm_name, options
 ):
-    """One lane: no dummy, no step of weight zero. Sixteen: 7 dummies, most padding."""
-    found = run(simulator_of(algorithm_name, lanes))
+    """One lane: no dummy, no step of weight zero. Sixteen: 7 dummies, most padding, and
+    five rounds in calls of at most three, so that the last one is shorter."""
+    found = run(simulator_of(algorithm_name, **options))
     assert_same_run(found, base(algorithm_name))
 
 
@@ -177,12 +187,6 @@ def test_the_order_of_the_cohort_changes_nothing(algorithm_name):
         simulator.sampling = sampling
     assert_same_run(found, base(algorithm_name))
     jax.tree.map(np.testing.assert_array_equal, found[0], base(algorithm_name)[0])
-
-
-def test_several_rounds_in_one_call_are_the_same_rounds(algorithm_name):
-    """Five rounds in calls of at most three: the last one is shorter."""
-    found = run(simulator_of(algorithm_name, rounds_per_call=3))
-    assert_same_run(found, base(algorithm_name))
 
 
 @pytest.mark.parametrize("options", [{"resident_limit": 0}, {"devices": 2}])

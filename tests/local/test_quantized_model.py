@@ -223,10 +223,9 @@ def test_quantizing_costs_no_multiplications_of_the_network():
         ("integer(bits=4, code=sparse)", "code"),
     ],
 )
-def test_refusals_are_one_line(text, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_refusals(text, said):
+    with pytest.raises(InputError, match=said):
         build(text)
-    assert "\n" not in str(caught.value)
 
 
 def test_dorefa_says_what_it_needs():
