@@ -45,6 +45,8 @@ _LINKS = ("uplink", "downlink")
 _FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
 """Settings that a run may change on its way. All but ``devices`` change no number, and
 that one changes the order of sums only."""
+_LATER = ("augment", "qat")
+"""Settings that runs of earlier versions do not know: these go on at the defaults."""
 
 
 class Parts(NamedTuple):
@@ -269,6 +271,9 @@ def digest(parts: Parts) -> str:
 def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
     """All that must be the same for a run to go on bit for bit."""
     settings = {n: getattr(config, n) for n in FIELDS if n not in _FREE}
+    for name in _LATER:
+        if settings[name] == FIELDS[name].default:
+            del settings[name]
     return settings | {
         "parameters": tree.count(parts.params),
         "jax": jax.__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedjax_compress.bench import OVERHEAD, Request, measuring, parse_sweep, plan
+from fedjax_compress.bench.workloads import with_qat, workload
 from fedjax_compress.errors import InputError
 
 
@@ -49,6 +50,17 @@ def test_overhead_of_named_compressors() -> None:
     assert [(c.uplink, c.downlink) for c in group] == links
 
 
+def test_quantized_training_starts_from_the_same_weights() -> None:
+    given = workload("W2", 4, 100)
+    assert with_qat(given, "none") is given
+    (group,) = plan(Request("W2", sweep="qat=none;lsq(bits=4)"))
+    assert [case.qat for case in group] == ["none", "lsq(bits=4)"]
+    made = with_qat(given, group[1].qat)
+    assert set(made.params) == {*given.params, "steps"}
+    for name, leaf in given.params.items():
+        assert made.params[name] is leaf
+
+
 def test_sweeps_are_read() -> None:
     assert parse_sweep("devices=1, 2") == ("devices", [1, 2])
     text = "uplink=identity; hadamard | uniform(bits=4)"
@@ -74,6 +86,7 @@ def test_sweeps_are_read() -> None:
         (Request("W2", sweep="lanes=1,1"), "has a value twice"),
         (Request("W2", sweep="clients=10,0"), "clients must be at least 1"),
         (Request("W2", sweep="uplink=identity;topk(1)"), "did you mean 'top_k'?"),
+        (Request("W2", sweep="qat=none;intger"), "did you mean 'integer'?"),
         (Request(sweep="lanes=1"), "a sweep needs a workload"),
         (Request("W2", sweep="lanes=1", overhead=True), "leave one out"),
         (Request("W2", downlink="cast", overhead=True), "leave downlink out"),

@@ -109,6 +109,11 @@ def test_fingerprint_holds_what_changes_numbers() -> None:
         assert name in found
     for name in ("jax", "platform", "device_kind", "data_sha256"):
         assert found[name]
+    # Runs that do not know a later setting go on where it has its default.
+    for name, text in (("qat", "binary"), ("augment", "normalise")):
+        assert name not in found
+        changed = dataclasses.replace(base, **{name: text})
+        assert build.fingerprint(changed, parts) == {**found, name: text}
 
 
 def test_request_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
