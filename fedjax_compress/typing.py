@@ -206,7 +206,8 @@ class Cuts(NamedTuple):
     """Along which axes a model can be cut.
 
     Cutting a group keeps some of its units. Invariant: a model cut to some units gives
-    the outputs of the whole model in which all parameters of the others are zero.
+    the outputs of the whole model in which all parameters of the others are zero (where
+    weights are quantized: of which each cut has scales of its own).
 
     Attributes:
       groups: units of each group, by its name, in the order of the layers.
@@ -241,6 +242,7 @@ class Model(NamedTuple):
       quantizer: compressor that sends the parameters as the model computes with them,
         where it quantizes them; None where it does not.
       keeps_zeros: whether a weight of zero is zero in what the model computes with.
+      keeps_scale: whether weights c times as large are so in what it computes with.
     """
 
     init: Callable[[Key], Params]
@@ -251,6 +253,7 @@ class Model(NamedTuple):
     constrain: Callable[[Params], Params] | None = None
     quantizer: Compressor | None = None
     keeps_zeros: bool = True
+    keeps_scale: bool = True
 
 
 class Frame(NamedTuple):

@@ -13,7 +13,8 @@ final model:
   ZIP       DEFLATE of all parameters as little-endian float32, zeros included
 
 Accuracy is that after the last round; the study does not say which it took. A cell that
-has not been run has no line.
+has not been run has no line, and one of another network or number of rounds than the
+study's has no published figures beside it.
 """
 
 from __future__ import annotations
@@ -113,8 +114,9 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
     ]  # fmt: skip
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for name, found in cells.items():
-        setting, _, epochs = name.partition(", E = ")
-        known = PUBLISHED.get(setting)
+        setting, _, epochs = name.partition(", seed")[0].partition(", E = ")
+        whole = (found["parameters"], found["rounds"]) == (780_266, 100)
+        known = PUBLISHED.get(setting) if whole else None
         accuracy = known[1 if epochs == "10" else 0] if known else None
         values = [
             found["accuracy"], found["best_accuracy"], accuracy,
@@ -137,8 +139,9 @@ def main() -> int:
         return 2
     folder, name = Path(sys.argv[1]), sys.argv[2]
     grid = json.loads((folder / "grid.json").read_text())
+    several = len(grid["seeds"]) > 1
     cells = {
-        scheme["name"]: cell(folder / run["folder"])
+        scheme["name"] + f", seed {run['seed']}" * several: cell(folder / run["folder"])
         for scheme in grid["schemes"]
         for run in scheme["runs"]
     }

@@ -31,7 +31,7 @@ _LOCAL, _UPLINK = 0, 1
 
 
 Sent = Literal["update", "weights", "quantized"]
-Received = Literal["weights", "quantized"]
+Weights = Literal["weights", "quantized"]
 
 
 class Sums(NamedTuple):
@@ -57,7 +57,7 @@ def fedavg(
     uplink: Compressor,
     downlink: Compressor,
     send: Sent = "update",
-    receive: Received = "weights",
+    receive: Weights = "weights",
 ) -> Algorithm:
     """FedAvg and its relatives: compressed model down, compressed update up.
 
@@ -77,15 +77,17 @@ def fedavg(
 
     Args:
       local: what a client computes.
-      aggregator: how updates are averaged; weighted by each client's examples.
+      aggregator: how updates are averaged; weighted by each client's examples. A vote
+        on signs is one of updates, and means nothing of weights.
       optimizer: the server's step.
-      uplink: compressor of the clients' updates.
+      uplink: compressor of the clients' updates; of weights only one without state.
       downlink: compressor of the parameters; its state is kept by the server.
       send: update, weights (the latent ones where clients quantize), or quantized.
       receive: weights, or quantized.
 
     Raises:
-      InputError: quantized without a model that quantizes, or besides a lossy link.
+      InputError: quantized without a model that quantizes, or besides a lossy link; and
+        before the first round, weights sent through a link that keeps a state.
 
     Reference: McMahan et al. 2017, algorithm 1; Reddi et al. 2021, algorithm 1;
     compressed download as in Caldas et al. 2018, section 2.
@@ -124,7 +126,13 @@ def averaging(
         return FedAvgServer(params, optimizer.init(params), down.init(params))
 
     def client_init(params: Params) -> ClientState:
-        return local.init(params), up.init(params)
+        state = up.init(params)
+        if of_weights and jax.tree.leaves(state):
+            raise InputError(
+                "an uplink of weights cannot keep a state between rounds, in which "
+                "whole weights would add up; leave error_feedback out, or send updates"
+            )
+        return local.init(params), state
 
     def broadcast(
         server: FedAvgServer, coin: Coin

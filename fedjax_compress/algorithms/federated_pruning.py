@@ -89,7 +89,8 @@ def federated_pruning(
         weight. A gradient is the mean update, or its ``momentum``.
       allocation: the same sparsity in all layers (uniform), more in layers whose
         weights are small (adaptive), or one threshold for all (threshold).
-      beta: of adaptive, how unequal; none: the sparsity.
+      beta: of adaptive, how unequal; none: the sparsity S. No layer is pruned by more
+        than (1 + S) / 2, so that none is lost.
       every: rounds between two masks, at least 1.
       refine_until: rounds after which the mask is frozen; 0 refines nothing, and
         freezes where the ramp ends.
@@ -153,7 +154,8 @@ def federated_pruning(
             if allocation == "adaptive":
                 sizes = [w.size for w in jax.tree.leaves(params)]
                 importance = prune.mean_magnitude(params)
-                shares = prune.adaptive(share, importance, sizes, beta)
+                most = (1 + share) / 2
+                shares = prune.adaptive(share, importance, sizes, beta, most)
             counts = prune.kept_counts(shares, numbers)
         made = prune.make_mask(scores, counts, units)
         return tree.where(share > 0, made, mask)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fedjax_compress import prune, registry, tree
 from fedjax_compress.algorithms.fedavg import (
     FedAvgServer,
-    Received,
+    Weights,
     averaging,
     link_for,
 )
@@ -35,8 +35,8 @@ def magnitude_pruning(
     downlink: Compressor,
     rate: float = 0.5,
     server_prunes: bool = True,
-    send: Received = "weights",
-    receive: Received = "weights",
+    send: Weights = "weights",
+    receive: Weights = "weights",
 ) -> Algorithm:
     """FedAvg of weights of which the smallest are set to zero before they travel.
 
@@ -67,8 +67,9 @@ def magnitude_pruning(
       receive: likewise, down.
 
     Raises:
-      InputError: a rate outside [0, 1), quantized without a model that quantizes, or
-        besides a lossy link.
+      InputError: a rate outside [0, 1); quantized without a model that quantizes, or
+        besides a lossy link; quantized training whose zero is another number; and
+        before the first round, an uplink that keeps a state, where weights add up.
 
     Reference: Grativol et al. 2023, section on pruning, and its code.
     """
@@ -76,8 +77,10 @@ def magnitude_pruning(
         raise InputError(f"rate must be from 0 to below 1, not {rate}")
     check_zeros(local, "magnitude_pruning")
 
+    quantizes = local.model is not None and local.model.quantizer is not None
+
     def pruned(params: Params) -> Params:
-        steps = {STEPS: params[STEPS]} if STEPS in params else {}
+        steps = {STEPS: params[STEPS]} if quantizes and STEPS in params else {}
         weights = {k: v for k, v in params.items() if k != STEPS} if steps else params
         mask = prune.make_global_mask(weights, rate)
         kept = jax.tree.map(lambda m, w: jnp.where(m, w, 0), mask, weights)

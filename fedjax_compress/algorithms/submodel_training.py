@@ -131,10 +131,16 @@ def cut_training(
       network: what is trained in place of the network of the client's width.
 
     Raises:
-      InputError: a model without cuts, a local update without frames; and before the
-        first round, a link that keeps a state.
+      InputError: a model without cuts, a local update without frames, weights rescaled
+        whose quantized values do not follow; and before the first round, a link that
+        keeps a state.
     """
     cuts = cuts_for(local, name)
+    if rescale and local.model is not None and not local.model.keeps_scale:
+        raise InputError(
+            f"{name} multiplies weights by units / kept units, which this quantized "
+            "training does not follow; switch its scaling off, or take qat=integer"
+        )
     if len(widths) > 1 and not selector.announced:
         raise InputError(
             f"{name} has clients of several sizes, for which units cannot be chosen by "

@@ -88,7 +88,12 @@ def run_grid(
             title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
             console.print(title, style="bold", markup=False, soft_wrap=True)
             if job in todo:
-                _run_job(job, folder, datasets[job.config.data], quiet)
+                again = (
+                    f"the same compare command with --output {files.quoted(folder)}"
+                    if only
+                    else files.resume_command(folder)
+                )
+                _run_job(job, folder, datasets[job.config.data], quiet, again)
             else:
                 console.print(f"is finished: {job.config.rounds} rounds")
         done = [job for job in found if job in chosen or _is_finished(job, folder)]
@@ -161,7 +166,7 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
     return datasets
 
 
-def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool) -> None:
+def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) -> None:
     place = folder / job.folder
     try:
         if files.holds_run(place):
@@ -169,8 +174,7 @@ def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool) -> None:
         else:
             run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
     except Stopped as stopped:
-        command = files.resume_command(folder)
-        raise Stopped(stopped.signal, place, stopped.round, command) from None
+        raise Stopped(stopped.signal, place, stopped.round, again) from None
 
 
 def _introduce(console: Console, grid: Grid, folder: Path) -> None:

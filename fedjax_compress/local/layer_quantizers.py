@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,23 +42,23 @@ def quantize_gradient(x: Array, key: Key, bits: int) -> Array:
       key: of u.
       bits: k.
     """
-    return _noisy(x, jax.random.key_data(key), bits)
+    return _noisy(x, jax.random.key_data(key), bits, jax.random.key_impl(key))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _noisy(x: Array, key: Array, bits: int) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _noisy(x: Array, key: Array, bits: int, kind: Any) -> Array:
     return x
 
 
-def _forward(x: Array, key: Array, bits: int) -> tuple[Array, Array]:
+def _forward(x: Array, key: Array, bits: int, kind: Any) -> tuple[Array, Array]:
     return x, key
 
 
-def _backward(bits: int, key: Array, g: Array) -> tuple[Array, np.ndarray]:
+def _backward(bits: int, kind: str, key: Array, g: Array) -> tuple[Array, np.ndarray]:
     steps = 2**bits - 1
     top = jnp.max(jnp.abs(g), axis=tuple(range(1, g.ndim)), keepdims=True)
     share = jnp.where(top > 0, g / jnp.where(top > 0, 2 * top, 1), 0) + 0.5
-    noise = jax.random.uniform(jax.random.wrap_key_data(key), g.shape) - 0.5
+    noise = jax.random.uniform(jax.random.wrap_key_data(key, impl=kind), g.shape) - 0.5
     level = jnp.clip(jnp.round(share * steps + noise), 0, steps) / steps
     found = jnp.where(top > 0, 2 * top * (level - 0.5), 0)
     return found.astype(g.dtype), np.zeros(key.shape, jax.dtypes.float0)
@@ -67,19 +68,21 @@ _noisy.defvjp(_forward, _backward)
 
 
 def quantized_layers(
-    model: Model, inner: list[str], last: str, activations: int, gradients: int
+    model: Model, inner: list[str], last: str | None, activations: int, gradients: int
 ) -> Model:
     """The model with quantized activations and gradients about its inner layers.
 
     Args:
       model: made of flax.linen modules.
       inner: paths of the layers whose inputs and gradients are quantized.
-      last: path of the layer whose input is clipped only; "" for none.
+      last: path of the layer whose input is clipped only; None for none.
       activations: bits of inputs; 32: neither clipped nor quantized.
       gradients: bits of what flows back into outputs; 32: not quantized.
     """
 
     def apply(params, features, key):
+        calls: dict[str, int] = {}
+
         def reads(path: str, x: Array) -> Array:
             if activations == PLAIN or path not in (*inner, last):
                 return x
@@ -88,7 +91,9 @@ def quantized_layers(
         def makes(path: str, y: Array) -> Array:
             if gradients == PLAIN or key is None or path not in inner:
                 return y
-            noise = jax.random.fold_in(key, _NOISE)
+            # A layer that is called again draws again.
+            calls[path] = calls.get(path, 0) + 1
+            noise = jax.random.fold_in(key, _NOISE + calls[path])
             noise = jax.random.fold_in(noise, zlib.crc32(path.encode()))
             return quantize_gradient(y, noise, gradients)
 

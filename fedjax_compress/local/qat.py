@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from fedjax_compress import registry, wire
@@ -88,8 +89,8 @@ def binary(
 
     Deterministic: w^ = H sign(w), sign(0) = 1. Stochastic: w^ = H with probability
     clip((w / H + 1) / 2, 0, 1), else -H, drawn anew at each step; evaluation then takes
-    w itself. The gradient of w is that of w^, nowhere zero; after each local step the
-    latent w are clipped to -H .. H.
+    w itself, within -H .. H. The gradient of w is that of w^, nowhere zero; after each
+    local step the latent w are clipped to -H .. H. The server does not clip.
 
     Travels, where an algorithm sends quantized weights: one bit a weight, and what is
     not quantized as it is.
@@ -112,8 +113,8 @@ def binary(
       in the code of Grativol et al. 2023.
     Deviation: no learning rate of its own for each layer.
     """
-    if not bound > 0:
-        raise InputError(f"bound must be above 0, not {bound}")
+    if not 0 < bound < math.inf:
+        raise InputError(f"bound must be above 0 and finite, not {bound}")
     if stochastic and zero == "zero":
         raise InputError("zero=zero needs stochastic=false: a drawn sign is never 0")
     quantizer = binary_values(stochastic, bound, zero, binary_start)
@@ -134,7 +135,8 @@ def lsq(
     w^ = s round(clip(w / s, -Q_n, Q_p)), Q_n = 2^(b-1), Q_p = 2^(b-1) - 1; the gradient
     of w is 1 inside the range, else 0; that of s is round(w / s) - w / s inside, -Q_n
     below, Q_p above, times 1 / sqrt(n Q_p). At the start s = 2 mean|w| / sqrt(Q_p).
-    The steps are parameters under ``steps``: they are averaged like weights.
+    The steps are parameters under ``steps``: they are averaged like weights. After each
+    local step they are held above 1e-6; |s| is what counts.
 
     Travels, where an algorithm sends quantized weights: 2^b symbols in b bits, and all
     else as it is, the steps among them.
@@ -151,7 +153,7 @@ def lsq(
         quantize.
 
     Reference: Esser et al. 2020 (Learned Step Size Quantization), equations 1 to 3.
-    Deviation: weights only; a step below 1e-10 counts as 1e-10.
+    Deviation: weights only.
     """
     check_bits("bits", bits, 2)
     if bits == PLAIN:
@@ -175,11 +177,12 @@ def dorefa(
     Activations: what a layer reads is clipped to 0 .. 1 and rounded to A bits.
     Gradients: what flows back into a layer's output is rounded at random to G bits,
     without bias, with one scale for each example. First and last layer keep float32
-    weights and gradients; what the last layer reads is clipped and not rounded. All
-    rounding is straight-through.
+    weights and gradients, first is every layer that reads the examples; what the last
+    layer reads is clipped and not rounded. All rounding is straight-through.
 
     Travels, where an algorithm sends quantized weights: W bits a weight, for W = 1 and
-    a float32 for each layer, and what is not quantized as it is. G is no matter of
+    a float32 for each layer, and what is not quantized as it is. The other end reads
+    codes as latent weights of which the same quantized ones are made. G is no matter of
     messages: the gradient of the weights is a float32.
 
     Args:
@@ -196,7 +199,8 @@ def dorefa(
         left to quantize.
 
     Reference: Zhou et al. 2016, equations 5 to 12.
-    Deviation: recurrent layers are not looked into.
+    Deviation: dense layers and convolutions of flax.linen are looked at, and nothing
+      else: neither recurrent cells nor products of one's own.
     """
     for name, bits in (
         ("weights", weights), ("activations", activations), ("gradients", gradients),
@@ -208,7 +212,8 @@ def dorefa(
             "dorefa needs dense layers or convolutions of flax.linen, which this model "
             "does not show; use integer, binary or lsq"
         )
-    inner = layers if ends else layers[1:-1]
+    last = None if ends else layers[-1][0]
+    inner = [path for path, first in layers if ends or not (first or path == last)]
     if not inner:
         raise InputError(
             f"dorefa leaves first and last layer as they are, and the model has only "
@@ -216,9 +221,8 @@ def dorefa(
         )
     made = model
     if weights != PLAIN:
-        paths = tuple(f"{path}/kernel" for path in inner)
+        paths = tuple(f"{path}/kernel".lstrip("/") for path in inner)
         made = quantized(model, dorefa_values(weights), paths, (), code)
     if (activations, gradients) == (PLAIN, PLAIN):
         return made
-    last = "" if ends else layers[-1]
     return quantized_layers(made, inner, last, activations, gradients)

@@ -94,10 +94,13 @@ def quantized(
         return model.apply(view(params, key), features, key)
 
     def constrain(params: Params) -> Params:
-        bounded = quantizer.constrain or (lambda w: w)
         if model.constrain is not None:
             params = model.constrain(params)
-        return _change(params, chosen, lambda path, w: bounded(w))
+        if (bounded := quantizer.constrain) is not None:
+            params = _change(params, chosen, lambda path, w: bounded(w))
+        if (held := quantizer.constrain_learned) is not None:
+            params = {**params, STEPS: jax.tree.map(held, params[STEPS])}
+        return params
 
     cuts = model.cuts
     if cuts is not None:
@@ -114,17 +117,13 @@ def quantized(
         init=jax.jit(init),
         apply=apply,
         cuts=cuts,
-        constrain=constrain if quantizer.constrain else model.constrain,
+        constrain=constrain
+        if quantizer.constrain or quantizer.constrain_learned
+        else model.constrain,
         quantizer=_compressor(chosen, quantizer, code, own),
-        keeps_zeros=model.keeps_zeros and _keeps_zeros(quantizer),
+        keeps_zeros=model.keeps_zeros and quantizer.keeps_zeros,
+        keeps_scale=model.keeps_scale and quantizer.keeps_scale,
     )
-
-
-def _keeps_zeros(quantizer: WeightQuantizer) -> bool:
-    with jax.ensure_compile_time_eval():
-        probe = jnp.asarray([[0.0, 1.0], [0.5, -1.0]])
-        learned = quantizer.extend(probe) if quantizer.extend else None
-        return float(quantizer.view(probe, learned, None)[0, 0]) == 0
 
 
 def _compressor(

@@ -18,6 +18,7 @@ LARGEST_BITS = 16
 PLAIN = 32
 """Bits of float32, which mean: not quantized."""
 _LEAST = 1e-10
+_LEAST_STEP = 1e-6
 
 
 class Codes(NamedTuple):
@@ -43,9 +44,13 @@ class WeightQuantizer(NamedTuple):
         computes with, with straight-through gradients. Without a key: what is
         evaluated.
       codes: (weights, learned, key) -> Codes.
-      values: (Codes, learned) -> the weights that the codes stand for.
+      values: (Codes, learned) -> latent weights of which ``view`` makes what the codes
+        stand for: these themselves, except where they do not view as themselves.
+      keeps_zeros: whether a weight of 0 is viewed as 0.
+      keeps_scale: whether weights c times as large are viewed as c times as large.
       extend: weights -> ``learned`` at the start; None where nothing is.
       constrain: weights -> weights after a local step; None for no change.
+      constrain_learned: likewise of ``learned``.
       begin: weights -> those before the first round; None for no change.
     """
 
@@ -53,8 +58,11 @@ class WeightQuantizer(NamedTuple):
     view: Callable[[Array, Array | None, Key | None], Array]
     codes: Callable[[Array, Array | None, Key], Codes]
     values: Callable[[Codes, Array | None], Array]
+    keeps_zeros: bool
+    keeps_scale: bool
     extend: Callable[[Array], Array] | None = None
     constrain: Callable[[Array], Array] | None = None
+    constrain_learned: Callable[[Array], Array] | None = None
     begin: Callable[[Array], Array] | None = None
 
 
@@ -109,7 +117,7 @@ def narrow_integers(
     def values(found, learned):
         return (found.symbols - largest).astype(jnp.float32) * found.scale
 
-    return WeightQuantizer(2 * largest + 1, view, codes, values)
+    return WeightQuantizer(2 * largest + 1, view, codes, values, True, True)
 
 
 def binary_values(
@@ -141,7 +149,7 @@ def binary_values(
 
     def view(w, learned, key):
         if stochastic and key is None:
-            return w
+            return jnp.clip(w, -bound, bound)
         made = values(Codes(symbols(w, key), None), None)
         return _through(made, w)
 
@@ -152,7 +160,7 @@ def binary_values(
         return values(Codes(symbols(w, None), None), None)
 
     return WeightQuantizer(
-        levels, view, codes, values,
+        levels, view, codes, values, zero == "zero", False,
         constrain=lambda w: jnp.clip(w, -bound, bound),
         begin=begin if binary_start else None,
     )  # fmt: skip
@@ -171,39 +179,52 @@ def learned_step(bits: int) -> WeightQuantizer:
     """
     low, high = 2 ** (bits - 1), 2 ** (bits - 1) - 1
 
-    def step_of(learned: Array, n: int) -> Array:
-        s = jnp.maximum(learned, _LEAST)
-        slow = 1.0 / (n * high) ** 0.5
-        return slow * s + jax.lax.stop_gradient((1 - slow) * s)
+    def step(learned: Array) -> Array:
+        # Whatever has moved it, a step has a size, and a gradient that leads back.
+        return jnp.maximum(jnp.abs(learned), _LEAST)
+
+    @jax.custom_vjp
+    def made(w: Array, s: Array) -> Array:
+        return s * jnp.round(jnp.clip(w / s, -low, high))
+
+    def forward(w, s):
+        return made(w, s), (w, s)
+
+    def backward(kept, g):
+        w, s = kept
+        v = w / s
+        inside = (v >= -low) & (v <= high)
+        slope = jnp.where(inside, jnp.round(v) - v, jnp.where(v < 0, -low, high))
+        slow = 1.0 / (w.size * high) ** 0.5
+        return jnp.where(inside, g, 0), slow * jnp.sum(g * slope).reshape(s.shape)
+
+    made.defvjp(forward, backward)
 
     def view(w, learned, key):
-        s = step_of(learned, w.size)
-        exact = jax.lax.stop_gradient(jnp.maximum(learned, _LEAST))
-        made = s * round_through(jnp.clip(w / s, -low, high))
-        # The scaled gradient must not cost a bit of the value.
-        sent = exact * jnp.round(jnp.clip(w / exact, -low, high))
-        return made + jax.lax.stop_gradient(sent - made)
+        return made(w, step(learned))
 
     def codes(w, learned, key):
-        s = jnp.maximum(learned, _LEAST)
-        q = jnp.round(jnp.clip(w / s, -low, high))
+        q = jnp.round(jnp.clip(w / step(learned), -low, high))
         return Codes((q + low).astype(jnp.int32), None)
 
     def values(found, learned):
-        q = (found.symbols - low).astype(jnp.float32)
-        return jnp.maximum(learned, _LEAST) * q
+        return step(learned) * (found.symbols - low).astype(jnp.float32)
 
     def extend(w: Array) -> Array:
         return (2 * jnp.mean(jnp.abs(w)) / high**0.5).reshape(1)
 
-    return WeightQuantizer(2**bits, view, codes, values, extend)
+    return WeightQuantizer(
+        2**bits, view, codes, values, True, False, extend,
+        constrain_learned=lambda s: jnp.maximum(jnp.abs(s), _LEAST_STEP),
+    )  # fmt: skip
 
 
 def dorefa_values(bits: int) -> WeightQuantizer:
     """DoReFa's weights: sign(w) mean|w| for one bit, else an even grid of tanh(w).
 
     k > 1: w^ = 2 q(tanh(w) / (2 max|tanh(w)|) + 1/2) - 1 with
-    q(r) = round((2^k - 1) r) / (2^k - 1). k = 1: the mean counts as a constant, the
+    q(r) = round((2^k - 1) r) / (2^k - 1). Codes are read as arctanh(w^ tanh(1)), of
+    which the same w^ is made. k = 1: the mean counts as a constant, the
     gradient is that of w, and sign(0) = 1.
 
     Args:
@@ -222,7 +243,7 @@ def dorefa_values(bits: int) -> WeightQuantizer:
         def one_view(w, learned, key):
             return _through(one_value(one_code(w, None, None), None), w)
 
-        return WeightQuantizer(2, one_view, one_code, one_value)
+        return WeightQuantizer(2, one_view, one_code, one_value, False, True)
 
     def place(w: Array) -> Array:
         squashed = jnp.tanh(w)
@@ -236,23 +257,21 @@ def dorefa_values(bits: int) -> WeightQuantizer:
         return Codes(place(w).astype(jnp.int32), None)
 
     def values(found, learned):
-        return 2 * (found.symbols.astype(jnp.float32) / steps) - 1
+        # The largest is viewed as 1 or -1, so that tanh(1) is the largest of tanh(w).
+        grid = 2 * (found.symbols.astype(jnp.float32) / steps) - 1
+        return jnp.arctanh(grid * jnp.tanh(1.0))
 
-    return WeightQuantizer(steps + 1, view, codes, values)
-
-
-def _through(made: Array, w: Array) -> Array:
-    """``made`` with the gradient of w."""
-    return _identity(made, w)
+    return WeightQuantizer(steps + 1, view, codes, values, False, False)
 
 
 @jax.custom_jvp
-def _identity(made: Array, w: Array) -> Array:
+def _through(made: Array, w: Array) -> Array:
+    """``made`` with the gradient of w."""
     return made
 
 
-@_identity.defjvp
-def _identity_jvp(primals, tangents):
+@_through.defjvp
+def _through_jvp(primals, tangents):
     made, _ = primals
     _, moved = tangents
     return made, moved

@@ -61,8 +61,9 @@ def crop_flip(
       std: divides each channel; likewise.
 
     Raises:
-      InputError: no images, padding below 0, another number of means or standard
-        deviations, or one that is not finite, or a standard deviation not above 0.
+      InputError: no images, padding below 0 or wider than the image, another number of
+        means or standard deviations, or one that is not finite, or a standard deviation
+        not above 0.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition" (2016),
       section 4.2.
@@ -71,9 +72,12 @@ def crop_flip(
       black, as where one crops the stored image.
     """
     scale = normalise(task, mean, std)
-    if padding < 0:
-        raise InputError(f"padding must be at least 0, not {padding}")
     height, width = task.shape[:2]
+    if not 0 <= padding <= min(height, width):
+        raise InputError(
+            f"padding must be from 0 to {min(height, width)}, the shorter side of the "
+            f"images, not {padding}"
+        )
 
     def crop(image: Array, corner: Array) -> Array:
         size = (height, width, image.shape[2])

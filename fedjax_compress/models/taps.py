@@ -13,8 +13,11 @@ from fedjax_compress.models.adapt import example
 from fedjax_compress.models.convolution import Convolution
 from fedjax_compress.typing import Array, Model, Task
 
-LAYERS = (linen.Dense, linen.Conv, Convolution)
-"""Layers with a kernel, which are a matrix product."""
+LAYERS = (
+    linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal,
+    Convolution,
+)  # fmt: skip
+"""Layers with a kernel that reads what comes from outside, and nothing else."""
 
 
 class Tap(NamedTuple):
@@ -31,7 +34,11 @@ class Tap(NamedTuple):
 
 @contextlib.contextmanager
 def tapped(tap: Tap) -> Iterator[None]:
-    """Taps all dense layers and convolutions of linen modules applied inside."""
+    """Taps the dense layers and convolutions of linen modules applied inside.
+
+    Those of ``LAYERS``: recurrent cells, attention and layers of one's own are passed
+    through, and what they are made of is tapped.
+    """
 
     def between(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
@@ -46,19 +53,23 @@ def tapped(tap: Tap) -> Iterator[None]:
         yield
 
 
-def layers_in_order(model: Model, task: Task) -> list[str]:
-    """Paths of the layers with a kernel, in the order in which they are computed.
+def layers_in_order(model: Model, task: Task) -> list[tuple[str, bool]]:
+    """The layers with a kernel, in the order in which they are computed.
 
-    None for networks that are not made of flax.linen modules.
+    Returns:
+      The path of each, and whether it reads what the very first one reads, as a
+      shortcut around the first block does. Empty for networks that are not made of
+      flax.linen modules.
     """
-    found: list[str] = []
+    found: dict[str, bool] = {}
+    features: list[Array] = []
 
     def reads(path: str, x: Array) -> Array:
-        if path not in found:
-            found.append(path)
+        features.append(x)
+        found.setdefault(path, x is features[0])
         return x
 
     params = jax.eval_shape(model.init, jax.random.key(0))
     with tapped(Tap(reads)):
         jax.eval_shape(lambda p: model.apply(p, example(task), None), params)
-    return found
+    return list(found.items())

@@ -27,7 +27,7 @@ def adaptive(
     importance: Array,
     sizes: Sequence[int],
     beta: float | Array | None = None,
-    most: float = 1.0,
+    most: float | Array = 1.0,
 ) -> Array:
     """More sparsity in layers that matter less, float32 [layers].
 

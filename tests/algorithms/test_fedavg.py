@@ -243,6 +243,19 @@ def test_the_server_averages_what_is_sent(send, receive):
     np.testing.assert_allclose(after, wanted, rtol=1e-5)
 
 
+def test_weights_do_not_add_up_in_a_residual():
+    algorithm = algorithms.fedavg(
+        towards_the_mean(),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg"),
+        compress.parse("error_feedback(top_k(0.5))"),
+        compress.parse("identity"),
+        send="weights",
+    )
+    with pytest.raises(InputError, match="leave error_feedback out, or send updates"):
+        algorithm.client_init(PARAMS)
+
+
 def test_quantized_messages_need_a_model_that_quantizes():
     mean, server = (
         registry.build("aggregate", "mean"),

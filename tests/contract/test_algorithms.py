@@ -49,7 +49,8 @@ MORE = (LOW_RANK, SCORED)
 MASKS = ("federated_pruning", "prunefl", "lotteryfl")
 SUBMODELS = ("federated_dropout", SCORED, "heterofl", "fjord")
 UPLINKS = dict.fromkeys(
-    ("structured_updates", LOW_RANK, *SUBMODELS), "on_vector(top_k(0.5))"
+    ("structured_updates", LOW_RANK, "magnitude_pruning", *SUBMODELS),
+    "on_vector(top_k(0.5))",
 ) | dict.fromkeys(MASKS, "cast(bfloat16)")
 """For those whose uplink may not keep a state."""
 DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS), "cast(bfloat16)")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.clients import group
@@ -14,7 +15,7 @@ from fedjax_compress.local.layer_quantizers import (
     quantize_activations,
     quantize_gradient,
 )
-from fedjax_compress.models import cost
+from fedjax_compress.models import cost, from_linen
 from fedjax_compress.typing import Coin, Task
 
 TASK = Task((5,), 3)
@@ -28,6 +29,8 @@ FORMS = {
     "none": "none",
 }
 MORE = [
+    "dorefa(weights=4, ends=true)",
+    "dorefa(weights=8, activations=8, ends=true)",
     "integer(bits=2, scale=channel, code=radix)",
     "integer(bits=8, scale_gradient=false, skip=(output,))",
     "binary(stochastic=true)",
@@ -83,10 +86,12 @@ def test_what_travels_is_what_the_model_computes_with(text, plain):
         assert set(np.unique(weights)) <= {-1.0, 1.0}
         return
     features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
-    own = {k: v for k, v in found.items() if k != "steps"}
     wanted = model.apply(params, features, None)
-    if "activations" in text:
-        return  # the plain network has other activations
+    again = model.apply(found, features, None)
+    np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
+    if "dorefa" in text:
+        return  # codes are read as latent weights, and activations are others
+    own = {k: v for k, v in found.items() if k != "steps"}
     np.testing.assert_allclose(
         plain.apply(own, features, None), wanted, rtol=1e-5, atol=1e-6
     )
@@ -217,6 +222,7 @@ def test_quantizing_costs_no_multiplications_of_the_network():
         ("integer(labels=(kernal,))", "no parameter is labelled 'kernal'"),
         ("integer(skip=(kernel,))", "no weights are left to quantize"),
         ("binary(bound=0.0)", "bound must be above 0"),
+        ("binary(bound=inf)", "bound must be above 0 and finite"),
         ("binary(stochastic=true, zero=zero)", "a drawn sign is never 0"),
         ("lsq(bits=40)", "bits must be 2 to 16"),
         ("dorefa(weights=0)", "weights must be 1 to 16 bits"),
@@ -243,6 +249,7 @@ def test_dorefa_says_what_it_needs():
         ("lsq(bits=4)", True),
         ("binary(zero=zero)", True),
         ("binary", False),
+        ("binary(stochastic=true)", False),
         ("dorefa(weights=1)", False),
         ("dorefa(weights=3)", False),
     ],
@@ -264,3 +271,80 @@ def test_masks_need_zeros_that_stay(text, kept):
             continue
         with pytest.raises(InputError, match=f"{name} sets weights to zero"):
             registry.build("algorithm", name, *parts)
+
+
+@pytest.mark.parametrize("text", forms())
+def test_clients_side_by_side_are_clients_one_by_one(text):
+    """Under vmap as the engine trains them, with keys of their own."""
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(12, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, 12).astype(np.int32)
+    data = group(features, labels, np.repeat(np.arange(2), 6).astype(np.int32), 2)
+    model = build(text)
+    local = registry.build("local", "sgd(lr=0.1, steps=2, batch=4)", model)
+    params = model.init(KEY)
+    keys = jax.random.split(KEY, 2)
+
+    def one(number, key):
+        shard = data.shard(number, jnp.asarray(6))
+        return local.run(params, (), shard, key)[0]
+
+    both = jax.jit(jax.vmap(one))(jnp.arange(2), keys)
+    alone = jax.jit(one)
+    for number in range(2):
+        jax.tree.map(
+            lambda a, b, i=number: np.testing.assert_allclose(
+                a[i], b, rtol=1e-4, atol=1e-5
+            ),
+            both,
+            alone(jnp.asarray(number), keys[number]),
+        )
+
+
+def test_weights_that_do_not_keep_their_scale_are_not_rescaled():
+    def build_with(text, algorithm):
+        local = registry.build("local", "sgd(steps=1, batch=4)", build(text))
+        links = [compress.parse("identity")] * 2
+        mean, server = (
+            registry.build(*x) for x in (("aggregate", "mean"), ("server", "fedavg"))
+        )
+        return registry.build("algorithm", algorithm, local, mean, server, *links)
+
+    assert build_with("integer(bits=4)", "heterofl(rates=(1.0, 0.5))")
+    assert build_with("lsq", "federated_dropout(0.5)")
+    for text in ("lsq", "binary", "dorefa(weights=2)"):
+        with pytest.raises(InputError, match="heterofl multiplies weights by units"):
+            build_with(text, "heterofl(rates=(1.0, 0.5))")
+
+
+def test_dorefa_leaves_all_layers_that_read_the_image():
+    """The shortcut around the first block is one."""
+    task = Task((16, 16, 3), 4)
+    model = registry.build("model", "resnet12(maps=4)", task)
+    made = registry.build("qat", "dorefa(weights=2)", model, task)
+    payload = jax.eval_shape(
+        lambda p: made.quantizer.encode(p, (), COIN)[0], jax.eval_shape(made.init, KEY)
+    )
+    plain = {p for p, part in payload.items() if "values" in part and "kernel" in p}
+    assert plain == {
+        "block_1/conv_1/kernel", "block_1/shortcut/kernel", "output/kernel",
+    }  # fmt: skip
+
+
+def test_a_layer_called_twice_draws_twice():
+    class Twice(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            shared = linen.Dense(5, name="shared")
+            return linen.Dense(3, name="output")(shared(shared(x)))
+
+    model = from_linen(Twice(), TASK)
+    made = registry.build(
+        "qat", "dorefa(weights=32, gradients=2, ends=true)", model, TASK
+    )
+    params = made.init(KEY)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32)
+    text = str(
+        jax.make_jaxpr(jax.grad(lambda p: jnp.sum(made.apply(p, x, KEY))))(params)
+    )
+    assert text.count("random_bits") >= 3 or text.count("random_wrap") >= 3

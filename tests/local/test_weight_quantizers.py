@@ -143,12 +143,25 @@ def test_learned_steps_by_hand():
     np.testing.assert_allclose(start, [2 * np.mean(np.abs(w)) / np.sqrt(3)], rtol=1e-6)
 
 
-def test_a_step_that_is_not_positive_divides_nothing_by_zero():
+def test_weights_at_the_ends_of_the_range_have_the_whole_gradient():
+    quantizer = learned_step(3)
+    w, s = jnp.asarray([[1.5, -2.0, 0.5, 2.5]]), jnp.asarray([0.5])
+    slope = jax.grad(lambda w: jnp.sum(quantizer.view(w, s, None)))(w)
+    np.testing.assert_array_equal(slope, [[1, 1, 1, 0]])
+
+
+def test_a_step_that_is_not_positive_comes_back():
+    """Finite, and with a gradient; after a local step it is positive."""
     quantizer = learned_step(4)
     w = jnp.asarray([[1.0, -1.0]])
-    for step in (0.0, -3.0):
-        seen = quantizer.view(w, jnp.asarray([step]), None)
-        assert np.all(np.isfinite(seen))
+    for step in (1e-6, -3e-3):
+        s = jnp.asarray([step])
+        assert np.all(np.isfinite(quantizer.view(w, s, None)))
+        slope = jax.grad(lambda s: jnp.sum((quantizer.view(w, s, None) - w) ** 2))(s)
+        assert np.all(np.isfinite(slope))
+        assert np.sign(slope[0]) == -np.sign(step)
+        assert float(quantizer.constrain_learned(s)[0]) > 0
+    assert float(quantizer.constrain_learned(jnp.zeros(1))[0]) > 0
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 8])
@@ -165,7 +178,9 @@ def test_dorefa_weights_are_those_of_numpy(bits):
     np.testing.assert_allclose(seen, wanted, rtol=1e-5, atol=1e-6)
     found = quantizer.codes(jnp.asarray(w), None, KEY)
     assert int(jnp.max(found.symbols)) < quantizer.levels == 2**bits
-    np.testing.assert_allclose(quantizer.values(found, None), wanted, rtol=1e-5)
+    # Codes are read as latent weights of which the same is made.
+    latent = quantizer.values(found, None)
+    np.testing.assert_allclose(quantizer.view(latent, None, None), wanted, atol=1e-6)
     assert len(np.unique(seen)) <= 2**bits
     if bits == 1:
         g = RNG.normal(size=w.shape).astype(np.float32)
