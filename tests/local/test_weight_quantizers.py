@@ -111,7 +111,7 @@ def test_drawn_signs_have_the_weight_as_their_mean():
     assert set(np.unique(drawn)) == {-1.0, 1.0}
     mean, wanted = np.mean(drawn, axis=0), np.clip(w, -1, 1)
     assert np.all(np.abs(mean - wanted) <= 6 * np.sqrt((1 - wanted**2) / n) + 1e-6)
-    np.testing.assert_array_equal(quantizer.view(w, None, None), w)
+    np.testing.assert_array_equal(quantizer.view(w, None, None), wanted)
 
 
 def test_a_binary_start():

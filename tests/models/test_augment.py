@@ -216,7 +216,8 @@ def test_a_cut_model_is_changed_as_well(draw):
 @pytest.mark.parametrize(
     ("text", "task", "said"),
     [
-        ("crop_flip(padding=-1)", RGB, "padding must be at least 0, not -1"),
+        ("crop_flip(padding=-1)", RGB, "padding must be from 0 to 8, .*, not -1"),
+        ("crop_flip(padding=2147483648)", RGB, "padding must be from 0 to 8"),
         ("crop_flip", Task((8, 9), 4), "mean needs 1 number for images of 1 channel,"),
         ("crop_flip(std=(1, 1))", RGB, "std needs 1 or 3 numbers .* 3 channels, not 2"),
         ("crop_flip(std=0.0)", RGB, "std must be above 0, not 0.0"),
