@@ -1,6 +1,6 @@
 """Lottery tickets: training once more within the final mask of a run of PruneFL.
 
-    python experiments/prunefl2022/lottery.py runs/prunefl/prunefl/seed-0 runs/tickets
+    python experiments/prunefl2022/lottery.py runs/prunefl runs/tickets
 
 makes two runs of as many rounds, ``same`` from the initial weights that the run had
 itself and ``other`` from those of another seed, neither with a first stage. The mask is

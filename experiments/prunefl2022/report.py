@@ -34,13 +34,15 @@ def read(folder: Path) -> dict[str, Any]:
     model = prune.conv2_femnist()
     records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     seconds, megabytes, points = 0.0, 0.0, []
-    in_use = [1.0] * len(LAYERS)
+    # Pruning by the server begins after a round; a mask that was given is there before.
+    grows = "federated_pruning" in (folder / "config.toml").read_text()
+    in_use = [1.0] * len(LAYERS) if grows else _in_use(records[0])
     for record in records:
         counts = zip(in_use, LAYERS.values(), strict=True)
         seconds += float(model.seconds([share * n for share, n in counts]))
         seconds = record.get("simulated_seconds", seconds)
         # A record has the density after its round; the next round trains with it.
-        in_use = [record.get(f"density/{name}/kernel", 1.0) for name in LAYERS]
+        in_use = _in_use(record)
         megabytes += (record["bytes_up"] + record["bytes_down"]) / 1e6
         if "test_accuracy" in record:
             points.append(
@@ -53,6 +55,10 @@ def read(folder: Path) -> dict[str, Any]:
                 }
             )
     return {"rounds": len(records), "points": points}
+
+
+def _in_use(record: dict[str, Any]) -> list[float]:
+    return [record.get(f"density/{name}/kernel", 1.0) for name in LAYERS]
 
 
 def reached(points: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
@@ -109,7 +115,9 @@ def draw(runs: dict[str, dict[str, Any]], path: Path) -> None:
     right.set_xlabel("round")
     right.set_ylabel("weights in use, millions")
     right.set_yscale("log")
-    left.legend(frameon=False, fontsize=8)
+    right.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    right.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.tight_layout()
