@@ -160,10 +160,7 @@ def with_qat(given: Workload, text: str) -> Workload:
         return given
     drawn = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
     # What is learned besides the weights is drawn; the weights are the workload's.
-    params = (
-        {**drawn, **given.params} if set(drawn) != set(given.params) else given.params
-    )
-    return given._replace(model=model, params=params)
+    return given._replace(model=model, params={**drawn, **given.params})
 
 
 def _task(given: Workload) -> Task:

@@ -17,7 +17,7 @@ LAYERS = (
     linen.Dense, linen.DenseGeneral, linen.Conv, linen.ConvTranspose, linen.ConvLocal,
     Convolution,
 )  # fmt: skip
-"""Layers with a kernel that reads what comes from outside, and nothing else."""
+"""Layers that multiply what they read by a kernel, and do nothing else but add."""
 
 
 class Tap(NamedTuple):
