@@ -2,9 +2,9 @@
 
     python experiments/grativol2023/report.py runs/grativol results
 
-reads the finished runs of the grid in a folder and writes ``results.json`` and
-``results.md`` beside this file. Sizes, in MiB (2^20 bytes), are of one message of the
-final model:
+reads the finished runs of the grid in a folder and writes ``results.json``,
+``results.md`` and ``results.png`` (accuracy by round, the study's two figures) beside
+this file. Sizes, in MiB (2^20 bytes), are of one message of the final model:
 
   nominal   the study's count: b bits for each weight of convolutions and of the dense
             layer and for the latter's biases, 32 bits for GroupNorm; no scales
@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from curves import Curve, draw
 
 from fedjax_compress import compress, prune, tree, wire
 from fedjax_compress.experiment import load_toml, trained
@@ -75,13 +76,19 @@ def zipped(params: Any) -> float:
     return len(zlib.compress(raw, 6)) / MIB
 
 
+def curve(folder: Path) -> Curve:
+    """The evaluated rounds of a run and their accuracies in percent."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    scored = [r for r in records if r.get("test_accuracy") is not None]
+    return [r["round"] for r in scored], [100 * r["test_accuracy"] for r in scored]
+
+
 def cell(folder: Path) -> dict[str, Any]:
     """What there is to say about one run."""
     config = load_toml(folder / "config.toml")
     summary = json.loads((folder / "summary.json").read_text())
     model, params = trained(folder)
-    lines = (folder / "metrics.jsonl").open()
-    scores = [json.loads(line).get("test_accuracy") for line in lines]
+    _, scores = curve(folder)
     bits = re.search(r"bits=(\d+)", config.qat)
     width = 1 if config.qat.startswith("binary") else int(bits[1]) if bits else 32
     rate = re.search(r"magnitude_pruning\(rate=([\d.]+)", config.algorithm)
@@ -95,7 +102,7 @@ def cell(folder: Path) -> dict[str, Any]:
         "rounds": summary["rounds"],
         "seed": summary["seed"],
         "accuracy": 100 * summary["test_accuracy"],
-        "best_accuracy": 100 * max(s for s in scores if s is not None),
+        "best_accuracy": max(scores),
         "nominal_mib": None if rate else nominal(params, width),
         "packed_mib": packed(sent, link),
         "zip_mib": zipped(sent) if rate else None,
@@ -140,11 +147,13 @@ def main() -> int:
     folder, name = Path(sys.argv[1]), sys.argv[2]
     grid = json.loads((folder / "grid.json").read_text())
     several = len(grid["seeds"]) > 1
-    cells = {
-        scheme["name"] + f", seed {run['seed']}" * several: cell(folder / run["folder"])
+    runs = {
+        scheme["name"] + f", seed {run['seed']}" * several: folder / run["folder"]
         for scheme in grid["schemes"]
         for run in scheme["runs"]
     }
+    cells = {name: cell(where) for name, where in runs.items()}
+    draw({name: curve(where) for name, where in runs.items()}, HERE / f"{name}.png")
     (HERE / f"{name}.json").write_text(json.dumps(cells, indent=1) + "\n")
     (HERE / f"{name}.md").write_text(table(cells))
     print(table(cells), end="")

@@ -222,10 +222,11 @@ def size_options(base: Config) -> type:
     return _make(
         "SizeOptions",
         "Bytes of a model's messages by layer and kind, without training.\n\n"
-        "Up, a made-up Gaussian update; down, the initial parameters. Beside what is "
-        "counted: nominal size, entropy, and the message squeezed as a whole.",
+        "Up, a made-up Gaussian update; down, the initial parameters; with --qat also "
+        "these as codes and scales. Beside what is counted: nominal size, entropy, and "
+        "the message squeezed as a whole.",
         [
-            *[_setting(n, getattr(base, n)) for n in ("model", "data")],
+            *[_setting(n, getattr(base, n)) for n in ("model", "data", "qat")],
             _own("shape", None, "N,N,...", shape),
             _whole("classes", None, "classes, with --shape; 10 if not given"),
             *[_setting(n, getattr(base, n)) for n in ("uplink", "downlink", "seed")],

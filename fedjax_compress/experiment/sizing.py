@@ -27,6 +27,8 @@ from fedjax_compress.typing import Params, Task
 from fedjax_compress.wire import HEADER_BYTES
 
 WAYS = {"up": "uplink", "down": "downlink"}
+QUANTIZED = "quantized"
+_SETTINGS = {**WAYS, QUANTIZED: "qat"}
 KINDS = ("values", "indices", "scales", "mask")
 SPREAD = 0.01
 """Standard deviation of the made-up update."""
@@ -37,7 +39,7 @@ class Question(NamedTuple):
     """Whose messages are measured.
 
     Attributes:
-      config: model, data, uplink, downlink and seed are used.
+      config: model, data, qat, uplink, downlink and seed are used.
       shape: of one example, as in "28,28,1"; None to take that of the data.
       classes: number of classes, given together with a shape.
       json: file of all figures, or None.
@@ -53,7 +55,9 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
     """Measures one message each way and shows it; returns what the JSON file holds.
 
     Up, the message is a made-up update: independent Gaussian numbers of standard
-    deviation 0.01. Down, it is the model's initial parameters.
+    deviation 0.01. Down, it is the model's initial parameters. Where the model is
+    quantized in training, a third message holds these as codes and scales, as
+    algorithms with ``send=quantized`` or ``receive=quantized`` have it.
 
     Raises:
       InputError: anything that cannot work, before the first message is made.
@@ -85,6 +89,9 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
         )
         for way, name in WAYS.items()
     }
+    if model.quantizer is not None:
+        coded = compress.size_report(model.quantizer, params, config.seed)
+        reports[QUANTIZED] = coded
     found = _figures(config, task, params, reports)
     if question.json is not None:
         files.write_json(Path(question.json), found)
@@ -143,7 +150,7 @@ def _figures(
         "header_bytes": HEADER_BYTES,
         **{
             way: {
-                "spec": getattr(config, WAYS[way]),
+                "spec": getattr(config, _SETTINGS[way]),
                 "bytes": report.total_bytes,
                 "factor": report.fp32_bytes / report.total_bytes,
                 "layers": [
@@ -167,15 +174,16 @@ def _show(
 ) -> None:
     count, fp32 = found["parameters"], words.megabytes(found["fp32_bytes"])
     shape = "x".join(map(str, found["shape"]))
-    lines(
-        console,
-        [
-            ("model", f"{found['model']}: {count:,} parameters, {fp32} in FP32"),
-            ("input", f"{shape}, {found['classes']} classes"),
-            ("up", f"{found['up']['spec']}, of a made-up Gaussian update"),
-            ("down", f"{found['down']['spec']}, of the initial parameters"),
-        ],
-    )
+    about = [
+        ("model", f"{found['model']}: {count:,} parameters, {fp32} in FP32"),
+        ("input", f"{shape}, {found['classes']} classes"),
+        ("up", f"{found['up']['spec']}, of a made-up Gaussian update"),
+        ("down", f"{found['down']['spec']}, of the initial parameters"),
+    ]
+    if QUANTIZED in reports:
+        spec = found[QUANTIZED]["spec"]
+        about.append((QUANTIZED, f"{spec}, of the initial parameters"))
+    lines(console, about)
     for way, report in reports.items():
         console.print()
         title = f"{way}: {found[way]['spec']}"
@@ -190,6 +198,11 @@ def _show(
         "and zstd, the message squeezed as a whole. Real updates give other lengths "
         "where a code depends on the data."
     )
+    if QUANTIZED in reports:
+        note += (
+            " quantized is the message of algorithms with send=quantized or "
+            "receive=quantized, in place of up or down."
+        )
     console.print(Text(note))
 
 
@@ -246,7 +259,8 @@ def _totals(reports: dict[str, SizeReport]) -> Table:
     for name in ("", *names):
         grid.add_column(name, justify="right" if name else "left", no_wrap=True)
     ways = [(w, [r]) for w, r in reports.items()]
-    for way, parts in [*ways, ("both", list(reports.values()))]:
+    both = [reports[way] for way in WAYS]
+    for way, parts in [*ways[:2], ("both", both), *ways[2:]]:
         total = sum(r.total_bytes for r in parts)
         others = [
             sum(r.nominal_bytes for r in parts),

@@ -56,6 +56,24 @@ def test_a_shape_needs_no_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "5x3x1, 4 classes" in text
 
 
+def test_quantized_weights_are_a_message_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """4 bits for each of 60 weights and one scale, 4 biases, in place of up or down."""
+    command = "size --model logistic --shape 5,3,1 --classes 4 --uplink identity"
+    command += " --downlink identity --qat"
+    assert main([*command.split(), "integer(bits=4)"]) == 0
+    text = capsys.readouterr().out
+    assert "quantized  integer(bits=4), of the initial parameters" in text
+    size = 16 + 30 + 4 + 4 * 4
+    rows = [line.split() for line in text.splitlines()]
+    assert ["quantized", f"{size}"] in [row[:2] for row in rows]
+    assert ["both", f"{2 * (16 + 4 * 64)}"] in [row[:2] for row in rows]
+    assert "in place of up or down" in " ".join(text.split())
+    assert main([*command.split(), "integer(bits=32)"]) == 0
+    assert "quantized" not in capsys.readouterr().out
+
+
 def test_the_same_seed_gives_the_same_sizes() -> None:
     def sizes(seed: int) -> list[int]:
         config = Config(
@@ -82,6 +100,8 @@ def test_the_same_seed_gives_the_same_sizes() -> None:
         ("--shape 5 --classes 0", "classes must be at least 1, not 0"),
         ("--model cnn --shape 7", "model: "),
         ("--uplink by_label(identity,nothing=cast)", "no leaf is labelled 'nothing'"),
+        ("--qat integer(bits=1)", "qat: integer: bits must be 2 to 16 bits"),
+        ("--qat intger", "qat: unknown qat 'intger'; did you mean 'integer'?"),
         ("--json none/sizes.json", "json: there is no folder none; make it first"),
     ],
 )

@@ -9,7 +9,6 @@ import pytest
 from flax import linen
 
 from fedjax_compress import compress, registry, tree, wire
-from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.layer_quantizers import (
     quantize_activations,
@@ -21,24 +20,6 @@ from fedjax_compress.typing import Coin, Task
 TASK = Task((5,), 3)
 KEY = jax.random.key(0)
 COIN = Coin(jax.random.key(1), jax.random.key(2))
-FORMS = {
-    "integer": "integer(bits=4)",
-    "binary": "binary",
-    "lsq": "lsq(bits=3)",
-    "dorefa": "dorefa(weights=2, activations=4, gradients=6, ends=true)",
-    "none": "none",
-}
-MORE = [
-    "dorefa(weights=4, ends=true)",
-    "dorefa(weights=8, activations=8, ends=true)",
-    "integer(bits=2, scale=channel, code=radix)",
-    "integer(bits=8, scale_gradient=false, skip=(output,))",
-    "binary(stochastic=true)",
-    "binary(zero=zero, binary_start=true, bound=0.5)",
-    "dorefa",
-    "dorefa(weights=32, gradients=4)",
-]
-"""Other forms, tested like forms of their own."""
 
 
 def build(text, model="mlp(hidden=(6, 4))"):
@@ -48,53 +29,6 @@ def build(text, model="mlp(hidden=(6, 4))"):
 @pytest.fixture(scope="module")
 def plain():
     return registry.build("model", "mlp(hidden=(6, 4))", TASK)
-
-
-@pytest.fixture(scope="module")
-def rows():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(12, 5)).astype(np.float32)
-    labels = rng.integers(0, 3, 12).astype(np.int32)
-    return group(features, labels, np.zeros(12, np.int32), 1)
-
-
-def forms():
-    return [FORMS.get(name, name) for name in registry.entries("qat")] + MORE
-
-
-def test_every_form_is_covered():
-    assert set(registry.entries("qat")) <= set(FORMS)
-
-
-@pytest.mark.parametrize("text", forms())
-def test_what_travels_is_what_the_model_computes_with(text, plain):
-    """And its size is that of its bytes: packed, unpacked, decoded, applied."""
-    model = build(text)
-    if model.quantizer is None:
-        assert text == "none" or "weights=32" in text
-        return
-    params = model.init(KEY)
-    payload, _ = jax.jit(lambda p: model.quantizer.encode(p, (), COIN))(params)
-    data = wire.pack(payload)
-    assert len(data) == int(wire.size(payload))
-    arrived = wire.unpack(data, payload)
-    found = model.quantizer.decode(arrived, params, COIN.shared)
-    tree_of = jax.tree.structure(params)
-    assert jax.tree.structure(found) == tree_of
-    if "stochastic" in text:
-        weights = found["dense_1"]["kernel"]
-        assert set(np.unique(weights)) <= {-1.0, 1.0}
-        return
-    features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
-    wanted = model.apply(params, features, None)
-    again = model.apply(found, features, None)
-    np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
-    if "dorefa" in text:
-        return  # codes are read as latent weights, and activations are others
-    own = {k: v for k, v in found.items() if k != "steps"}
-    np.testing.assert_allclose(
-        plain.apply(own, features, None), wanted, rtol=1e-5, atol=1e-6
-    )
 
 
 def test_bits_of_a_message():
@@ -124,31 +58,6 @@ def test_labels_choose_and_skip(plain):
     assert quantized("integer(labels=(output,))") == ["output/bias", "output/kernel"]
     assert quantized("integer(labels=('output/kernel',))") == ["output/kernel"]
     assert quantized("dorefa") == ["dense_2/kernel"]
-
-
-@pytest.mark.parametrize("text", forms())
-def test_a_local_update_trains_the_latent_weights(text, rows):
-    """Every form learns, keeps latent weights apart from what it computes with, and
-    binary ones inside their bound."""
-    model = build(text)
-    local = registry.build("local", "sgd(lr=0.3, steps=30, batch=12)", model)
-    params = model.init(KEY)
-    shard = rows.shard(jnp.asarray(0), jnp.asarray(12))
-    update, _, metrics = jax.jit(lambda p: local.run(p, (), shard, KEY))(params)
-    moved = tree.add(params, update)
-    before = jnp.mean(
-        model.loss(model.apply(params, shard.features, None), shard.labels)
-    )
-    after = jnp.mean(model.loss(model.apply(moved, shard.features, None), shard.labels))
-    assert np.isfinite(float(metrics["loss"]))
-    assert float(after) < float(before)
-    latent = np.unique(moved["dense_2"]["kernel"])
-    assert len(latent) > 8
-    if text.startswith("binary"):
-        bound = 0.5 if "bound" in text else 1.0
-        assert np.max(np.abs(latent)) <= bound
-    if text.startswith("lsq"):
-        assert all(float(jnp.max(jnp.abs(s))) > 0 for s in update["steps"].values())
 
 
 def test_the_gradient_is_that_at_the_quantized_weights(plain):
@@ -271,34 +180,6 @@ def test_masks_need_zeros_that_stay(text, kept):
             continue
         with pytest.raises(InputError, match=f"{name} sets weights to zero"):
             registry.build("algorithm", name, *parts)
-
-
-@pytest.mark.parametrize("text", forms())
-def test_clients_side_by_side_are_clients_one_by_one(text):
-    """Under vmap as the engine trains them, with keys of their own."""
-    rng = np.random.default_rng(3)
-    features = rng.normal(size=(12, 5)).astype(np.float32)
-    labels = rng.integers(0, 3, 12).astype(np.int32)
-    data = group(features, labels, np.repeat(np.arange(2), 6).astype(np.int32), 2)
-    model = build(text)
-    local = registry.build("local", "sgd(lr=0.1, steps=2, batch=4)", model)
-    params = model.init(KEY)
-    keys = jax.random.split(KEY, 2)
-
-    def one(number, key):
-        shard = data.shard(number, jnp.asarray(6))
-        return local.run(params, (), shard, key)[0]
-
-    both = jax.jit(jax.vmap(one))(jnp.arange(2), keys)
-    alone = jax.jit(one)
-    for number in range(2):
-        jax.tree.map(
-            lambda a, b, i=number: np.testing.assert_allclose(
-                a[i], b, rtol=1e-4, atol=1e-5
-            ),
-            both,
-            alone(jnp.asarray(number), keys[number]),
-        )
 
 
 def test_weights_that_do_not_keep_their_scale_are_not_rescaled():

@@ -1,0 +1,232 @@
+"""What every form of quantization-aware training must do.
+
+A test that takes ``form`` runs over all of them: each registered name, and variants.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import compress, registry, tree, wire
+from fedjax_compress.clients import group
+from fedjax_compress.simulate import Simulator
+from fedjax_compress.typing import Coin, Task
+
+TASK = Task((5,), 3)
+KEY = jax.random.key(0)
+COIN = Coin(jax.random.key(1), jax.random.key(2))
+CLIENTS, COHORT, ROUNDS = 13, 9, 4
+EXAMPLES = {
+    "none": "none",
+    "integer": "integer(bits=4)",
+    "binary": "binary",
+    "lsq": "lsq(bits=3)",
+    "dorefa": "dorefa(weights=2, activations=4, gradients=6, ends=true)",
+}
+VARIANTS = [
+    "integer(bits=2, scale=channel, code=radix)",
+    "integer(bits=8, scale_gradient=false, skip=(output,))",
+    "binary(stochastic=true)",
+    "binary(zero=zero, binary_start=true, bound=0.5)",
+    "dorefa",
+    "dorefa(weights=4, ends=true)",
+    "dorefa(weights=8, activations=8, ends=true)",
+    "dorefa(weights=32, gradients=4)",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_programs(fast):
+    """Rounds are compiled with less effort: there are two for each form."""
+    compile_ = jax.stages.Lowered.compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", lambda self: compile_(self, fast))
+        yield
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "form" in metafunc.fixturenames:
+        forms = [EXAMPLES.get(name, name) for name in registry.entries("qat")]
+        group_of = pytest.mark.xdist_group
+        each = [pytest.param(f, marks=group_of(f"qat {f}")) for f in forms + VARIANTS]
+        metafunc.parametrize("form", each)
+
+
+@functools.cache
+def plain():
+    return registry.build("model", "mlp(hidden=(6, 4))", TASK)
+
+
+@functools.cache
+def model_of(form):
+    return registry.build("qat", form, plain(), TASK)
+
+
+@functools.cache
+def data():
+    """Thirteen clients whose labels can be learned from two features."""
+    rng = np.random.default_rng(2)
+    sizes = 1 + rng.integers(0, 12, CLIENTS)
+    owner = np.repeat(np.arange(CLIENTS), sizes).astype(np.int32)
+    features = rng.normal(size=(len(owner), 5)).astype(np.float32)
+    labels = (features[:, 0] > 0) + (features[:, 1] > 0.5)
+    return group(features, labels.astype(np.int32), owner, CLIENTS)
+
+
+@functools.cache
+def simulator_of(form, lanes=4):
+    """Clients send and receive what they compute with, where that is quantized."""
+    model = model_of(form)
+    coded = "(send=quantized, receive=quantized)" if model.quantizer else ""
+    algorithm = registry.build(
+        "algorithm",
+        f"fedavg{coded}",
+        registry.build("local", "sgd(lr=0.5, batch=4, epochs=2)", model),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavg(lr=1.0)"),
+        compress.parse("identity"),
+        compress.parse("identity"),
+    )
+    sampling = registry.build("sampling", "uniform")
+    options = {"cohort": COHORT, "seed": 3, "sampling": sampling, "lanes": lanes}
+    made = Simulator(algorithm, data(), **options)
+    made.params = model.init(KEY)
+    return made
+
+
+def run(simulator, rounds=ROUNDS, state=None):
+    state = state or simulator.start(simulator.params)
+    state, records = simulator.advance(state, rounds)
+    clean = [{k: v for k, v in r.items() if "second" not in k} for r in records]
+    return jax.device_get(state), clean
+
+
+@functools.cache
+def base(form):
+    return run(simulator_of(form))
+
+
+def test_what_travels_is_what_the_model_computes_with(form):
+    """And its size is that of its bytes: packed, unpacked, decoded, applied."""
+    model = model_of(form)
+    if model.quantizer is None:
+        assert form == "none" or "weights=32" in form
+        return
+    params = model.init(KEY)
+    payload, _ = jax.jit(lambda p: model.quantizer.encode(p, (), COIN))(params)
+    packed = wire.pack(payload)
+    assert len(packed) == int(wire.size(payload))
+    arrived = wire.unpack(packed, payload)
+    found = model.quantizer.decode(arrived, params, COIN.shared)
+    assert jax.tree.structure(found) == jax.tree.structure(params)
+    if "stochastic" in form:
+        weights = found["dense_1"]["kernel"]
+        assert set(np.unique(weights)) <= {-1.0, 1.0}
+        return
+    features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
+    wanted = model.apply(params, features, None)
+    again = model.apply(found, features, None)
+    np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
+    if "dorefa" in form:
+        return  # codes are read as latent weights, and activations are others
+    own = {k: v for k, v in found.items() if k != "steps"}
+    np.testing.assert_allclose(
+        plain().apply(own, features, None), wanted, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_local_update_trains_the_latent_weights(form):
+    """Every form learns, keeps latent weights apart from what it computes with, and
+    binary ones inside their bound."""
+    model = model_of(form)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(12, 5)).astype(np.float32)
+    labels = rng.integers(0, 3, 12).astype(np.int32)
+    rows = group(features, labels, np.zeros(12, np.int32), 1)
+    local = registry.build("local", "sgd(lr=0.3, steps=30, batch=12)", model)
+    params = model.init(KEY)
+    shard = rows.shard(jnp.asarray(0), jnp.asarray(12))
+    update, _, metrics = jax.jit(lambda p: local.run(p, (), shard, KEY))(params)
+    moved = tree.add(params, update)
+    before = jnp.mean(
+        model.loss(model.apply(params, shard.features, None), shard.labels)
+    )
+    after = jnp.mean(model.loss(model.apply(moved, shard.features, None), shard.labels))
+    assert np.isfinite(float(metrics["loss"]))
+    assert float(after) < float(before)
+    latent = np.unique(moved["dense_2"]["kernel"])
+    assert len(latent) > 8
+    if form.startswith("binary"):
+        bound = 0.5 if "bound" in form else 1.0
+        assert np.max(np.abs(latent)) <= bound
+    if form.startswith("lsq"):
+        assert all(float(jnp.max(jnp.abs(s))) > 0 for s in update["steps"].values())
+
+
+def test_rounds_of_messages_of_codes_stay_finite_and_move(form):
+    """Whether they learn is another matter: the server of a binary network holds means
+    of signs, and four rounds are few."""
+    state, records = base(form)
+    assert all(r["clients"] == COHORT and r["dropped"] == 0 for r in records)
+    assert all(np.isfinite(r["train_loss"]) for r in records)
+    params = simulator_of(form).algorithm.params(state.server)
+    assert tree.all_finite(params)
+    start = simulator_of(form).params
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), params, start)
+    assert all(jax.tree.leaves(moved)), moved
+
+
+def test_a_round_is_billed_the_bytes_of_its_messages(form):
+    """All are of one size, but for codes whose length depends on the symbols."""
+    model, simulator = model_of(form), simulator_of(form)
+    link = model.quantizer or compress.parse("identity")
+    payload, _ = link.encode(simulator.params, link.init(simulator.params), COIN)
+    size = len(wire.pack(payload))
+    assert size < 4 * tree.count(simulator.params) or model.quantizer is None
+    for record in base(form)[1]:
+        assert record["bytes_up"] == record["bytes_down"] == COHORT * size
+
+
+def test_how_clients_are_laid_out_changes_nothing_that_can_be_seen(form):
+    """One lane in place of four, so without vmap, dummies and steps of weight zero.
+
+    After one round all is equal but for rounding. Later a last bit that differs can put
+    a weight to the other side of a threshold, so that the end is compared as a whole:
+    the distance beside the way that was gone.
+    """
+    simulator = simulator_of(form, lanes=1)
+    start, params = simulator.params, simulator.algorithm.params
+    one, lines = run(simulator, 1)
+    four, _ = run(simulator_of(form), 1)
+    for a, b in zip(*map(jax.tree.leaves, (one.server, four.server)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    one, rest = run(simulator, ROUNDS - 1, one)
+    four, expected = base(form)
+    for line, wanted in zip(lines + rest, expected, strict=True):
+        np.testing.assert_allclose(line["train_loss"], wanted["train_loss"], rtol=0.02)
+        assert {**line, "train_loss": 0} == {**wanted, "train_loss": 0}
+    apart = tree.subtract(params(one.server), params(four.server))
+    gone = tree.subtract(params(four.server), start)
+    assert norm(apart) < 0.1 * norm(gone)
+
+
+def norm(values):
+    return float(np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(values))))
+
+
+def test_going_on_is_going_on(form):
+    """Two rounds and two more, bit for bit."""
+    half, first = run(simulator_of(form), 2)
+    half = jax.tree.map(np.array, half)
+    found, rest = run(simulator_of(form), ROUNDS - 2, half)
+    jax.tree.map(np.testing.assert_array_equal, found, base(form)[0])
+    assert first + rest == base(form)[1]
+
+
+def test_every_entry_has_an_example():
+    assert set(registry.entries("qat")) == set(EXAMPLES)
