@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -11,37 +12,39 @@ from matplotlib import pyplot
 
 Curve = tuple[list[int], list[float]]
 """Rounds, and percent after each of them."""
+PANELS = ("Quantized clients", "Pruned clients", "Others")
 
 
 def draw(curves: dict[str, Curve], path: Path) -> None:
-    """A row for each number of local epochs; the reference is in every panel.
+    """A row for each number of local epochs, a panel for each kind of client.
+
+    A reference is drawn in all panels, in black; a panel without others is left out.
 
     Args:
-      curves: by the name of the cell, as in "prune 90 %, E = 1".
+      curves: by the name of the cell, as in "prune 90 %, E = 1, seed 0", of which the
+        ends may be missing.
       path: the PNG.
     """
-    epochs = sorted({_parts(name)[1] for name in curves}, key=lambda e: int(e or 0))
-    size = (11, 4.4 * len(epochs))
-    figure, rows = pyplot.subplots(len(epochs), 2, figsize=size, squeeze=False)
+    epochs = sorted({_epochs(name) for name in curves}, key=lambda e: int(e or 0))
+    kinds = [k for k in PANELS if any(_panel(name) == k for name in curves)]
+    shape = len(epochs), len(kinds) or 1
+    size = 5.5 * shape[1], 4.4 * shape[0]
+    figure, rows = pyplot.subplots(*shape, figsize=size, squeeze=False)
     for count, row in zip(epochs, rows, strict=True):
-        mine = {_parts(n)[0]: c for n, c in curves.items() if _parts(n)[1] == count}
-        kinds = {
-            "Quantized clients": {n: c for n, c in mine.items() if "prune" not in n},
-            "Pruned clients": {
-                n: c for n, c in mine.items() if "prune" in n or n == "reference"
-            },
-        }
-        for axes, (title, shown) in zip(row, kinds.items(), strict=True):
+        mine = {name: c for name, c in curves.items() if _epochs(name) == count}
+        for axes, kind in zip(row, kinds or PANELS, strict=False):
+            shown = {n: c for n, c in mine.items() if _panel(n) in (kind, "")}
             note = f", E = {count}" if count else ""
-            axes.set_title(title + note, loc="left", weight="bold")
+            axes.set_title(kind + note, loc="left", weight="bold")
             axes.set_xlabel("round")
             axes.set_ylabel("test accuracy, %")
             axes.grid(True, color="#dddddd")
             axes.spines[["top", "right"]].set_visible(False)
             colors = pyplot.colormaps["viridis"]
             for i, (name, (x, y)) in enumerate(shown.items()):
-                color = "black" if name == "reference" else colors(i / len(shown))
-                axes.plot(x, y, color=color, label=f"{name}  {y[-1]:.1f}")
+                color = "black" if _panel(name) == "" else colors(i / len(shown))
+                label = re.sub(r", E = \d+", "", name)
+                axes.plot(x, y, color=color, label=f"{label}  {y[-1]:.1f}")
             if shown:
                 axes.legend(frameon=False, title="and % at the end")
         top = max(axes.get_ylim()[1] for axes in row)
@@ -53,7 +56,17 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _parts(name: str) -> tuple[str, str]:
-    """Setting and local epochs (none where the name does not say)."""
-    setting, _, epochs = name.partition(", E = ")
-    return setting, epochs.partition(",")[0]
+def _epochs(name: str) -> str:
+    """Local epochs, or nothing where the name does not say."""
+    found = re.search(r", E = (\d+)", name)
+    return found[1] if found else ""
+
+
+def _panel(name: str) -> str:
+    """Where a cell is drawn; nothing for a reference, which is drawn everywhere."""
+    setting = name.partition(",")[0]
+    if setting == "reference":
+        return ""
+    if "prune" in setting:
+        return PANELS[1]
+    return PANELS[0] if "bit" in setting else PANELS[2]
