@@ -27,12 +27,13 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
     """
     epochs = sorted({_epochs(name) for name in curves}, key=lambda e: int(e or 0))
     kinds = [k for k in PANELS if any(_panel(name) == k for name in curves)]
-    shape = len(epochs), len(kinds) or 1
+    kinds = kinds or ["Reference"]
+    shape = len(epochs), len(kinds)
     size = 5.5 * shape[1], 4.4 * shape[0]
     figure, rows = pyplot.subplots(*shape, figsize=size, squeeze=False)
     for count, row in zip(epochs, rows, strict=True):
         mine = {name: c for name, c in curves.items() if _epochs(name) == count}
-        for axes, kind in zip(row, kinds or PANELS, strict=False):
+        for axes, kind in zip(row, kinds, strict=True):
             shown = {n: c for n, c in mine.items() if _panel(n) in (kind, "")}
             note = f", E = {count}" if count else ""
             axes.set_title(kind + note, loc="left", weight="bold")

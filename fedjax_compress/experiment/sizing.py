@@ -201,7 +201,8 @@ def _show(
     if QUANTIZED in reports:
         note += (
             " quantized is the message of algorithms with send=quantized or "
-            "receive=quantized, in place of up or down."
+            "receive=quantized, in place of up or down. Nominal, a symbol takes log2 "
+            "of its levels, 2^b - 1 for integers of b bits and 2^b for those of lsq."
         )
     console.print(Text(note))
 
