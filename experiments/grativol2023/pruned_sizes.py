@@ -18,24 +18,18 @@ from __future__ import annotations
 
 import json
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from report import MIB, PUBLISHED, packed, zipped
+from report import PUBLISHED, deflated, packed, zipped
 
 from fedjax_compress import compress, prune, tree
 from fedjax_compress.experiment import load_toml, trained
 
 HERE = Path(__file__).parent
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-
-
-def deflated(data: bytes) -> float:
-    """MiB after DEFLATE at level 6."""
-    return len(zlib.compress(data, 6)) / MIB
 
 
 def sizes(params: Any, rate: float) -> dict[str, float]:

@@ -82,10 +82,15 @@ def packed(params: Any, compressor: Any) -> float:
     return len(wire.pack(payload)) / MIB
 
 
+def deflated(data: bytes) -> float:
+    """MiB after DEFLATE at level 6."""
+    return len(zlib.compress(data, 6)) / MIB
+
+
 def zipped(params: Any) -> float:
-    """MiB of all parameters after DEFLATE at level 6."""
+    """MiB of all parameters as float32, after DEFLATE."""
     raw = b"".join(np.asarray(x, "<f4").tobytes() for x in jax.tree.leaves(params))
-    return len(zlib.compress(raw, 6)) / MIB
+    return deflated(raw)
 
 
 def curve(folder: Path) -> Curve:
