@@ -83,6 +83,29 @@ def test_the_gradient_of_integers_goes_through_the_scale():
     np.testing.assert_allclose(along(False), g, rtol=1e-6)
 
 
+def test_largest_weights_that_tie_share_the_gradient_of_the_scale():
+    """By hand: Q = 1; w^ = (2, -2, 0), so d loss / d max|w| = 3 (0 - 0.5) / 2."""
+    w, g = jnp.asarray([[2.0, -2.0, 0.5]]), jnp.asarray([[1.0, 2.0, 3.0]])
+    view = narrow_integers(2, "tensor", True).view
+    found = jax.grad(lambda x: jnp.sum(g * view(x, None, None)))(w)
+    np.testing.assert_allclose(found, [[1 - 0.375, 2 + 0.375, 3]], rtol=1e-6)
+
+
+def test_each_channel_has_its_own_gradient_of_the_scale():
+    """As of its columns alone; one of zeros has that of the weights only."""
+    w, g = RNG.normal(size=(2, 6, 3)).astype(np.float32)
+    w[:, 1] = 0
+
+    def slope(w, g, scale):
+        view = narrow_integers(3, scale, True).view
+        return jax.grad(lambda x: jnp.sum(g * view(x, None, None)))(jnp.asarray(w))
+
+    found = slope(w, g, "channel")
+    alone = [slope(w[:, [c]], g[:, [c]], "tensor") for c in range(3)]
+    np.testing.assert_allclose(found, np.hstack(alone), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(found[:, 1], g[:, 1])
+
+
 @pytest.mark.parametrize("zero", ["plus", "zero"])
 def test_binary_weights_are_signs(zero):
     w = jnp.asarray([[0.3, -0.2, 0.0], [-5.0, 2.0, -0.0]])
