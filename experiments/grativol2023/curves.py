@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -18,7 +19,8 @@ PANELS = ("Quantized clients", "Pruned clients", "Others")
 def draw(curves: dict[str, Curve], path: Path) -> None:
     """A row for each number of local epochs, a panel for each kind of client.
 
-    A reference is drawn in all panels, in black; a panel without others is left out.
+    References are drawn in all panels, in black, each with a stroke of its own; a panel
+    without others is left out.
 
     Args:
       curves: by the name of the cell, as in "prune 90 %, E = 1, seed 0", of which the
@@ -42,10 +44,13 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
             axes.grid(True, color="#dddddd")
             axes.spines[["top", "right"]].set_visible(False)
             colors = pyplot.colormaps["viridis"]
+            strokes = itertools.cycle(("-", "--", ":", "-."))
             for i, (name, (x, y)) in enumerate(shown.items()):
-                color = "black" if _panel(name) == "" else colors(i / len(shown))
+                style = {"color": colors(i / len(shown)), "linestyle": "-"}
+                if _panel(name) == "":
+                    style = {"color": "black", "linestyle": next(strokes)}
                 label = re.sub(r", E = \d+", "", name)
-                axes.plot(x, y, color=color, label=f"{label}  {y[-1]:.1f}")
+                axes.plot(x, y, label=f"{label}  {y[-1]:.1f}", **style)
             if shown:
                 axes.legend(frameon=False, title="and % at the end")
         top = max(axes.get_ylim()[1] for axes in row)

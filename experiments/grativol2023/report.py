@@ -1,10 +1,11 @@
 """Table 1 of Grativol et al. 2023 beside what was run: accuracy and message sizes.
 
-    python experiments/grativol2023/report.py runs/grativol results
+    python experiments/grativol2023/report.py runs/grativol results [ROUNDS.jsonl ...]
 
 reads the finished runs of the grid in a folder and writes ``results.json``,
 ``results.md`` and ``results.png`` (accuracy by round, the study's two figures) beside
-this file. Sizes, in MiB (2^20 bytes), are of one message of the final model:
+this file; the picture also shows rounds of ``beside_torch.py``, given after the name.
+Sizes, in MiB (2^20 bytes), are of one message of the final model:
 
   nominal   the study's count, of its own forms: b bits for each weight of
             convolutions and of the dense layer and for the latter's biases, 32 bits for
@@ -93,9 +94,9 @@ def zipped(params: Any) -> float:
     return deflated(raw)
 
 
-def curve(folder: Path) -> Curve:
-    """The evaluated rounds of a run and their accuracies in percent."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+def curve(lines: Path) -> Curve:
+    """The evaluated rounds of a file and their accuracies in percent."""
+    records = [json.loads(line) for line in lines.open()]
     scored = [r for r in records if r.get("test_accuracy") is not None]
     return [r["round"] for r in scored], [100 * r["test_accuracy"] for r in scored]
 
@@ -105,7 +106,7 @@ def cell(folder: Path) -> dict[str, Any]:
     config = load_toml(folder / "config.toml")
     summary = json.loads((folder / "summary.json").read_text())
     model, params = trained(folder)
-    _, scores = curve(folder)
+    _, scores = curve(folder / "metrics.jsonl")
     width = study_bits(config.qat)
     rate = re.match(r"magnitude_pruning\((?:rate=)?([\d.]+)", config.algorithm)
     sent, link = params, model.quantizer or compress.parse("identity")
@@ -158,8 +159,8 @@ def table(cells: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """The command line: the folder of a grid, and a name."""
-    if len(sys.argv) != 3:
+    """The command line: the folder of a grid, a name, and rounds of elsewhere."""
+    if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
         return 2
     folder, name = Path(sys.argv[1]), sys.argv[2]
@@ -171,7 +172,11 @@ def main() -> int:
         for run in scheme["runs"]
     }
     cells = {name: cell(where) for name, where in runs.items()}
-    draw({name: curve(where) for name, where in runs.items()}, HERE / f"{name}.png")
+    curves = {title: curve(where / "metrics.jsonl") for title, where in runs.items()}
+    for path in map(Path, sys.argv[3:]):
+        words = path.stem.replace("_", " ")
+        curves[f"reference, E = 1, {words}"] = curve(path)
+    draw(curves, HERE / f"{name}.png")
     (HERE / f"{name}.json").write_text(json.dumps(cells, indent=1) + "\n")
     (HERE / f"{name}.md").write_text(table(cells))
     print(table(cells), end="")

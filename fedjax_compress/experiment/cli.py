@@ -218,10 +218,10 @@ def _resume(options: Any, base: Config) -> None:
 
 
 def _resume_grid(options: Any, given: dict[str, Any]) -> None:
-    if given:
+    if other := [name for name in given if name != "rounds"]:
         raise InputError(
-            f"{options.folder} holds a grid, which goes on as it is; leave "
-            f"--{next(iter(given)).replace('_', '-')} out"
+            f"{options.folder} holds a grid, which goes on as it is or with more "
+            f"rounds; leave --{other[0].replace('_', '-')} out"
         )
     if options.distributed or options.coordinator:
         raise InputError("a grid runs in one process; leave those of a launch out")
@@ -229,7 +229,7 @@ def _resume_grid(options: Any, given: dict[str, Any]) -> None:
     from fedjax_compress.simulate import use_compilation_cache
 
     use_compilation_cache()
-    resume_grid(options.folder, quiet=options.quiet)
+    resume_grid(options.folder, given.get("rounds"), quiet=options.quiet)
 
 
 def _compare(options: Any, base: Config) -> None:

@@ -191,6 +191,25 @@ def jobs(grid: Grid) -> list[Job]:
     return found
 
 
+def lengthened(found: Grid, wanted: Grid) -> Grid:
+    """The grid that was found, with the rounds of the wanted one where it has more."""
+
+    def longer(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+        rounds = "rounds"
+        if rounds not in mine or rounds not in theirs or mine[rounds] > theirs[rounds]:
+            return mine
+        return {**mine, rounds: theirs[rounds]}
+
+    own = dict(wanted.schemes)
+    schemes = tuple(
+        scheme._replace(settings=longer(scheme.settings, own.get(scheme.name, {})))
+        for scheme in found.schemes
+    )
+    rounds = max(found.base.rounds, wanted.base.rounds)
+    base = dataclasses.replace(found.base, rounds=rounds)
+    return found._replace(base=base, schemes=schemes)
+
+
 def grid_difference(wanted: Grid, found: Grid) -> str:
     """What differs between two grids, in one line; empty if nothing does."""
     parts = []

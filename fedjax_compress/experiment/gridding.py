@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fedjax_compress.experiment.grid import (
     dump_grid,
     grid_difference,
     jobs,
+    lengthened,
     load_grid,
 )
 from fedjax_compress.experiment.grid_report import publish_grid
@@ -50,12 +52,12 @@ def run_grid(
 
     Each is a run as any other, in a folder of its own. Those that are finished in the
     folder are kept and unfinished ones are resumed, so the same call goes on where it
-    was stopped, however it was.
+    was stopped, however it was. With more rounds it makes all of them longer.
 
     Args:
       grid: what to run.
-      output: a folder, new or of the same grid; None makes the next free
-        ``runs/compare-NNN``.
+      output: a folder, new or of the same grid with as many rounds or fewer; None
+        makes the next free ``runs/compare-NNN``.
       only: names of the schemes to run now; none: all. What is made of the results
         takes in those that are finished in the folder.
       quiet: show nothing.
@@ -81,8 +83,9 @@ def run_grid(
     console = make_console(quiet)
     with files.held(folder):
         _check_folder(folder, grid, found)  # again: another one may have started
-        if not (folder / files.GRID).is_file():
-            files.write_atomically(folder / files.GRID, dump_grid(grid))
+        path, text = folder / files.GRID, dump_grid(grid)
+        if not path.is_file() or path.read_text() != text:
+            files.write_atomically(path, text)
         _introduce(console, grid, folder)
         for number, job in enumerate(chosen, start=1):
             title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
@@ -106,16 +109,26 @@ def run_grid(
         return publish_grid(shown, finished, folder, console)
 
 
-def resume_grid(folder: str | Path, *, quiet: bool = False) -> dict[str, Any]:
+def resume_grid(
+    folder: str | Path, rounds: int | None = None, *, quiet: bool = False
+) -> dict[str, Any]:
     """Goes on with the grid in a folder; as ``run_grid`` with the same grid.
 
+    Args:
+      folder: where the grid lies.
+      rounds: more than the grid has makes its runs longer, but for schemes that have
+        a number of rounds of their own; None for those of the grid.
+      quiet: show nothing.
+
     Raises:
-      InputError: the folder holds no grid.
+      InputError: the folder holds no grid, or one of more rounds.
     """
     path = Path(folder) / files.GRID
     grid = load_grid(path)
     if grid is None:
         raise InputError(f"{path} is not the file of a grid")
+    if rounds is not None:
+        grid = grid._replace(base=dataclasses.replace(grid.base, rounds=rounds))
     return run_grid(grid, folder, quiet=quiet)
 
 
@@ -170,7 +183,8 @@ def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) 
     place = folder / job.folder
     try:
         if files.holds_run(place):
-            resume(place, quiet=quiet, brief=True, dataset=dataset)
+            more = {"rounds": job.config.rounds}
+            resume(place, more, quiet=quiet, brief=True, dataset=dataset)
         else:
             run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
     except Stopped as stopped:
@@ -206,7 +220,8 @@ def _check_folder(folder: Path, grid: Grid, found: list[Job]) -> None:
         )
     if (folder / files.GRID).is_file():
         before = load_grid(folder / files.GRID)
-        changed = "" if before is None else grid_difference(grid, before)
+        same = None if before is None else lengthened(before, grid)
+        changed = "" if same is None else grid_difference(grid, same)
         if before is None or changed:
             raise InputError(
                 f"{folder} holds another grid: {changed or 'it cannot be read'}; give "
@@ -221,6 +236,8 @@ def _check_run(place: Path, config: Config) -> None:
     if not (place / files.CONFIG).is_file():
         return
     found = load_toml(place / files.CONFIG)
+    if found.rounds < config.rounds:
+        found = dataclasses.replace(found, rounds=config.rounds)  # it will be resumed
     if other := difference(config, found, left_open(config)):
         raise InputError(
             f"{place} holds a run with other settings: {other}; give another folder "

@@ -134,7 +134,7 @@ def compare_options(base: Config) -> type:
         "With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and whatever is their "
         "own) the file is a grid: a run for each scheme and seed, means and spreads, "
         "and the Pareto front. The same command with --output, or resume, goes on "
-        "with what was stopped.",
+        "with what was stopped, and with more --rounds makes it longer.",
         [
             _config_file("settings to start from, or a grid"),
             _own("output", None, "DIR", output),

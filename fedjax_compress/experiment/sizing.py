@@ -90,12 +90,13 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
         for way, name in WAYS.items()
     }
     if model.quantizer is not None:
-        coded = compress.size_report(model.quantizer, params, config.seed)
-        reports[QUANTIZED] = coded
+        reports[QUANTIZED] = with_field(
+            "qat", compress.size_report, model.quantizer, params, config.seed
+        )
     found = _figures(config, task, params, reports)
     if question.json is not None:
         files.write_json(Path(question.json), found)
-    _show(make_console(quiet), found, reports)
+    _show(make_console(quiet), found, reports, config.qat)
     return found
 
 
@@ -170,7 +171,7 @@ def _figures(
 
 
 def _show(
-    console: Console, found: dict[str, Any], reports: dict[str, SizeReport]
+    console: Console, found: dict[str, Any], reports: dict[str, SizeReport], qat: str
 ) -> None:
     count, fp32 = found["parameters"], words.megabytes(found["fp32_bytes"])
     shape = "x".join(map(str, found["shape"]))
@@ -183,6 +184,8 @@ def _show(
     if QUANTIZED in reports:
         spec = found[QUANTIZED]["spec"]
         about.append((QUANTIZED, f"{spec}, of the initial parameters"))
+    elif qat.partition("(")[0].strip() != "none":
+        about.append((QUANTIZED, f"no such message: {qat} has float32 weights"))
     lines(console, about)
     for way, report in reports.items():
         console.print()

@@ -189,6 +189,26 @@ def test_schemes_can_be_run_one_by_one(ran: Path, tmp_path: Path) -> None:
         run_grid(GRID, folder, only=("fwe",), quiet=True)
 
 
+def test_more_rounds_make_a_grid_longer(ran: Path, tmp_path: Path) -> None:
+    """As if so long from the start; the scheme with rounds of its own stays."""
+    longer, at_once = tmp_path / "longer", tmp_path / "at once"
+    shutil.copytree(ran, longer)
+    done = times(longer / "few")
+    resume_grid(longer, 3, quiet=True)
+    assert times(longer / "few") == done
+    three = GRID._replace(base=dataclasses.replace(BASE, rounds=3))
+    assert load_grid(longer / files.GRID) == three
+    run_grid(three, at_once, quiet=True)
+    assert digests(longer) == digests(at_once)
+    assert digests(longer)[0] != digests(ran)[0]
+    with pytest.raises(InputError, match=r"rounds \(wanted 2, found 3\)"):
+        run_grid(GRID, longer, quiet=True)
+    own = GridScheme("few", {**GRID.schemes[1].settings, "rounds": 3})
+    run_grid(three._replace(schemes=(GRID.schemes[0], own)), longer, quiet=True)
+    lines = (longer / PLACES[2] / files.METRICS).read_text().splitlines()
+    assert len(lines) == 3
+
+
 def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:
     before = times(ran)
     other = GRID._replace(base=dataclasses.replace(BASE, cohort=5))

@@ -71,6 +71,9 @@ def test_quantized_weights_are_a_message_of_their_own(
     assert ["both", f"{2 * (16 + 4 * 64)}"] in [row[:2] for row in rows]
     assert "in place of up or down" in " ".join(text.split())
     assert main([*command.split(), "integer(bits=32)"]) == 0
+    wanted = "no such message: integer(bits=32) has float32 weights"
+    assert wanted in capsys.readouterr().out
+    assert main([*command.split(), "none"]) == 0
     assert "quantized" not in capsys.readouterr().out
 
 

@@ -132,7 +132,7 @@ def test_seeds_and_settings_of_a_grid_stay(
     grid.rename(Path("d", files.GRID))
     assert main(["resume", "d", "--evaluate-every", "3"]) == 2
     told = capsys.readouterr().err
-    assert "d holds a grid, which goes on as it is; leave --evaluate-every out" in told
+    assert "with more rounds; leave --evaluate-every out" in told
     assert main(["resume", "d", "--distributed"]) == 2
     assert "a grid runs in one process" in capsys.readouterr().err
     assert main(["run", str(Path("d", files.GRID))]) == 2
