@@ -10,7 +10,13 @@ from rich.live import Live
 from rich.text import Text
 
 from fedjax_compress.experiment.records import Record
-from fedjax_compress.experiment.words import duration, megabytes, number, percent
+from fedjax_compress.experiment.words import (
+    duration,
+    megabytes,
+    number,
+    percent,
+    speed,
+)
 
 PLAIN_WIDTH = 240
 """Columns where the output is no terminal: tables are as wide as they need."""
@@ -122,7 +128,7 @@ class Progress:
             f"loss {number(record['train_loss'], 3)}",
             f"up {megabytes(self.up)}",
             f"down {megabytes(self.down)}",
-            f"{record['clients_per_second']:,.0f} clients/s",
+            f"{speed(record['clients_per_second'])} clients/s",
         ]
         if self.dropped:
             parts.append(f"{self.dropped} dropped")

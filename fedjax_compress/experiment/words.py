@@ -42,6 +42,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "not finite" if value is None else f"{value:#.{digits}g}"
 
 
+def speed(value: float) -> str:
+    """A number a second: whole from ten on, two digits below."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as 42 s, 3 min 20 s, or 2 h 5 min."""
     whole = round(seconds)

@@ -10,6 +10,9 @@ from fedjax_compress.experiment import words
 @pytest.mark.parametrize(
     ("found", "text"),
     [
+        (words.speed(1234.5), "1,234"),
+        (words.speed(9.84), "9.8"),
+        (words.speed(0.0386), "0.039"),
         (words.megabytes(0), "0.0 kB"),
         (words.megabytes(99_999), "100.0 kB"),
         (words.megabytes(1_234_567), "1.23 MB"),
