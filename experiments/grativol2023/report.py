@@ -4,8 +4,9 @@
 
 reads the finished runs of the grid in a folder and writes ``results.json``,
 ``results.md`` and ``results.png`` (accuracy by round, the study's two figures) beside
-this file; the picture also shows rounds of ``beside_torch.py``, given after the name.
-Sizes, in MiB (2^20 bytes), are of one message of the final model:
+this file. Rounds of ``beside_torch.py``, given after the name, are drawn as well and
+compared with each run. Sizes, in MiB (2^20 bytes), are of one message of the final
+model:
 
   nominal   the study's count, of its own forms: b bits for each weight of
             convolutions and of the dense layer and for the latter's biases, 32 bits for
@@ -106,7 +107,7 @@ def cell(folder: Path) -> dict[str, Any]:
     config = load_toml(folder / "config.toml")
     summary = json.loads((folder / "summary.json").read_text())
     model, params = trained(folder)
-    _, scores = curve(folder / "metrics.jsonl")
+    rounds, scores = curve(folder / "metrics.jsonl")
     width = study_bits(config.qat)
     rate = re.match(r"magnitude_pruning\((?:rate=)?([\d.]+)", config.algorithm)
     sent, link = params, model.quantizer or compress.parse("identity")
@@ -128,6 +129,24 @@ def cell(folder: Path) -> dict[str, Any]:
         "parameters": tree.count(params),
         "parameters_sha256": summary["parameters_sha256"],
         "config": {"qat": config.qat, "algorithm": config.algorithm},
+        "curve": [rounds, scores],
+    }
+
+
+def together(ours: Curve, theirs: Curve) -> dict[str, float]:
+    """Two curves at the rounds that both have: differences, and how changes go along.
+
+    ``changes`` is the correlation of what accuracy gains from one of these rounds to
+    the next.
+    """
+    a, b = dict(zip(*ours, strict=True)), dict(zip(*theirs, strict=True))
+    rounds = sorted(a.keys() & b.keys())
+    x, y = (np.array([c[r] for r in rounds]) for c in (a, b))
+    return {
+        "rounds": len(rounds),
+        "difference": float(np.mean(x - y)),
+        "deviation": float(np.std(x - y)),
+        "changes": float(np.corrcoef(np.diff(x), np.diff(y))[0, 1]),
     }
 
 
@@ -173,11 +192,13 @@ def main() -> int:
     }
     cells = {name: cell(where) for name, where in runs.items()}
     curves = {title: curve(where / "metrics.jsonl") for title, where in runs.items()}
+    found: dict[str, Any] = dict(cells)
     for path in map(Path, sys.argv[3:]):
-        words = path.stem.replace("_", " ")
-        curves[f"reference, E = 1, {words}"] = curve(path)
+        words, theirs = path.stem.replace("_", " "), curve(path)
+        found[words] = {title: together(c, theirs) for title, c in curves.items()}
+        curves[f"reference, E = 1, {words}"] = theirs
     draw(curves, HERE / f"{name}.png")
-    (HERE / f"{name}.json").write_text(json.dumps(cells, indent=1) + "\n")
+    (HERE / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     (HERE / f"{name}.md").write_text(table(cells))
     print(table(cells), end="")
     return 0

@@ -52,7 +52,8 @@ def run_grid(
 
     Each is a run as any other, in a folder of its own. Those that are finished in the
     folder are kept and unfinished ones are resumed, so the same call goes on where it
-    was stopped, however it was. With more rounds it makes all of them longer.
+    was stopped, however it was. With more rounds it makes runs longer; what is made of
+    the results then leaves out those that have fewer, as with ``only``.
 
     Args:
       grid: what to run.
@@ -83,9 +84,11 @@ def run_grid(
     console = make_console(quiet)
     with files.held(folder):
         _check_folder(folder, grid, found)  # again: another one may have started
-        path, text = folder / files.GRID, dump_grid(grid)
-        if not path.is_file() or path.read_text() != text:
-            files.write_atomically(path, text)
+        path = folder / files.GRID
+        if not path.is_file() or load_grid(path) != grid:
+            files.write_atomically(path, dump_grid(grid))
+            for name in (files.GRID_RESULT, files.GRID_PLOT):  # of fewer rounds
+                (folder / name).unlink(missing_ok=True)
         _introduce(console, grid, folder)
         for number, job in enumerate(chosen, start=1):
             title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
@@ -104,6 +107,7 @@ def run_grid(
             (job, read_finished(folder / job.folder, _title(job))) for job in done
         ]
         names = {job.scheme for job in done}
+        _say_shorter(console, [job for job in found if job not in done], folder)
         shown = grid._replace(schemes=tuple(s for s in grid.schemes if s.name in names))
         console.print()
         return publish_grid(shown, finished, folder, console)
@@ -179,6 +183,17 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
     return datasets
 
 
+def _say_shorter(console: Console, left_out: list[Job], folder: Path) -> None:
+    """Names the runs that are finished with fewer rounds than the grid has by now."""
+    for job in left_out:
+        try:
+            rounds = read_finished(folder / job.folder).summary["rounds"]
+        except InputError:
+            continue
+        text = f"left out: {_title(job)} has {rounds} of {job.config.rounds} rounds"
+        console.print(text, markup=False, soft_wrap=True)
+
+
 def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) -> None:
     place = folder / job.folder
     try:
@@ -222,6 +237,11 @@ def _check_folder(folder: Path, grid: Grid, found: list[Job]) -> None:
         before = load_grid(folder / files.GRID)
         same = None if before is None else lengthened(before, grid)
         changed = "" if same is None else grid_difference(grid, same)
+        if changed and before is not None and lengthened(grid, before) == before:
+            raise InputError(
+                f"{folder} holds this grid with more rounds; they can only be raised: "
+                f"{changed}"
+            )
         if before is None or changed:
             raise InputError(
                 f"{folder} holds another grid: {changed or 'it cannot be read'}; give "

@@ -95,8 +95,9 @@ def resume_options(base: Config) -> type:
         "ResumeOptions",
         "Go on with a run from its newest checkpoint, bit for bit.\n\n"
         "All settings come from the run's config.toml. A larger --rounds makes it go "
-        "on for more rounds. Another --devices, or another number of processes, is "
-        "allowed; the run then goes on equal to rounding and not bit for bit. Any "
+        "on for more rounds; so it does with the folder of a grid, but for schemes "
+        "with rounds of their own. Another --devices, or another number of processes, "
+        "is allowed; the run then goes on equal to rounding and not bit for bit. Any "
         "other setting, if given, must be the run's own.",
         [("folder", folder, dataclasses.field()), *settings, *_LAUNCH, _QUIET],
     )

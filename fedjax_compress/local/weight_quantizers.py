@@ -106,7 +106,7 @@ def narrow_integers(
     def integers(w: Array, s: Array) -> Array:
         return jnp.clip(jnp.round(w / s), -largest, largest)
 
-    # By hand, with half of the passes over the weights that jax.grad makes of it.
+    # By hand, in fewer passes over the weights. First derivatives in reverse mode only.
     @jax.custom_vjp
     def made(w: Array) -> Array:
         return forward(w)[0]

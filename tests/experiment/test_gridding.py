@@ -27,6 +27,7 @@ from fedjax_compress.experiment import (
     run,
     run_grid,
 )
+from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid_plots import draw_grid
 from fedjax_compress.experiment.grid_report import spread, table
 
@@ -189,22 +190,37 @@ def test_schemes_can_be_run_one_by_one(ran: Path, tmp_path: Path) -> None:
         run_grid(GRID, folder, only=("fwe",), quiet=True)
 
 
-def test_more_rounds_make_a_grid_longer(ran: Path, tmp_path: Path) -> None:
+def test_more_rounds_make_a_grid_longer(
+    ran: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As if so long from the start; the scheme with rounds of its own stays."""
     longer, at_once = tmp_path / "longer", tmp_path / "at once"
     shutil.copytree(ran, longer)
+    path = longer / files.GRID
+    mine = "# mine\n" + path.read_text()
+    path.write_text(mine)
+    resume_grid(longer, 2, quiet=True)
+    assert path.read_text() == mine  # the same grid is left as it was written
     done = times(longer / "few")
-    resume_grid(longer, 3, quiet=True)
+    assert main(["resume", str(longer), "--rounds", "3", "--quiet"]) == 0
     assert times(longer / "few") == done
     three = GRID._replace(base=dataclasses.replace(BASE, rounds=3))
     assert load_grid(longer / files.GRID) == three
     run_grid(three, at_once, quiet=True)
     assert digests(longer) == digests(at_once)
     assert digests(longer)[0] != digests(ran)[0]
-    with pytest.raises(InputError, match=r"rounds \(wanted 2, found 3\)"):
+    with pytest.raises(InputError, match=r"only be raised: rounds \(wanted 2, found 3"):
         run_grid(GRID, longer, quiet=True)
+    with pytest.raises(InputError, match=r"only be raised: rounds \(wanted 2, found 3"):
+        resume_grid(longer, 2, quiet=True)
     own = GridScheme("few", {**GRID.schemes[1].settings, "rounds": 3})
-    run_grid(three._replace(schemes=(GRID.schemes[0], own)), longer, quiet=True)
+    all_three = three._replace(schemes=(GRID.schemes[0], own))
+    capsys.readouterr()
+    shown = run_grid(all_three, longer, only=("plain",))
+    assert [scheme["name"] for scheme in shown["schemes"]] == ["plain"]
+    assert "left out: few, seed 1 has 2 of 3 rounds" in capsys.readouterr().out
+    run_grid(all_three, longer, quiet=True)
+    assert load_grid(longer / files.GRID) == all_three
     lines = (longer / PLACES[2] / files.METRICS).read_text().splitlines()
     assert len(lines) == 3
 

@@ -89,6 +89,9 @@ def test_largest_weights_that_tie_share_the_gradient_of_the_scale():
     view = narrow_integers(2, "tensor", True).view
     found = jax.grad(lambda x: jnp.sum(g * view(x, None, None)))(w)
     np.testing.assert_allclose(found, [[1 - 0.375, 2 + 0.375, 3]], rtol=1e-6)
+    tiny = jnp.full_like(w, 1e-12)  # below the least maximum, which is a constant
+    found = jax.grad(lambda x: jnp.sum(g * view(x, None, None)))(tiny)
+    np.testing.assert_array_equal(found, g)
 
 
 def test_each_channel_has_its_own_gradient_of_the_scale():
