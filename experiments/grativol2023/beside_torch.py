@@ -2,7 +2,7 @@
 
     pip install torch
     python experiments/grativol2023/beside_torch.py weights
-    python experiments/grativol2023/beside_torch.py accuracy --rounds 40
+    python experiments/grativol2023/beside_torch.py accuracy --rounds 40 --threads 1
 
 ``weights`` trains the first cohort of the cell "reference, E = 1" for a few steps each,
 without augmentation: same first weights, same rows in the same order. It writes how
@@ -14,7 +14,8 @@ counts is that all three are about as far.
 ``accuracy`` trains in PyTorch and writes a line for each round to
 ``beside_torch_SEED.jsonl`` when all are done. Reading the data, the partition, the
 order of images and the cohorts are this library's; network, first weights, crops and
-mirrored images, training, averaging and evaluation are not.
+mirrored images, training, averaging and evaluation are not. With another number of
+threads sums are rounded otherwise, and accuracies differ from round to round.
 """
 
 from __future__ import annotations
