@@ -34,6 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedjax_compress.clients import ClientData
 from fedjax_compress.experiment import load_grid
 from fedjax_compress.experiment.build import Parts, build, deal, load_data
 from fedjax_compress.experiment.config import Config
@@ -44,7 +45,6 @@ HERE = Path(__file__).parent
 MEAN = torch.tensor((0.4914, 0.4822, 0.4465)).reshape(1, 3, 1, 1)
 STD = torch.tensor((0.2023, 0.1994, 0.2010)).reshape(1, 3, 1, 1)
 BATCH, RATE, MOMENTUM, PADDING = 16, 0.01, 0.9, 4
-COHORT = 4
 STEPS = (1, 3, 10, 30, 100)
 FORMS = ("direct", "winograd")
 
@@ -71,9 +71,9 @@ class Block(nn.Module):
 class ResNet12(nn.Module):
     """The study's network."""
 
-    def __init__(self, maps: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        widths = (3, maps, 5 * maps // 2, 5 * maps, 10 * maps)
+        widths = (3, 16, 40, 80, 160)
         for i in range(4):
             setattr(self, f"block_{i + 1}", Block(widths[i], widths[i + 1]))
         self.output = nn.Linear(widths[-1], 10)
@@ -190,15 +190,20 @@ def one_round(parts: Parts) -> Any:
     return jax.device_get(parts.algorithm.params(state.server))
 
 
-def rows_of(parts_data: Any, client: int) -> slice:
-    """Where a client's rows stand."""
-    offsets = np.asarray(parts_data.offsets)
-    return slice(int(offsets[client]), int(offsets[client + 1]))
+def examples(
+    data: ClientData, client: int, most: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A client's images and labels in stored order, all or the first of them."""
+    start, end = map(int, np.asarray(data.offsets)[client : client + 2])
+    rows = slice(start, end if most is None else min(end, start + most))
+    labels = torch.from_numpy(np.array(data.labels[rows])).long()
+    return images_of(data.features[rows]), labels
 
 
 def cohort(config: Config, sizes: np.ndarray, number: int) -> np.ndarray:
     """The clients of a round, counted from 0."""
-    return component("sampling", config.sampling)(config.seed, number, sizes, COHORT)
+    sampling = component("sampling", config.sampling)
+    return sampling(config.seed, number, sizes, config.cohort)
 
 
 def compare_weights(seed: int) -> dict[str, dict[str, float]]:
@@ -218,10 +223,7 @@ def compare_weights(seed: int) -> dict[str, dict[str, float]]:
         first = jax.device_get(parts.params)
         theirs: dict[torch.dtype, list[dict[str, torch.Tensor]]] = {}
         for client in cohort(config, parts.data.sizes, 0):
-            rows = rows_of(parts.data, client)
-            rows = slice(rows.start, min(rows.stop, rows.start + BATCH * steps))
-            images = images_of(parts.data.features[rows])
-            labels = torch.from_numpy(np.array(parts.data.labels[rows])).long()
+            images, labels = examples(parts.data, client, BATCH * steps)
             for kind in (torch.float64, torch.float32):
                 net = ResNet12()
                 net.load_state_dict(to_torch(first))
@@ -261,10 +263,8 @@ def train_alone(seed: int, rounds: int, path: Path) -> None:
         start = time.monotonic()
         trained, sizes = [], []
         for client in cohort(config, data.sizes, number):
-            rows = rows_of(data, client)
             net.load_state_dict(weights)
-            images = images_of(data.features[rows])
-            labels = torch.from_numpy(np.array(data.labels[rows])).long()
+            images, labels = examples(data, client)
             trained.append(train(net, images, labels, random))
             sizes.append(len(images))
         weights = average(trained, sizes)

@@ -144,14 +144,14 @@ def _machine() -> dict[str, Any]:
 
 def _command(asked: dict[str, Any], outputs: Outputs) -> list[str]:
     """The command line that asks for the same."""
-    words = ["fedjax-compress", "bench"]
+    parts = ["fedjax-compress", "bench"]
     defaults = {**Request()._asdict(), **Outputs()._asdict()}
     for name, value in {**asked, **outputs._asdict()}.items():
         if value is True:
-            words.append(f"--{name}")
+            parts.append(f"--{name}")
         elif value != defaults[name]:
-            words += [f"--{name}", str(value)]
-    return words
+            parts += [f"--{name}", str(value)]
+    return parts
 
 
 class _Column(NamedTuple):
@@ -164,13 +164,6 @@ class _Column(NamedTuple):
 
 def _whole(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
-
-
-def _short(value: float | None, digits: int = 3) -> str:
-    """About three digits, whole from a hundred on."""
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def _link(name: str) -> Callable[[Result], str]:
@@ -190,8 +183,8 @@ _COLUMNS = (
     _Column("lanes", lambda r: _whole(r["lanes"])),
     _Column("s/round", lambda r: f"{r['seconds_per_round']:.4g}"),
     _Column("samples/s", lambda r: _whole(r["samples_per_second"])),
-    _Column("clients/s", lambda r: _short(r["clients_per_second"])),
-    _Column("GFLOP/s", lambda r: _short(r["gflops"])),
+    _Column("clients/s", lambda r: words.short(r["clients_per_second"])),
+    _Column("GFLOP/s", lambda r: words.short(r["gflops"])),
     _Column("of bound", lambda r: _ratio(r["share_of_bound"]), True),
     _Column("to loop", lambda r: _ratio(r["ratio_to_loop"]), True),
     _Column("time", lambda r: _ratio(r["time_to_first"]), True),

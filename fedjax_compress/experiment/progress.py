@@ -15,7 +15,7 @@ from fedjax_compress.experiment.words import (
     megabytes,
     number,
     percent,
-    speed,
+    short,
 )
 
 PLAIN_WIDTH = 240
@@ -128,7 +128,7 @@ class Progress:
             f"loss {number(record['train_loss'], 3)}",
             f"up {megabytes(self.up)}",
             f"down {megabytes(self.down)}",
-            f"{speed(record['clients_per_second'])} clients/s",
+            f"{short(record['clients_per_second'])} clients/s",
         ]
         if self.dropped:
             parts.append(f"{self.dropped} dropped")

@@ -176,7 +176,7 @@ def _table(runs: list[Finished], specifications: bool) -> Table:
             words.factor(s["saved_up"]),
             words.millions(s["bytes_down"]),
             words.factor(s["saved_down"]),
-            words.speed(s["clients_per_second"]),
+            words.short(s["clients_per_second"]),
         ]
         found.add_row(*[Text(cell) for cell in cells])
     return found

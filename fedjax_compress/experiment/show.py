@@ -89,7 +89,7 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         (
             "time",
             f"{words.duration(found['seconds'])} in rounds, "
-            f"{words.speed(found['clients_per_second'])} clients/s; "
+            f"{words.short(found['clients_per_second'])} clients/s; "
             f"{words.duration(found['compile_seconds'])} to compile them",
         ),
         ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),

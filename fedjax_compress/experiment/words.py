@@ -42,9 +42,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "not finite" if value is None else f"{value:#.{digits}g}"
 
 
-def speed(value: float) -> str:
-    """A number a second: whole from ten on, two digits below."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+def short(value: float | None, digits: int = 3) -> str:
+    """About three digits, whole from a hundred on."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def duration(seconds: float) -> str:

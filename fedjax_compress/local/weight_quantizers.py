@@ -100,8 +100,11 @@ def narrow_integers(
         axes = tuple(range(x.ndim - 1)) if scale == "channel" else None
         return reduce(x, axis=axes, keepdims=True)
 
-    def scale_of(w: Array) -> Array:
-        return jnp.maximum(over(jnp.max, jnp.abs(w)), _LEAST) / largest
+    def top_of(w: Array) -> Array:
+        return over(jnp.max, jnp.abs(w))
+
+    def scale_of(top: Array) -> Array:
+        return jnp.maximum(top, _LEAST) / largest
 
     def integers(w: Array, s: Array) -> Array:
         return jnp.clip(jnp.round(w / s), -largest, largest)
@@ -112,8 +115,8 @@ def narrow_integers(
         return forward(w)[0]
 
     def forward(w):
-        top = over(jnp.max, jnp.abs(w))
-        s = jnp.maximum(top, _LEAST) / largest
+        top = top_of(w)
+        s = scale_of(top)
         found = integers(w, s) * s
         return found, (w, found, top)
 
@@ -132,7 +135,7 @@ def narrow_integers(
         return made(w)
 
     def codes(w, learned, key):
-        s = scale_of(w)
+        s = scale_of(top_of(w))
         return Codes((integers(w, s) + largest).astype(jnp.int32), s)
 
     def values(found, learned):

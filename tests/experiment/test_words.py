@@ -10,9 +10,10 @@ from fedjax_compress.experiment import words
 @pytest.mark.parametrize(
     ("found", "text"),
     [
-        (words.speed(1234.5), "1,234"),
-        (words.speed(9.84), "9.8"),
-        (words.speed(0.0386), "0.039"),
+        (words.short(1234.5), "1,234"),
+        (words.short(45.67), "45.7"),
+        (words.short(0.03854), "0.0385"),
+        (words.short(None), "-"),
         (words.megabytes(0), "0.0 kB"),
         (words.megabytes(99_999), "100.0 kB"),
         (words.megabytes(1_234_567), "1.23 MB"),
