@@ -19,6 +19,7 @@ from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.contender import Contender
 from fedjax_compress.bench.workloads import KINDS, Workload
 from fedjax_compress.models.convolution import Form
+from fedjax_compress.simulate.compiling import compile_program
 from fedjax_compress.typing import Array, Model, Params
 
 _EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
@@ -74,7 +75,7 @@ def _compile(
 ) -> tuple[Any, float]:
     begin = time.perf_counter()
     lowered = jax.jit(function, donate_argnums=donate).lower(*shapes)
-    program = lowered.compile(compiler_options=options)
+    program = compile_program(lowered, options)
     return program, time.perf_counter() - begin
 
 

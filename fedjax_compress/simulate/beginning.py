@@ -12,6 +12,7 @@ import numpy as np
 
 from fedjax_compress.clients import ClientData, group
 from fedjax_compress.errors import InputError
+from fedjax_compress.simulate.compiling import compile_program
 from fedjax_compress.simulate.round import client_coin
 from fedjax_compress.typing import Beginning, Key, Server
 
@@ -47,7 +48,7 @@ def compiled(
         coin = client_coin(root, number, jnp.asarray(begin.client))
         return begin.run(server, shard, coin)
 
-    program = jax.jit(work).lower(server, rows).compile()
+    program = compile_program(jax.jit(work).lower(server, rows))
     return functools.partial(_run, program, rows)
 
 

@@ -24,6 +24,7 @@ import jax
 
 from fedjax_compress import started
 from fedjax_compress.simulate import compile_cache
+from fedjax_compress.simulate.compiling import compile_program
 from fedjax_compress.typing import Tree
 
 PACKAGE = Path(__file__).parents[1]
@@ -57,7 +58,7 @@ def find(
       lower: makes what is to be compiled.
     """
     if what is None or not compile_cache.in_use() or not _unchanged():
-        return lower().compile()
+        return compile_program(lower())
     name = name_of(what, inputs)
     return load(name, inputs, devices) or compile_and_keep(name, lower())
 
@@ -110,7 +111,7 @@ def compile_and_keep(name: str, lowered: Any) -> Any:
     from jax.experimental.serialize_executable import serialize
 
     with compile_cache.afresh() as is_fresh:
-        program = lowered.compile()
+        program = compile_program(lowered)
     try:
         if is_fresh():
             written, _, left = serialize(program)
