@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,24 +9,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jax.sharding import PartitionSpec
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
-from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.models import Form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import beginning, metrics, program_cache
+from fedjax_compress.simulate import beginning, metrics
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.phases import Phases
-from fedjax_compress.simulate.placement import AXIS, Placement
+from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
     Planner,
     Sampling,
     choose_devices,
     choose_lanes,
 )
+from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.streaming import Stream
 from fedjax_compress.simulate.supply import Supplier, Supply
@@ -112,9 +110,6 @@ class Simulator:
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.convolution: Form = convolution
-        self._settings = settings
-        self.traces = 0
-        self.compile_seconds = 0.0
         self._streams = _streamed(data, resident_limit)
         self.rounds_per_call = 1 if self._streams else rounds_per_call
         self._rows = data if self._streams else self.placement.replicate(data)
@@ -122,13 +117,19 @@ class Simulator:
         self._root = self.placement.replicate(jax.random.key_data(self._key))
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
-        self._program: Any = None
-        self._programs: dict[int, Any] = {}
+        self.programs = Programs(
+            self.phases, self.placement, self._key, convolution, settings
+        )
 
     @property
     def clients(self) -> int:
         """Size of the population."""
         return len(self.sizes)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling has taken so far."""
+        return self.programs.seconds
 
     def start(self, params: Params) -> RunState:
         """The state before the first round."""
@@ -239,12 +240,10 @@ class Simulator:
         begin, placement = self.algorithm.begin, self.placement
         assert begin is not None
         data = self._rows if self._streams else placement.local(self._rows)
-        started = time.perf_counter()
-        with convolution_form(self.convolution):
+        with self.programs.compiling():
             program = beginning.compiled(
                 begin, placement.local(server), data, self._key
             )
-        self.compile_seconds += time.perf_counter() - started
         made = program(placement.local(server))
         return placement.replicate(jax.device_get(made))
 
@@ -257,7 +256,8 @@ class Simulator:
         compiled_before = self.compile_seconds
         supply = self._supplier.take(state.round, rounds)
         inputs = self._inputs(state, supply)
-        program = self._compiled(inputs, self.phases.at(state.round))
+        residence = Residence(self.lanes, self.resident, not self._streams)
+        program = self.programs.get(self.phases.at(state.round), inputs, residence)
         server, store, record = program(*inputs)
         done = state.round + rounds
         after = self.phases.within(done, min(after, self.rounds_per_call))
@@ -295,69 +295,6 @@ class Simulator:
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return data, self._root, state.server, store, seats, number, count
-
-    def _compiled(self, inputs: tuple, phase: int) -> Any:
-        """The program of a phase, compiled at its first call and never again."""
-        if phase not in self._programs:
-            begin = time.perf_counter()
-            with convolution_form(self.convolution):
-                self._programs[phase] = program_cache.find(
-                    self._known_by(phase),
-                    inputs,
-                    self.placement.mesh.devices.flat,
-                    lambda: self.lower(*inputs, phase=phase),
-                )
-            self.compile_seconds += time.perf_counter() - begin
-        self._program = self._programs[phase]
-        return self._program
-
-    def _known_by(self, phase: int) -> dict[str, Any] | None:
-        """What a phase's program follows from, if it may be kept for the next start."""
-        if self._settings is None or self.placement.processes > 1:
-            return None
-        return self._settings | {
-            "phase": phase,
-            "generator": str(jax.random.key_impl(self._key)),
-            "form": self.convolution,
-            "layout": [self.devices, self.lanes, self.resident, bool(self._streams)],
-        }
-
-    def lower(self, *inputs: Any, phase: int = 0) -> Any:
-        """The program of a phase for these inputs, lowered and not yet compiled."""
-        split = PartitionSpec(None, AXIS)
-        whole, parts = PartitionSpec(), PartitionSpec(AXIS)
-        rows = parts if self._streams else whole
-        stores = whole if self.resident else parts
-        records: Any = rounds_.RoundRecord(split, whole, whole, whole)  # type: ignore[arg-type]
-        program = jax.shard_map(
-            functools.partial(self._rounds, self.phases.algorithms[phase]),
-            mesh=self.placement.mesh,
-            in_specs=(rows, whole, whole, stores, split, whole, whole),
-            out_specs=(whole, stores, records),
-            check_vma=False,
-        )
-        return jax.jit(program, donate_argnums=(2, 3)).lower(*inputs)
-
-    def _rounds(
-        self, algorithm, data, root, server, store, seats, first, rounds
-    ) -> tuple:
-        self.traces += 1
-        root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
-        gaps = algorithm.tiers is not None or (
-            not self.resident and self.placement.processes > 1
-        )
-        layout = rounds_.Layout(self.resident, gaps)
-        return rounds_.run_rounds(
-            algorithm, data, server, store, seats, root, first, rounds,
-            self._meet, layout,
-        )  # fmt: skip
-
-    def _meet(self, part: Tree) -> Tree:
-        """The sum over devices, as one reduction of one vector."""
-        if self.devices == 1:
-            return part
-        flat, restore = ravel_pytree(part)
-        return restore(jax.lax.psum(flat, AXIS))
 
 
 def _streamed(data: ClientData, limit: int) -> bool:

@@ -125,7 +125,7 @@ def test_a_client_that_is_not_finite_is_left_out_and_counted():
 def test_the_only_collective_is_the_final_reduction(uplink, options):
     simulator = simulator_of(algorithm_of(uplink), lanes=2, **options)
     simulator.advance(simulator.start(PARAMS), 2)
-    text = simulator._program.as_text()
+    text = simulator.programs.compiled[0].as_text()
     names = r"(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+)"
     found = re.findall(rf" {names}(?:-start)?\(", text)
     assert found == ["all-reduce"]
@@ -134,7 +134,7 @@ def test_the_only_collective_is_the_final_reduction(uplink, options):
 def test_no_host_transfer_inside_a_round():
     simulator = simulator_of(algorithm_of(STATEFUL), rounds_per_call=4)
     simulator.advance(simulator.start(PARAMS), 4)
-    text = simulator._program.as_text()
+    text = simulator.programs.compiled[0].as_text()
     for word in ("infeed", "outfeed", " send(", " recv(", "callback", "host_compute"):
         assert word not in text
 
@@ -142,10 +142,10 @@ def test_no_host_transfer_inside_a_round():
 def test_thirty_rounds_compile_once():
     simulator = simulator_of(algorithm_of(ROTATED), cohort=5)
     state, _ = simulator.advance(simulator.start(PARAMS), 1)
-    simulator.traces = 0
+    simulator.programs.traces = 0
     with jax.no_tracing():
         state, rest = simulator.advance(state, 29)
-    assert simulator.traces == 0
+    assert simulator.programs.traces == 0
     assert len(rest) == 29
     drawn = [simulator.sampling(3, r, simulator.sizes, 5) for r in range(30)]
     sizes = [sorted(simulator.sizes[ids]) for ids in drawn]
@@ -156,7 +156,7 @@ def test_memory_of_a_round_does_not_grow_with_the_cohort():
     def scratch(cohort):
         simulator = simulator_of(algorithm_of(ROTATED), data_of(200), cohort=cohort)
         simulator.advance(simulator.start(PARAMS), 1)
-        return simulator._program.memory_analysis().temp_size_in_bytes
+        return simulator.programs.compiled[0].memory_analysis().temp_size_in_bytes
 
     small, large = scratch(8), scratch(160)
     assert large - small < 160 * 4 * 16  # ids, slots and records, not parameters

@@ -135,7 +135,7 @@ def test_a_round_neither_copies_nor_allocates_the_states_of_its_cohort():
         used.append(tuple(places(simulator._host._last[1])))
     assert len(set(used)) == 2
     assert used[2:] == used[:4]
-    text = simulator._program.as_text()
+    text = simulator.programs.compiled[0].as_text()
     whole = re.escape(f"f32[3,1,{WIDTH},3]")
     assert re.search(rf"{whole}\S* parameter\(", text)
     assert not re.search(rf"{whole}\S* copy\(", text)

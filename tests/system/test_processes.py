@@ -267,7 +267,7 @@ def run(uplink, devices):
     simulator = Simulator(algorithm, data, cohort=9, lanes=2, devices=devices,
                           sampling=sampling, resident_limit=0)
     state, found = simulator.advance(simulator.start(model.init(jax.random.key(0))), 4)
-    text = simulator._program.as_text()
+    text = simulator.programs.compiled[0].as_text()
     names = r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-\\w+)"
     server = jax.device_get(simulator.placement.local(state.server))
     return {

@@ -1,0 +1,134 @@
+"""The programs of a run: rounds on a mesh of devices, compiled once for each phase."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
+
+from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.simulate import program_cache
+from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.phases import Phases
+from fedjax_compress.simulate.placement import AXIS, Placement
+from fedjax_compress.typing import Key, Tree
+
+
+class Residence(NamedTuple):
+    """Where things live, and in how many lanes clients are trained; static.
+
+    Attributes:
+      lanes: clients side by side on a device.
+      states: client states live on the device between rounds.
+      rows: so do all rows.
+    """
+
+    lanes: int
+    states: bool
+    rows: bool
+
+
+class Programs:
+    """Compiles the rounds of each phase at their first call, and never again.
+
+    Args:
+      phases: the algorithms that take turns.
+      placement: the devices.
+      key: of the run.
+      convolution: form of the convolutions that leave it open.
+      settings: what the algorithm was made from, or None; see ``program_cache``.
+
+    Attributes:
+      traces: how often Python code of a round was traced.
+      seconds: what compiling has taken.
+      compiled: the programs by phase.
+    """
+
+    def __init__(
+        self,
+        phases: Phases,
+        placement: Placement,
+        key: Key,
+        convolution: Form,
+        settings: dict[str, Any] | None,
+    ):
+        self.phases, self.placement = phases, placement
+        self.convolution: Form = convolution
+        self._key, self._settings = key, settings
+        self.compiled: dict[int, Any] = {}
+        self.traces = 0
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def compiling(self) -> Iterator[None]:
+        """What is traced within has the form of convolutions; its time is counted."""
+        begin = time.perf_counter()
+        with convolution_form(self.convolution):
+            yield
+        self.seconds += time.perf_counter() - begin
+
+    def get(self, phase: int, inputs: tuple, residence: Residence) -> Any:
+        """The program of a phase for these inputs."""
+        if phase not in self.compiled:
+            with self.compiling():
+                self.compiled[phase] = program_cache.find(
+                    self._known_by(phase, residence),
+                    inputs,
+                    self.placement.mesh.devices.flat,
+                    lambda: self._lower(phase, inputs, residence),
+                )
+        return self.compiled[phase]
+
+    def _known_by(self, phase: int, residence: Residence) -> dict[str, Any] | None:
+        """What a phase's program follows from, if it may be kept for the next start."""
+        if self._settings is None or self.placement.processes > 1:
+            return None
+        return self._settings | {
+            "phase": phase,
+            "generator": str(jax.random.key_impl(self._key)),
+            "form": self.convolution,
+            "layout": [self.placement.devices, *residence],
+        }
+
+    def _lower(self, phase: int, inputs: tuple, residence: Residence) -> Any:
+        """The program of a phase for these inputs, lowered and not yet compiled."""
+        split = PartitionSpec(None, AXIS)
+        whole, parts = PartitionSpec(), PartitionSpec(AXIS)
+        rows = whole if residence.rows else parts
+        stores = whole if residence.states else parts
+        records: Any = rounds_.RoundRecord(split, whole, whole, whole)  # type: ignore[arg-type]
+        algorithm = self.phases.algorithms[phase]
+        program = jax.shard_map(
+            functools.partial(self._rounds, algorithm, residence.states),
+            mesh=self.placement.mesh,
+            in_specs=(rows, whole, whole, stores, split, whole, whole),
+            out_specs=(whole, stores, records),
+            check_vma=False,
+        )
+        return jax.jit(program, donate_argnums=(2, 3)).lower(*inputs)
+
+    def _rounds(
+        self, algorithm, resident, data, root, server, store, seats, first, rounds
+    ) -> tuple:
+        self.traces += 1
+        root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
+        gaps = algorithm.tiers is not None or (
+            not resident and self.placement.processes > 1
+        )
+        return rounds_.run_rounds(
+            algorithm, data, server, store, seats, root, first, rounds,
+            self._meet, rounds_.Layout(resident, gaps),
+        )  # fmt: skip
+
+    def _meet(self, part: Tree) -> Tree:
+        """The sum over devices, as one reduction of one vector."""
+        if self.placement.devices == 1:
+            return part
+        flat, restore = ravel_pytree(part)
+        return restore(jax.lax.psum(flat, AXIS))
