@@ -127,6 +127,11 @@ class Simulator:
         return len(self.sizes)
 
     @property
+    def traces(self) -> int:
+        """How often Python code of rounds was traced: once for each phase."""
+        return self.programs.traces
+
+    @property
     def compile_seconds(self) -> float:
         """What compiling has taken so far."""
         return self.programs.seconds

@@ -46,7 +46,8 @@ def quick_programs(fast):
     """Rounds are compiled with less effort, one for each form."""
     compile_ = jax.stages.Lowered.compile
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.stages.Lowered, "compile", lambda self: compile_(self, fast))
+        quickly = lambda self, **_: compile_(self, fast)  # noqa: E731
+        patch.setattr(jax.stages.Lowered, "compile", quickly)
         yield
 
 

@@ -66,7 +66,7 @@ def test_an_algorithm_that_follows_itself_changes_nothing(options):
     cut, others, phased = run(same, [(2, same), (5, same)], **options)
     jax.tree.map(np.testing.assert_array_equal, plain, cut)
     assert records == others
-    assert (whole.programs.traces, phased.programs.traces) == (1, 3)
+    assert (whole.traces, phased.traces) == (1, 3)
 
 
 def test_each_phase_compiles_once_and_sends_its_own_bytes():
@@ -74,11 +74,11 @@ def test_each_phase_compiles_once_and_sends_its_own_bytes():
     first, *rest = map(algorithm, texts)
     found = simulator(first, list(zip((3, 5), rest, strict=True)))
     state, records = found.advance(found.start(PARAMS), 7)
-    assert found.programs.traces == 3
+    assert found.traces == 3
     with jax.no_tracing():
         state, more = found.advance(state, 4)
         found.advance(found.start(PARAMS)._replace(round=2), 2)
-    assert found.programs.traces == 3
+    assert found.traces == 3
     sent = [r["bytes_up"] for r in records + more]
     alone = [run(algorithm(text), rounds=1)[1][0]["bytes_up"] for text in texts]
     assert sent == [alone[0]] * 3 + [alone[1]] * 2 + [alone[2]] * 6
@@ -95,7 +95,7 @@ def test_a_run_that_begins_in_a_later_phase():
     again.start(PARAMS)
     state, rest = again.advance(again.place(saved, 4), 2)
     jax.tree.map(np.testing.assert_array_equal, whole, again.snapshot(state))
-    assert again.programs.traces == 1
+    assert again.traces == 1
     assert [r["train_loss"] for r in rest] == [r["train_loss"] for r in records[4:]]
 
 

@@ -81,7 +81,7 @@ def test_streamed_rows_give_the_run_of_resident_rows(form, devices, tmp_path, re
     if form != "mapped":
         options["resident_limit"] = 0
     simulator, found, records = run(data, **options)
-    assert simulator.programs.traces == 1
+    assert simulator.traces == 1
     server, wanted = found["server"], resident[1]["server"]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6),

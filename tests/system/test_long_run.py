@@ -73,6 +73,6 @@ def test_five_hundred_rounds_are_like_the_first(limit):
         first += [r["seconds"] for r in records]
         state, records = old.advance(state, 5)
         last += [r["seconds"] for r in records]
-    assert old.programs.traces == new.programs.traces == 1
+    assert old.traces == new.traces == 1
     assert state.round == 500
     assert np.median(last) < 1.05 * np.median(first)
