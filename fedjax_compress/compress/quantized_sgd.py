@@ -84,10 +84,7 @@ def qsgd(
         odd = zigzag % 2 == 1
         levels = jnp.where(odd, zigzag // 2 + 1, -(zigzag // 2)).astype(jnp.float32)
         d = min(bucket, zigzag.size)
-        # Not jnp.repeat, which gathers.
-        scales = side["scales"].symbols
-        each = jnp.broadcast_to(scales[:, None], (*scales.shape, d))
-        scale = each.reshape(-1)[: zigzag.size]
+        scale = jnp.repeat(side["scales"].symbols, d)[: zigzag.size]
         return scale.reshape(zigzag.shape) * (levels / s)
 
     def omega(n: int) -> float:

@@ -9,7 +9,8 @@ import jax
 
 _WIDTH = "xla_cpu_prefer_vector_width"
 _WIDEST = 512
-"""Bits. XLA's own choice is 256, for the sake of CPUs that slow down for more."""
+"""Bits. XLA's own choice is 256, for the sake of older CPUs that slow down for more;
+random bits are drawn more than twice as fast with 512 on newer ones."""
 _UNKNOWN = "No such compile option"
 
 
@@ -17,7 +18,7 @@ def compile_program(lowered: Any, options: dict[str, Any] | None = None) -> Any:
     """A lowered program compiled; for a CPU with vectors of up to 512 bits.
 
     A CPU with shorter registers is compiled for as before. What the user has put into
-    ``XLA_FLAGS`` stays.
+    ``XLA_FLAGS`` stays, but for flags in a file that it names.
 
     Args:
       lowered: what ``jax.jit(f).lower(...)`` gives.

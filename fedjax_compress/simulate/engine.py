@@ -128,7 +128,7 @@ class Simulator:
 
     @property
     def traces(self) -> int:
-        """How often Python code of rounds was traced: once for each phase."""
+        """How often rounds were traced: once a phase, but for programs kept on disk."""
         return self.programs.traces
 
     @property

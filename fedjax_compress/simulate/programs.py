@@ -69,9 +69,11 @@ class Programs:
     def compiling(self) -> Iterator[None]:
         """What is traced within has the form of convolutions; its time is counted."""
         begin = time.perf_counter()
-        with convolution_form(self.convolution):
-            yield
-        self.seconds += time.perf_counter() - begin
+        try:
+            with convolution_form(self.convolution):
+                yield
+        finally:
+            self.seconds += time.perf_counter() - begin
 
     def get(self, phase: int, inputs: tuple, residence: Residence) -> Any:
         """The program of a phase for these inputs."""

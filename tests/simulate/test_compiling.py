@@ -8,9 +8,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from fedjax_compress.simulate import program_cache
 from fedjax_compress.simulate.compiling import compile_program
 
 WIDTH = "xla_cpu_prefer_vector_width"
+
+
+@pytest.fixture(autouse=True)
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    if jax.devices()[0].platform != "cpu":
+        pytest.skip("the option is for CPUs")
+    monkeypatch.setenv("XLA_FLAGS", "")
 
 
 class Lowered:
@@ -30,6 +38,21 @@ def test_a_cpu_is_compiled_for_with_its_widest_vectors() -> None:
     lowered = Lowered()
     assert compile_program(lowered, {"a": 1}) == "program"
     assert lowered.asked == [{WIDTH: 512, "a": 1}]
+
+
+def test_rounds_are_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    compile_ = jax.stages.Lowered.compile
+
+    def noted(self: Any, compiler_options: Any = None) -> Any:
+        asked.append(compiler_options)
+        return compile_(self, compiler_options)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", noted)
+    lowered = jax.jit(lambda x: x * 2).lower(jnp.ones(2))
+    program = program_cache.find(None, (), (), lambda: lowered)
+    assert program(jnp.ones(2)).tolist() == [2, 2]
+    assert asked == [{WIDTH: 512}]
 
 
 def test_the_xla_at_hand_takes_the_option() -> None:
