@@ -11,6 +11,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.phases import Phases
+from fedjax_compress.simulate.programs import Programs
 from fedjax_compress.typing import Task
 
 WIDTH, CLASSES, CLIENTS = 4, 3, 7
@@ -100,7 +101,7 @@ def test_a_run_that_begins_in_a_later_phase():
 
 
 def test_states_that_change_are_refused_before_anything_compiles(monkeypatch):
-    monkeypatch.setattr(Simulator, "lower", None)
+    monkeypatch.setattr(Programs, "get", None)
     other = algorithms.fedavg(
         registry.build("local", "sgd(batch=3)", MODEL),
         registry.build("aggregate", "mean"),
