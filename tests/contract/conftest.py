@@ -9,6 +9,7 @@ of them among the slow tests.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -114,6 +115,19 @@ _FAST = {
 def fast() -> dict[str, Any]:
     """Options of a compiler in a hurry."""
     return _FAST
+
+
+@pytest.fixture(scope="module")
+def quick_programs(fast: dict[str, Any]) -> Iterator[None]:
+    """Rounds are compiled with less effort, whatever options they are given."""
+    compile_ = jax.stages.Lowered.compile
+
+    def quickly(self: Any, compiler_options: Any = None) -> Any:
+        return compile_(self, fast)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", quickly)
+        yield
 
 
 class Case:

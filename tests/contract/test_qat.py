@@ -41,14 +41,7 @@ VARIANTS = [
 ]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_programs(fast):
-    """Rounds are compiled with less effort, one for each form."""
-    compile_ = jax.stages.Lowered.compile
-    with pytest.MonkeyPatch.context() as patch:
-        quickly = lambda self, **_: compile_(self, fast)  # noqa: E731
-        patch.setattr(jax.stages.Lowered, "compile", quickly)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_programs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

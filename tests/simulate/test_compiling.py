@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import jax
@@ -38,6 +39,16 @@ def test_a_cpu_is_compiled_for_with_its_widest_vectors() -> None:
     lowered = Lowered()
     assert compile_program(lowered, {"a": 1}) == "program"
     assert lowered.asked == [{WIDTH: 512, "a": 1}]
+
+
+def test_other_devices_are_compiled_for_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gpu = types.SimpleNamespace(platform="gpu")
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    lowered = Lowered()
+    compile_program(lowered)
+    assert lowered.asked == [None]
 
 
 def test_rounds_are_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
