@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_compress import tree
 
@@ -47,6 +48,23 @@ def test_all_finite_sees_nan_and_infinity_anywhere():
     for bad in (jnp.nan, jnp.inf, -jnp.inf):
         leaf = jnp.array([[bad]], jnp.bfloat16)
         assert not tree.all_finite({**A, "y": (leaf, ())})
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("shape", [(0,), (), (37,), (3, 16), (2, 1024), (1025,)])
+def test_finite_sees_every_place_and_no_finite_number(shape, dtype):
+    """Whichever way the array is read; and so for each lane of ``vmap``."""
+    largest = np.full(shape, jnp.finfo(dtype).max, dtype)
+    assert tree.finite(jnp.asarray(largest))
+    assert tree.finite(jnp.asarray(-largest))
+    for place in {0, largest.size // 2, largest.size - 1} & {*range(largest.size)}:
+        for bad in (np.nan, np.inf, -np.inf):
+            array = largest.copy()
+            array.flat[place] = bad
+            assert not tree.finite(jnp.asarray(array))
+            lanes = jnp.stack([largest, array, -largest])
+            found = jax.jit(jax.vmap(tree.finite))(lanes)
+            np.testing.assert_array_equal(found, [True, False, True])
 
 
 def test_count_and_squared_norm():
