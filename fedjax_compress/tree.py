@@ -80,12 +80,13 @@ def all_finite(a: Tree) -> Array:
 def finite(x: Array) -> Array:
     """Bool scalar: no NaN and no infinity in a float array.
 
-    0 x is NaN or 0, and XLA's CPU backend makes products with a vector of zeros at the
-    speed of memory, in half the time of the sum of x - x (also NaN or 0) and a third of
-    that of ``isfinite``.
+    0 x is NaN or 0. Where XLA's CPU backend has a float32 array in memory, it takes
+    half the time for products of its rows with zeros as for the sum of x - x, which is
+    NaN or 0 as well. Rows have up to 1,024 elements, as many as divide the array;
+    below 16, and for other types, the sum is as fast.
     """
     run = math.gcd(x.size, _RUN)
-    if run < _SHORTEST:
+    if run < _SHORTEST or x.dtype != jnp.float32:
         return jnp.sum(x - x) == 0
     rows = x.reshape(x.size // run, run)
     zeros = jnp.zeros(run, x.dtype)

@@ -51,8 +51,8 @@ def test_all_finite_sees_nan_and_infinity_anywhere():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("shape", [(0,), (), (37,), (3, 16), (2, 1024), (1025,)])
-def test_finite_sees_every_place_and_no_finite_number(shape, dtype):
+@pytest.mark.parametrize("shape", [(0,), (), (37,), (3, 16), (5, 7, 16), (2, 1024)])
+def test_finite_finds_nan_and_infinity_and_passes_the_largest_numbers(shape, dtype):
     """Whichever way the array is read; and so for each lane of ``vmap``."""
     largest = np.full(shape, jnp.finfo(dtype).max, dtype)
     assert tree.finite(jnp.asarray(largest))

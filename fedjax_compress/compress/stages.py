@@ -81,7 +81,7 @@ def nan_unless_finite(scale: Array, array: Array, axis: int | None = None) -> Ar
     into instructions that drop it. Whoever sends a scale sends it through here, so
     that a broken update stays recognisable at the other end.
     """
-    # x - x is NaN or 0; and sums are what XLA's CPU backend does fast.
+    # Along an axis: x - x is NaN or 0.
     sound = tree.finite(array) if axis is None else jnp.sum(array - array, axis) == 0
     return jnp.where(sound, scale, jnp.nan)
 
