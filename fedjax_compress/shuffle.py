@@ -24,6 +24,9 @@ from fedjax_compress.randomness import mix
 from fedjax_compress.typing import Array, Key
 
 ROUNDS = 24
+_FUSED = 3
+"""Rounds that a compiler may make one kernel of. A round reads its elements thrice;
+where a compiler computes a value anew at each use, a kernel of r rounds is 3^r long."""
 
 
 @functools.partial(jax.jit, static_argnames="unroll")
@@ -35,7 +38,7 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
       index: int array of any shape, each in 0 .. size-1 (other values give values
         out of range; mask them).
       size: int scalar, at least 1; may be traced. At most 2**31 - 1.
-      unroll: one fused kernel, which suits few elements; else a loop over rounds,
+      unroll: a few fused kernels, which suit few elements; else a loop over rounds,
         which compiles faster. The result is the same.
 
     Returns:
@@ -53,6 +56,8 @@ def permute(key: Key, index: Array, size: Array | int, *, unroll: bool = True) -
     if unroll:
         for i in range(ROUNDS):
             x = turn(i, x)
+            if i % _FUSED == _FUSED - 1:
+                x = jax.lax.optimization_barrier(x)
     else:
         x = jax.lax.fori_loop(0, ROUNDS, turn, x)
     return x.astype(jnp.int32)
