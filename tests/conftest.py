@@ -1,25 +1,88 @@
-"""What all tests share: four CPU devices, strictness, and where the data lie."""
+"""What all tests share: four CPU devices, strictness, and what keeps the suite short.
+
+Most of a test's time goes into compiling. So programs are compiled with little effort,
+but for those that a test compiles with ``full_effort``, and what one process has
+compiled the others read from a folder that lasts as long as the session.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
+DEVICES = "--xla_force_host_platform_device_count"
+LITTLE_EFFORT = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""Compiles in half the time."""
+FULL_EFFORT = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+}
+FOLDER = "FEDJAX_COMPRESS_TESTS_CACHE"
+"""Where the processes of a session keep what they have compiled. Give a folder to keep
+it for the next session."""
+
 # Read by jax when it starts a backend, which no import does.
-_DEVICES = "--xla_force_host_platform_device_count"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=4".strip()
+if DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    quick = " ".join(f"--{k}={str(v).lower()}" for k, v in LITTLE_EFFORT.items())
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} {DEVICES}=4 {quick}".strip()
 
 # The command line would keep programs in the user's own folder.
 os.environ["FEDJAX_COMPRESS_CACHE"] = "off"
+
+# The first process makes it; those that it starts inherit the name.
+if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="fedjax-compress-tests-")
+    atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
 
 hypothesis.settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=30, database=None
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+def share_programs(folder: str) -> None:
+    """Lets jax in this process read and write compiled programs in the folder.
+
+    jax writes an entry in place, so that another process may read half of one; here an
+    entry is written beside and then renamed.
+    """
+    import jax
+    from jax._src import lru_cache
+
+    def put(self: Any, key: str, value: bytes) -> None:
+        place = Path(os.fspath(self.path)) / f"{key}-cache"
+        handle, draft = tempfile.mkstemp(dir=place.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(value)
+        os.replace(draft, place)
+
+    lru_cache.LRUCache.put = put  # type: ignore[method-assign]
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+with contextlib.suppress(ImportError, AttributeError):  # a jax that is made otherwise
+    share_programs(os.environ[FOLDER])
+
+
+@pytest.fixture(scope="session")
+def full_effort() -> dict[str, Any]:
+    """Options of a program that is to be compiled as users compile it."""
+    return FULL_EFFORT
 
 
 @pytest.fixture(scope="session")

@@ -104,32 +104,6 @@ def examples() -> dict[str, str]:
     return EXAMPLES
 
 
-_FAST = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""Compiles in half the time; for what need not be compiled as users compile it."""
-
-
-@pytest.fixture(scope="session")
-def fast() -> dict[str, Any]:
-    """Options of a compiler in a hurry."""
-    return _FAST
-
-
-@pytest.fixture(scope="module")
-def quick_programs(fast: dict[str, Any]) -> Iterator[None]:
-    """Rounds are compiled with less effort, whatever options they are given."""
-    compile_ = jax.stages.Lowered.compile
-
-    def quickly(self: Any, compiler_options: Any = None) -> Any:
-        return compile_(self, fast)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax.stages.Lowered, "compile", quickly)
-        yield
-
-
 class Case:
     """A compressor and its compiled rounds, shared by the tests of a specification.
 
@@ -145,15 +119,15 @@ class Case:
       decode: the receiver's decode, compiled.
     """
 
-    def __init__(self, specification: str):
+    def __init__(self, specification: str, full_effort: dict[str, Any]):
         self.compressor = compress.parse(specification)
         self.other_end = compress.parse(specification)
         self.traces = 0
-        self.round = jax.jit(self.eager_round, compiler_options=_FAST)
+        self.round = jax.jit(self.eager_round)
         batch = jax.vmap(self.eager_round, (0, None, 0))
-        self.batch = jax.jit(batch)
-        self.fast_batch = jax.jit(batch, compiler_options=_FAST)
-        self.decode = jax.jit(self.other_end.decode, compiler_options=_FAST)
+        self.batch = jax.jit(batch, compiler_options=full_effort)
+        self.fast_batch = jax.jit(batch)
+        self.decode = jax.jit(self.other_end.decode)
 
     def eager_round(self, tree, state, coin):
         self.traces += 1
@@ -171,18 +145,21 @@ class Case:
             return self.eager_round(tree, state, coin)[2]["body"]
 
         keys = jax.random.split(jax.random.key(11), count)
-        return jax.jit(jax.vmap(one), compiler_options=_FAST)(keys)
+        return jax.jit(jax.vmap(one))(keys)
 
 
-@functools.cache
-def _case(specification: str) -> Case:
-    return Case(specification)
+_latest: dict[str, Case] = {}
+"""The one that was used last: the tests of a specification follow each other."""
 
 
 @pytest.fixture
-def case(specification: str) -> Case:
+def case(specification: str, full_effort: dict[str, Any]) -> Case:
     """The compiled compressor of the specification."""
-    return _case(specification)
+    if specification not in _latest:
+        _latest.clear()
+        jax.clear_caches()
+        _latest[specification] = Case(specification, full_effort)
+    return _latest[specification]
 
 
 def _tree(seed: int):

@@ -4,6 +4,9 @@ A test that takes ``algorithm_name`` runs over all of them. An algorithm is buil
 the five usual parts; clients and server keep a state, so that states are tested too.
 The compressors decide nothing at random from the values, so that a last bit that
 differs stays one: with random rounding see ``simulate/test_truth.py``.
+
+Layouts (lanes, devices, where states live) are compared with the base layout: one by one
+for a plain algorithm, one of tiers and one of masks; all at once for the others.
 """
 
 from __future__ import annotations
@@ -59,14 +62,40 @@ MODELS = dict.fromkeys((*SUBMODELS, *MASKS), "mlp(hidden=(6,))")
 """For those that need units to leave out."""
 
 
-pytestmark = pytest.mark.usefixtures("quick_programs")
+EACH_BY_ITSELF = ("fedavg", "heterofl", "prunefl")
+"""Whose layouts are compared one by one."""
+ONE_LANE = {"lanes": 1}
+"""No dummy, no step of weight zero."""
+SIXTEEN = {"lanes": 16, "rounds_per_call": 3}
+"""Seven dummies, most padding; five rounds in calls of three at most."""
+ON_THE_HOST = {"resident_limit": 0}
+TWO_DEVICES = {"devices": 2}
+"""States live on the host then, too."""
+ALL = {**SIXTEEN, **TWO_DEVICES}
+BASE: dict[str, int] = {}
+LAYOUTS = {
+    "chunks": ([ONE_LANE, SIXTEEN], [ALL]),
+    "elsewhere": ([ON_THE_HOST, TWO_DEVICES], [ALL]),
+    "again": ([BASE, TWO_DEVICES], [BASE, ALL]),
+}
+"""Fixture -> the layouts for those whose layouts are compared one by one, and for all
+others."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "algorithm_name" in metafunc.fixturenames:
-        names, group = [*registry.entries("algorithm"), *MORE], pytest.mark.xdist_group
+    if "algorithm_name" not in metafunc.fixturenames:
+        return
+    names, group = [*registry.entries("algorithm"), *MORE], pytest.mark.xdist_group
+    wanted = next((x for x in LAYOUTS if x in metafunc.fixturenames), None)
+    if wanted is None:
         each = [pytest.param(name, marks=group(name)) for name in names]
-        metafunc.parametrize("algorithm_name", each)
+        return metafunc.parametrize("algorithm_name", each)
+    pairs = [
+        pytest.param(name, layout, marks=group(name), id=f"{name}-{number}")
+        for name in names
+        for number, layout in enumerate(LAYOUTS[wanted][name not in EACH_BY_ITSELF])
+    ]
+    metafunc.parametrize(("algorithm_name", wanted), pairs)
 
 
 @functools.cache
@@ -162,14 +191,13 @@ def test_a_run_learns_and_uses_its_state(algorithm_name):
     assert tree.all_finite((state.server, state.store))
 
 
-@pytest.mark.parametrize("options", [{"lanes": 1}, {"lanes": 16, "rounds_per_call": 3}])
 def test_chunks_padding_dummies_and_calls_change_nothing_beyond_rounding(
-    algorithm_name, options
+    algorithm_name, chunks
 ):
-    """One lane: no dummy, no step of weight zero. Sixteen: 7 dummies, most padding, and
-    five rounds in calls of at most three, so that the last one is shorter."""
-    found = run(simulator_of(algorithm_name, **options))
-    assert_same_run(found, base(algorithm_name))
+    state, records = run(simulator_of(algorithm_name, **chunks))
+    if chunks is ALL:  # the states, kept elsewhere, are the next test's
+        state = state._replace(store=base(algorithm_name)[0].store)
+    assert_same_run((state, records), base(algorithm_name))
 
 
 def test_the_order_of_the_cohort_changes_nothing(algorithm_name):
@@ -184,11 +212,10 @@ def test_the_order_of_the_cohort_changes_nothing(algorithm_name):
     jax.tree.map(np.testing.assert_array_equal, found[0], base(algorithm_name)[0])
 
 
-@pytest.mark.parametrize("options", [{"resident_limit": 0}, {"devices": 2}])
 def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
-    algorithm_name, options
+    algorithm_name, elsewhere
 ):
-    simulator = simulator_of(algorithm_name, **options)
+    simulator = simulator_of(algorithm_name, **elsewhere)
     state, records = run(simulator)
     assert not simulator.resident
     kept_here = simulator.snapshot(state)["store"]
@@ -205,10 +232,9 @@ def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
     assert_same_run(found, base(algorithm_name))
 
 
-@pytest.mark.parametrize("options", [{}, {"devices": 2}])
-def test_going_on_from_a_saved_state_is_going_on(algorithm_name, options):
+def test_going_on_from_a_saved_state_is_going_on(algorithm_name, again):
     """Bit for bit, from numpy arrays as a checkpoint holds them."""
-    simulator = simulator_of(algorithm_name, **options)
+    simulator = simulator_of(algorithm_name, **again)
     whole, lines = run(simulator)
     whole = jax.tree.map(np.array, simulator.snapshot(whole))
     half, first = run(simulator, 2)
