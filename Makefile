@@ -3,12 +3,16 @@
 PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
+NEWEST ?= $(shell for v in 3.13 3.12; do for p in python$$v \
+	$(HOME)/.pyenv/versions/$$v.*/bin/python; do \
+	$$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 VENV := .venv
 PY := $(VENV)/bin/python
+PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format clean
+.PHONY: help run test smoke slow newest check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -18,9 +22,26 @@ run: $(STAMP) ## install into .venv if needed, then run the main job
 	@echo "make: running fedjax-compress run $(ARGS)"
 	@$(PY) -m fedjax_compress run $(ARGS)
 
-test: check ## all checks, then the tests
-	@echo "make: tests (pytest in $(WORKERS) processes; slow ones: $(PY) -m pytest -m slow)"
-	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+test: check ## all checks, then all fast tests
+	@echo "make: tests (pytest in $(WORKERS) processes; what takes minutes: make slow)"
+	@$(PYTEST)
+
+smoke: $(STAMP) ## a first look in two minutes: one test of each kind
+	@$(PYTEST) -m smoke
+
+slow: $(STAMP) ## the tests that take minutes
+	@$(PYTEST) -m slow
+
+newest: ## the smoke tests with the newest Python found and newest versions
+	@test -n "$(NEWEST)" || { echo "make: there is no Python 3.12 or newer; \
+	name one: make NEWEST=/path/to/python newest" >&2; exit 1; }
+	@echo "make: newest versions for $$($(NEWEST) --version) into $(VENV)-newest"
+	@$(NEWEST) -m venv --clear $(VENV)-newest
+	@$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e ".[dev]"
+	@$(VENV)-newest/bin/python -m pip list --disable-pip-version-check | \
+		grep -E '^(jax|jaxlib|flax|optax|numpy|orbax-checkpoint) '
+	@$(subst $(VENV)/,$(VENV)-newest/,$(PYTEST)) -m smoke
 
 check: $(STAMP) ## format, lint and types, without the tests
 	@echo "make: format (ruff format --check)"
@@ -36,7 +57,7 @@ format: $(STAMP) ## write the format and the mechanical fixes of the linter
 
 clean: ## remove .venv and everything that tools left behind; runs/ stays
 	@echo "make: removing $(VENV), build folders and caches (runs/ stays)"
-	@rm -rf $(VENV) build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache \
+	@rm -rf $(VENV) $(VENV)-newest build dist ./*.egg-info .pytest_cache .ruff_cache .mypy_cache \
 		.hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -44,21 +44,32 @@ class Bench(NamedTuple):
         each = [algorithm] if algorithm.tiers is None else algorithm.tiers.each
         root = root_key(1)
 
-        @jax.jit
+        def one(tier):
+            """A client's report, decoded: a program for all clients of a tier."""
+
+            @jax.jit
+            def run(view, state, shard, coin):
+                report = each[tier].client(view, state, shard, coin)
+                return report, each[tier].reduce(view, report, coin.shared)
+
+            return run
+
+        broadcast, update = jax.jit(algorithm.broadcast), jax.jit(algorithm.server)
+        add = jax.jit(tree.add)
+        trained = {tier: one(tier) for tier in set(tiers)}
+
         def step(server, states, number):
-            coin = broadcast_coin(root, number)
-            view, message, server = algorithm.broadcast(server, coin)
+            view, message, server = broadcast(server, broadcast_coin(root, number))
             total, reports = None, []
             for k in range(clients):
                 coin = client_coin(root, number, jnp.asarray(k))
                 shard = self.data.shard(jnp.asarray(k), jnp.asarray(ROWS))
-                report = each[tiers[k]].client(view, states[k], shard, coin)
-                acc = each[tiers[k]].reduce(view, report, coin.shared)
-                total = acc if total is None else tree.add(total, acc)
+                report, acc = trained[tiers[k]](view, states[k], shard, coin)
+                total = acc if total is None else add(total, acc)
                 reports.append(report)
-            return algorithm.server(server, total), reports, message
+            return update(server, total), reports, message
 
-        server = algorithm.init(jax.random.key(0), self.params)
+        server = jax.jit(algorithm.init)(jax.random.key(0), self.params)
         states = [algorithm.client_init(self.params) for _ in range(clients)]
         servers, history = [jax.device_get(server)], []
         for number in range(rounds):

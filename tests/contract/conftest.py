@@ -8,8 +8,6 @@ of them among the slow tests.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax

@@ -52,9 +52,3 @@ def table():
         return found
 
     return rows
-
-
-@pytest.fixture(scope="session")
-def quick_flags() -> str:
-    """XLA flags for processes of their own: one device, and half the compile time."""
-    return "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

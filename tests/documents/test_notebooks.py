@@ -7,6 +7,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from processes import environment
 
 NOTEBOOKS = sorted(Path(__file__).resolve().parents[2].glob("notebooks/*.ipynb"))
 MOST_SECONDS = 300
@@ -20,10 +21,10 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.filterwarnings("default")  # those of the kernel's client
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
 def test_notebook_runs(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_flags: str
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("XLA_FLAGS", quick_flags)
+    monkeypatch.setenv("XLA_FLAGS", environment()["XLA_FLAGS"])
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(tmp_path)}}
     client = nbclient.NotebookClient(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -16,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from processes import environment
 
 from fedjax_compress import clients, compress, experiment, models, registry, tree, wire
 from fedjax_compress.__main__ import main
@@ -85,7 +85,7 @@ def my_file(readme: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def my_run(tmp_path_factory: pytest.TempPathFactory, quick_flags: str) -> Path:
+def my_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run of ``mine.py`` as a program, with its stage by name."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text(my_file((ROOT / "README.md").read_text()))
@@ -93,8 +93,7 @@ def my_run(tmp_path_factory: pytest.TempPathFactory, quick_flags: str) -> Path:
     command += ["--model", "logistic", "--rounds", "2", "--cohort", "5"]
     command += ["--uplink", "error_feedback(my_sign)", "--downlink", "identity"]
     command += ["--evaluate-clients"]
-    environment = {**os.environ, "XLA_FLAGS": quick_flags}
-    subprocess.run(command, cwd=folder, env=environment, check=True)
+    subprocess.run(command, cwd=folder, env=environment(), check=True)
     return folder / "run"
 
 

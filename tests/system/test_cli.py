@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import environment
 
 from fedjax_compress.__main__ import main
 from fedjax_compress.experiment import Config, files, load_toml, records
@@ -38,11 +38,10 @@ def error_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def subprocess_of(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     """The program in a process of its own, with one CPU device."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     command = [sys.executable, "-m", "fedjax_compress", *arguments]
     return subprocess.Popen(
         command,
-        env=environment,
+        env=environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

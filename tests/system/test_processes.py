@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import environment
 
 from fedjax_compress.__main__ import main
 from fedjax_compress.experiment import files, load_toml, records
@@ -47,7 +47,7 @@ class Pair:
                     *arguments,
                     *(second if i else ()),
                 ],
-                env={k: v for k, v in os.environ.items() if k != "XLA_FLAGS"},
+                env=environment(),
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

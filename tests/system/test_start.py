@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import environment
 
 from fedjax_compress.__main__ import main
 from fedjax_compress.experiment import files
@@ -20,12 +20,11 @@ TINY += ["--model", "logistic", "--uplink", "identity", "--downlink", "identity"
 TINY += ["--local", "sgd(lr=0.1, steps=1, batch=5)"]
 
 
-def python(code: str, **environment: str) -> str:
+def python(code: str, **variables: str) -> str:
     """What a fresh interpreter with one CPU device prints."""
-    variables = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     found = subprocess.run(
         [sys.executable, "-c", code],
-        env=variables | environment,
+        env=environment(**variables),
         capture_output=True,
         text=True,
     )
