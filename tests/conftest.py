@@ -28,6 +28,8 @@ FULL_EFFORT = {
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
 }
+LONGEST = ("system", "contract", "algorithms", "simulate", "experiment", "documents")
+"""Rooms whose tests begin first, so that no process is left with a long one."""
 FOLDER = "FEDJAX_COMPRESS_TESTS_CACHE"
 """Where the processes of a session keep what they have compiled. Give a folder to keep
 it for the next session."""
@@ -76,6 +78,36 @@ def share_programs(folder: str) -> None:
 
 with contextlib.suppress(ImportError, AttributeError):  # a jax that is made otherwise
     share_programs(os.environ[FOLDER])
+
+
+def group_of(item: pytest.Item) -> str:
+    """The group of a test, or else its file."""
+    marks = [str(mark.args[0]) for mark in item.iter_markers("xdist_group")]
+    return marks[0] if marks else place_of(item).as_posix()
+
+
+def place_of(item: pytest.Item) -> Path:
+    """The file of a test, from the folder of all tests."""
+    return item.path.relative_to(Path(__file__).parent)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a group follow each other, in one process; long ones come first."""
+    places: dict[str, tuple[int, int]] = {}
+    for number, item in enumerate(items):
+        group, room = group_of(item), place_of(item).parts[0]
+        rank = LONGEST.index(room) if room in LONGEST else len(LONGEST)
+        places.setdefault(group, (rank, number))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: places[group_of(item)])
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Compiled programs of a group do not fill the memory of the next."""
+    if nextitem is None or group_of(nextitem) != group_of(item):
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

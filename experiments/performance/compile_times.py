@@ -6,9 +6,9 @@ Command, in each environment whose versions are to be compared::
 
 For each algorithm the default run with it (one round, two devices, ten lanes); for each
 stage and compressor one message of the default model, encoded, decoded and counted. A
-name that needs options has them in ``OPTIONS``. Seconds of tracing and lowering, and
-processor seconds of compiling, which other work on the machine disturbs less. Nothing
-is taken from a cache. Adds the figures to ``results/compile_times.json``, by version of
+name that needs options has them in ``OPTIONS``. Processor seconds, which other work on
+the machine disturbs less, of tracing and lowering, and of compiling. Nothing is taken
+from a cache. Adds the figures to ``results/compile_times.json``, by version of
 jax, and prints them beside those that are there. Three minutes on two CPU cores.
 
 A figure that is many times that of its neighbours, or of the other version, says that a
@@ -72,13 +72,13 @@ LINKS = {
 
 def timed(lower: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """A program and the seconds that lowering and compiling it took."""
-    start = time.perf_counter()
+    start = time.process_time()
     lowered = lower()
-    middle, before = time.perf_counter(), time.process_time()
+    middle = time.process_time()
     program = compile_program(lowered)
     return program, {
         "lower": round(middle - start, 3),
-        "compile": round(time.process_time() - before, 3),
+        "compile": round(time.process_time() - middle, 3),
     }
 
 

@@ -5,8 +5,8 @@ the five usual parts; clients and server keep a state, so that states are tested
 The compressors decide nothing at random from the values, so that a last bit that
 differs stays one: with random rounding see ``simulate/test_truth.py``.
 
-Layouts (lanes, devices, where states live) are compared with the base layout: one by one
-for a plain algorithm, one of tiers and one of masks; all at once for the others.
+Layouts (lanes, devices, where states live) are compared with the base layout: one by
+one for a plain algorithm, one of tiers and one of masks; all at once for the others.
 """
 
 from __future__ import annotations
@@ -144,9 +144,23 @@ def algorithm_of(name):
     )
 
 
-@functools.cache
-def simulator_of(name, lanes=4, **options):
+_made: dict[str, dict] = {}
+"""Simulators of the algorithm that is tested: its tests follow each other."""
+
+
+def simulator_of(name, **options):
     """A simulator that has compiled at most once, shared by the tests."""
+    if name not in _made:
+        _made.clear()
+        base.cache_clear()
+    made = _made.setdefault(name, {})
+    key = tuple(sorted(options.items()))
+    if key not in made:
+        made[key] = new_simulator(name, **options)
+    return made[key]
+
+
+def new_simulator(name, lanes=4, **options):
     options = {"cohort": COHORT, "seed": SEED, **options}
     sampling = registry.build("sampling", "uniform")
     algorithm = algorithm_of(name)

@@ -1,8 +1,7 @@
 """What every form of quantization-aware training must do.
 
 A test that takes ``form`` runs over each registered name; one that takes ``any_form``
-over variants as well, which are tested on values alone: they share their programs' shape
-with the registered ones.
+over variants as well, whose values alone are tested.
 """
 
 from __future__ import annotations
