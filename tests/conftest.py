@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,26 @@ FULL_EFFORT = {
 }
 LONGEST = ("system", "contract", "algorithms", "simulate", "experiment", "documents")
 """Rooms whose tests begin first, so that no process is left with a long one."""
+SMOKE = (
+    "test_documents.py",
+    "test_layers.py",
+    "test_public_names.py",
+    "test_registry.py",
+    "test_spec.py",
+    "clients/test_npz.py",
+    "experiment/test_runner.py",
+    "server/test_server.py",
+    "simulate/test_checkpoint.py",
+    "system/test_default_run.py",
+    "wire/test_message.py",
+    "fedavg",
+    "qat integer(bits=4)",
+    "error_feedback(top_k(0.3) | qsgd(bits=4))",
+    "hadamard",
+)
+"""Files and groups that are a first look: one of each kind, each library used once."""
+MOST_MEMORY = 3 * 2**29
+"""Bytes above which a process forgets its compiled programs between groups."""
 FOLDER = "FEDJAX_COMPRESS_TESTS_CACHE"
 """Where the processes of a session keep what they have compiled. Give a folder to keep
 it for the next session."""
@@ -91,23 +112,34 @@ def place_of(item: pytest.Item) -> Path:
     return item.path.relative_to(Path(__file__).parent)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a group follow each other, in one process; long ones come first."""
+    """Tests of a group follow each other, in one process; long groups come first."""
     places: dict[str, tuple[int, int]] = {}
     for number, item in enumerate(items):
         group, room = group_of(item), place_of(item).parts[0]
         rank = LONGEST.index(room) if room in LONGEST else len(LONGEST)
         places.setdefault(group, (rank, number))
         item.add_marker(pytest.mark.xdist_group(group))
+        if group in SMOKE:
+            item.add_marker(pytest.mark.smoke)
     items.sort(key=lambda item: places[group_of(item)])
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Compiled programs of a group do not fill the memory of the next."""
-    if nextitem is None or group_of(nextitem) != group_of(item):
+    """Compiled programs are forgotten where they begin to fill the memory."""
+    apart = nextitem is None or group_of(nextitem) != group_of(item)
+    if apart and memory() > MOST_MEMORY:
         import jax
 
         jax.clear_caches()
+        gc.collect()
+
+
+def memory() -> int:
+    """Bytes that this process holds; 0 where the system does not say."""
+    place = Path("/proc/self/statm")
+    return int(place.read_text().split()[1]) * 4096 if place.exists() else 0
 
 
 @pytest.fixture(scope="session")

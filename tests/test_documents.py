@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,29 @@ def test_every_entry_has_a_one_line_summary_and_typed_options():
 def test_versions_are_pinned_exactly(repository):
     lines = (repository / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
-    assert [p for p in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", p)] == []
+    which = r' ; python_version (?:<|>=) "3\.12"'
+    pattern = re.compile(rf"[\w.-]+==[\w.]+(?:{which})?")
+    assert [p for p in pins if not pattern.fullmatch(p)] == []
+    # One version for all, or one for old Pythons and one for new ones.
+    names = Counter(p.split("==")[0] for p in pins)
+    for name, number in names.items():
+        assert number == 1 + (name in {p.split("==")[0] for p in pins if ";" in p})
     pinned = {normal(p.split("==")[0]) for p in pins}
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {normal(re.split(r"[\[<>=!~; ]", w)[0]) for w in wanted}
     assert names - pinned == set()
     assert normal(project["name"]) not in pinned
+
+
+def test_jax_is_bounded_by_what_is_tested(repository):
+    """From the older pinned version on, below the next minor one of the newer."""
+    text = (repository / "constraints.txt").read_text()
+    older, newer = re.findall(r"^jax==(\d+\.\d+)", text, re.M)
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    (bounds,) = [d for d in project["dependencies"] if d.startswith("jax>")]
+    major, minor = newer.split(".")
+    assert bounds == f"jax>={older},<{major}.{int(minor) + 1}"
 
 
 def normal(name: str) -> str:

@@ -53,6 +53,19 @@ def test_every_size_up_to_300_gives_a_bijection():
         np.testing.assert_array_equal(np.sort(image), np.arange(n))
 
 
+def test_few_rounds_go_into_one_kernel():
+    """A compiler that computes a value anew at each use writes 3^r of them for r rounds
+    in a row: 24 of them compiled for ever."""
+    program = jax.make_jaxpr(permute)(jax.random.key(0), jnp.arange(3), 3).jaxpr
+    (inner,) = [eqn.params["jaxpr"].jaxpr for eqn in program.eqns]
+    names = [eqn.params.get("name", eqn.primitive.name) for eqn in inner.eqns]
+    rounds = [n for n in names if n in ("_turn", "optimization_barrier")]
+    pieces = " ".join(rounds).split("optimization_barrier")
+    counts = [piece.split().count("_turn") for piece in pieces]
+    assert sum(counts) == 24
+    assert max(counts) <= 3
+
+
 @pytest.mark.parametrize("n", [2**20 + 7, 2**31 - 1])
 def test_large_sizes_stay_in_range_and_collide_nowhere(n):
     index = jnp.concatenate([jnp.arange(5000), n - 1 - jnp.arange(5000)])
