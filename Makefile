@@ -27,7 +27,7 @@ test: check ## all checks, then all fast tests
 	@$(PYTEST)
 
 smoke: $(STAMP) ## a first look in two minutes: one test of each kind
-	@$(PYTEST) -m smoke
+	@$(PYTEST) -m "smoke and not slow"
 
 slow: $(STAMP) ## the tests that take minutes
 	@$(PYTEST) -m slow
@@ -41,7 +41,7 @@ newest: ## the smoke tests with the newest Python found and newest versions
 		-e ".[dev]"
 	@$(VENV)-newest/bin/python -m pip list --disable-pip-version-check | \
 		grep -E '^(jax|jaxlib|flax|optax|numpy|orbax-checkpoint) '
-	@$(subst $(VENV)/,$(VENV)-newest/,$(PYTEST)) -m smoke
+	@$(subst $(VENV)/,$(VENV)-newest/,$(PYTEST)) -m "smoke and not slow"
 
 check: $(STAMP) ## format, lint and types, without the tests
 	@echo "make: format (ruff format --check)"
