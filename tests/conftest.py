@@ -13,6 +13,11 @@ _DEVICES = "--xla_force_host_platform_device_count"
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=4".strip()
 
+# Nothing of ours promotes a rank or a dtype silently. Read when jax is imported, by the
+# processes that tests start as well.
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
 # The command line would keep programs in the user's own folder.
 os.environ["FEDJAX_COMPRESS_CACHE"] = "off"
 

@@ -124,7 +124,9 @@ def normalise(task: Task, mean: tuple[float, ...], std: tuple[float, ...]) -> Au
         raise InputError(f"std must be above 0, not {min(std)}")
 
     def change(features: Array, key: Key | None) -> Array:
-        centre, spread = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+        along = 1, 1, 1, -1
+        centre = jnp.asarray(mean, jnp.float32).reshape(along)
+        spread = jnp.asarray(std, jnp.float32).reshape(along)
         pixels = numbers(features)
         shape = (*features.shape[:3], -1)
         return ((pixels.reshape(shape) - centre) / spread).reshape(pixels.shape)

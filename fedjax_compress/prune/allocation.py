@@ -125,7 +125,7 @@ def kept_counts(
         # Stable: of equal remainders the first layer is served first.
         order = jnp.argsort(jnp.where(room > 0, -sign * rest, ONE))
         rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-        wanted = lack // number + (rank < lack % number)
+        wanted = lack // number + (rank < lack % number).astype(jnp.int32)
         return counts + sign * jnp.minimum(room, wanted)
 
     return jax.lax.while_loop(lambda c: missing(c) != 0, hand_out, whole)

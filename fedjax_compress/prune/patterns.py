@@ -240,7 +240,7 @@ def _tiles(
     def sizes(shape: Shape) -> Array:
         found = jnp.ones((), jnp.int32)
         for n, (_, t) in zip(view(shape), grid(shape), strict=True):
-            found = found[..., None] * _lengths(n, t)
+            found = jnp.multiply.outer(found, _lengths(n, t))
         return found.reshape(units(shape))
 
     def spread(mask: Array, shape: Shape) -> Array:
