@@ -35,9 +35,11 @@ def network(config: Config, task: Task) -> Model:
     Raises:
       InputError: an option that does not fit the task or the network.
     """
+    change = with_field("augment", registry.build, "augment", config.augment, task)
+    # A change has divided the features already.
+    task = task if change is None else task._replace(scale=1.0)
     model = with_field("model", registry.build, "model", config.model, task)
     model = with_field("qat", registry.build, "qat", config.qat, model, task)
-    change = with_field("augment", registry.build, "augment", config.augment, task)
     return model if change is None else augmented(model, change)
 
 

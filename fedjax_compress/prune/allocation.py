@@ -63,8 +63,8 @@ def adaptive(
 
     low, high = -wanted, top - wanted  # between them, layer l is not clipped
     kinks = jnp.concatenate([jnp.zeros(1), low, high])
-    moved = wanted + kinks[:, None]
-    excess = jnp.sum(share * (jnp.clip(moved, 0, top) - sparsity), axis=1)
+    moved = wanted[None] + kinks[:, None]
+    excess = jnp.sum(share[None] * (jnp.clip(moved, 0, top) - sparsity), axis=1)
     # From the last kink that is not too far, along the slope to its right.
     last = jnp.argmax(jnp.where(excess <= 0, kinks, -jnp.inf))
     free = (low <= kinks[last]) & (kinks[last] < high)

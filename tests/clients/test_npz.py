@@ -39,7 +39,7 @@ def build(path, options=""):
 def test_pixels_keep_their_type_and_get_an_axis_of_channels(save, columns):
     path = save(columns)
     data = build(path)
-    assert data.task == Task((4, 5, 1), 3)
+    assert data.task == Task((4, 5, 1), 3, scale=255.0)
     assert data.train_features.dtype == np.uint8
     assert data.train_labels.dtype == np.int32
     assert data.train_clients is None
@@ -110,7 +110,7 @@ def test_names_in_one_part_and_numbers_in_the_other_are_refused(save, columns):
 def test_tables_and_tokens(save, columns):
     table = {"x": np.random.default_rng(0).normal(size=(ROWS, 7)), "y": np.ones(ROWS)}
     data = build(save(table), ", features=x, labels=y, classes=4")
-    assert data.task == Task((7,), 4)
+    assert data.task == Task((7,), 4, scale=1.0)
     assert data.train_features.dtype == np.float32
     assert data.train_labels.dtype == np.int32
     tokens = {"x": np.full((ROWS, 7), 5), "y": np.full((ROWS, 7), 6)}

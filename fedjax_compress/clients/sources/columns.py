@@ -114,15 +114,26 @@ def check_columns(
 
 
 def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarray:
-    """Features as the models read them.
+    """Features as they are kept; what divides them is said by the task.
 
     uint8 stays, everything else becomes float32, tokens become int32; images without
     an axis of channels ([rows, height, width]) get one at the end. What has the right
     type is not copied.
 
     Raises:
-      InputError: not numbers, or no axis beside the rows.
+      InputError: see ``check_features``.
     """
+    check_features(array, where, tokens)
+    if tokens:
+        return array.astype(np.int32, copy=False)
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # found later, as not finite
+            array = array.astype(np.float32, copy=False)
+    return array[..., None] if array.ndim == 3 else array
+
+
+def check_features(array: np.ndarray, where: str, tokens: bool = False) -> None:
+    """Raises InputError unless they are numbers, with an axis beside the rows."""
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: features must be numbers, not {array.dtype}")
     if array.ndim < 2:
@@ -131,14 +142,8 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
         )
     if not np.prod(array.shape[1:]):
         raise InputError(f"{where}: a row of features is empty: shape {array.shape}")
-    if tokens:
-        if array.dtype.kind not in "iu":
-            raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
-        return array.astype(np.int32, copy=False)
-    if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # found later, as not finite
-            array = array.astype(np.float32, copy=False)
-    return array[..., None] if array.ndim == 3 else array
+    if tokens and array.dtype.kind not in "iu":
+        raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
 
 
 def as_labels(array: np.ndarray, where: str) -> np.ndarray:
@@ -173,8 +178,14 @@ def number_clients(
     """
     if train.ndim != 1 or (test is not None and test.ndim != 1):
         raise InputError(f"{where}: client ids must be one column, one id a row")
-    if train.dtype.kind == "f" and not np.isfinite(train).all():
-        raise InputError(f"{where}: client ids must not be NaN or infinite")
+    for ids in (train,) if test is None else (train, test):
+        _check_ids(ids, where)
+    if train.dtype.kind in "if" and train.size and train.min() < 0:
+        row = int(np.argmax(train < 0))
+        raise InputError(
+            f"{where}: client ids must not be negative, but {np.sum(train < 0)} are, "
+            f"the first in row {row} ({train[row]:g}); leave out rows of nobody"
+        )
     if test is not None and (train.dtype.kind in "SU") != (test.dtype.kind in "SU"):
         raise InputError(
             f"{where}: client ids are {train.dtype} in the train part, "
@@ -188,6 +199,26 @@ def number_clients(
     if not known.any():
         return index.astype(np.int32), None
     return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
+
+
+def _check_ids(ids: np.ndarray, where: str) -> None:
+    """Raises InputError unless ids are names or whole numbers, none of them missing."""
+    if ids.dtype.kind not in "biufSU":
+        raise InputError(
+            f"{where}: client ids must be whole numbers or names, not {ids.dtype}"
+        )
+    if ids.dtype.kind == "f":
+        if not np.isfinite(ids).all():
+            raise InputError(f"{where}: client ids must not be NaN or infinite")
+        wrong, why = ids != np.round(ids), "is no whole number"
+    elif ids.dtype.kind in "SU":
+        wrong, why = ids == np.zeros((), ids.dtype), "is empty"
+    else:
+        return
+    if wrong.any():
+        row = int(wrong.argmax())
+        shown = f"{ids[row]:g} " if ids.dtype.kind == "f" else ""
+        raise InputError(f"{where}: client id {shown}in row {row} {why}")
 
 
 def number_of_classes(given: int, *labels: np.ndarray) -> int:
