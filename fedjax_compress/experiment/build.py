@@ -77,7 +77,11 @@ def request_devices(number: int) -> None:
 
     Args:
       number: how many; 0 for one for each core that this process may use.
+
+    Raises:
+      InputError: a setting of jax with which no round can run.
     """
+    host.check_settings()
     each = number // distributed.processes() if number else host.cores()
     host.request_devices(each)
 

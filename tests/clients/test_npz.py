@@ -153,9 +153,29 @@ def test_colour_images_keep_their_channels(save, columns):
         ({"images": np.zeros((ROWS, 0))}, "", r"row of features is empty: .*\(60, 0\)"),
         ({"images": np.full((ROWS, 2), 1e300)}, "", "not finite, first row 0"),
         ({"writers": np.arange(ROWS)}, ", client=writers", "no row can be held out"),
+        ({"writers": np.arange(ROWS) // 20 - 1}, ", client=writers", "not be negative"),
+        ({"writers": np.full(ROWS, 0.5)}, ", client=writers", "id 0.5 in row 0 is no"),
+        ({"writers": np.full(ROWS, "")}, ", client=writers", "id in row 0 is empty"),
+        (
+            {"writers": np.zeros(ROWS, "M8[D]")},
+            ", client=writers",
+            "or names, not d",
+        ),
+        (
+            {"is_test": np.arange(ROWS) % 3},
+            ", test_column=is_test",
+            "holds 2, but m",
+        ),
+        ({"is_test": np.full(ROWS, np.nan)}, ", test_column=is_test", "holds nan, but"),
+        (
+            {"is_test": np.array(["train", "test"] * 30)},
+            ", test_column=is_test",
+            r"holds <U5 \('test', 'train'\), but must be true \(or 1\) for a test row",
+        ),
         ({"labels": np.full(ROWS, 0.5)}, "", "label 0.5 in row 0 is no whole number"),
         ({"labels": np.full(ROWS, -1)}, "", r"label -1 in row 0 lies outside"),
         ({"labels": np.array(["a"] * ROWS)}, "", "labels must be integers, not <U1"),
+        ({"labels": np.full(ROWS, 10**8)}, "", "largest label is 100000000, more than"),
         ({"labels": np.full(ROWS, 2**40)}, "", "labels must fit 32 bits"),
         ({"images": np.array(["a"] * ROWS)}, "", "features must be numbers"),
         ({"images": np.zeros(ROWS)}, "", r"shape \[rows, ...\], not \(60,\)"),
@@ -187,7 +207,7 @@ def test_files_that_are_none_are_refused(tmp_path, save, columns):
     with pytest.raises(InputError, match="does not exist"):
         build(str(tmp_path / "nothing.npz"))
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(InputError, match=r"cannot be read as \.npz"):
+    with pytest.raises(InputError, match=r"read as \.npz: it looks like text"):
         build(str(tmp_path / "text.npz"))
     np.save(tmp_path / "bare.npy", np.zeros(3))
     with pytest.raises(InputError, match="one bare array"):

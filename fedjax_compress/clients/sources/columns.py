@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import check_rows
+from fedjax_compress.clients.sources.kinds import describe_kind
 from fedjax_compress.errors import InputError
+
+_MANY = 1000
+"""So many classes are believed without being said."""
+_SHOWN = 60
+
+
+def shortened(path: str) -> str:
+    """A path as a message shows it."""
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
 
 
 def find(path: str, what: str) -> Path:
@@ -17,8 +28,13 @@ def find(path: str, what: str) -> Path:
     Raises:
       InputError: it does not exist.
     """
-    found = Path(path).expanduser()
-    if not path or not found.exists():
+    try:
+        found = Path(path).expanduser()
+        exists = bool(path) and found.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, no home folder
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what} {shortened(path)!r}: {reason}") from None
+    if not exists:
         raise InputError(
             f"{what} {path!r} does not exist; paths start from {Path.cwd()}"
         )
@@ -67,7 +83,7 @@ def map_npy(path: Path) -> np.ndarray:
                 f"{path} holds Python objects, which are not read; "
                 "save it as numbers or as text (dtype 'U')"
             ) from None
-        raise InputError(f"{path} cannot be read as .npy: {reason}") from None
+        raise InputError(_not_read(path, path, ".npy", error)) from None
     if not array.flags.c_contiguous:
         raise InputError(
             f"{path} is stored column by column (Fortran order); "
@@ -84,13 +100,42 @@ def has_array(path: str, name: str) -> bool:
 
 def _open(path: str) -> np.lib.npyio.NpzFile:
     file = find(path, "file")
+    if file.is_dir():
+        raise InputError(
+            f"{path} is a folder, but npz reads one file; for a folder of .npy files "
+            "use npy"
+        )
     try:
+        _check_whole(file)
         archive = np.load(file, allow_pickle=False)
     except Exception as error:
-        raise InputError(f"{path} cannot be read as .npz: {_one_line(error)}") from None
+        raise InputError(_not_read(file, path, ".npz", error)) from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{path} holds one bare array; save it with numpy.savez")
+    if not any(member.endswith(".npy") for member in archive.zip.namelist()):
+        archive.close()
+        raise InputError(f"{path} is no .npz: it {describe_kind(file)}")
     return archive
+
+
+def _check_whole(file: Path) -> None:
+    """Raises BadZipFile for an archive cut short, which numpy would leave open."""
+    with open(file, "rb") as opened:
+        begins = opened.read(2) == b"PK"
+    if begins and not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("the end of the archive is missing")
+
+
+def _not_read(file: Path, path: str | Path, kind: str, error: Exception) -> str:
+    """Why a file was not read: the system, damage, or a file of another kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} cannot be read: {error.strerror}"
+    if isinstance(error, (zipfile.BadZipFile, EOFError)) and file.stat().st_size:
+        return f"{path} is damaged or not whole: {_one_line(error)}; save it again"
+    with open(file, "rb") as opened:
+        if opened.read(6) == b"\x93NUMPY":
+            return f"{path} cannot be read as {kind}: {_one_line(error)}"
+    return f"{path} cannot be read as {kind}: it {describe_kind(file)}"
 
 
 def _one_line(error: Exception) -> str:
@@ -222,7 +267,17 @@ def _check_ids(ids: np.ndarray, where: str) -> None:
 
 
 def number_of_classes(given: int, *labels: np.ndarray) -> int:
-    """``given``, or for 0 one more than the largest label."""
+    """``given``, or for 0 one more than the largest label.
+
+    Raises:
+      InputError: a negative number, or a guess of more classes than there are labels.
+    """
     if given < 0:
         raise InputError(f"classes must be positive, not {given}")
-    return given or 1 + max((int(x.max()) for x in labels if x.size), default=0)
+    found = 1 + max((int(x.max()) for x in labels if x.size), default=0)
+    if not given and found > max(_MANY, sum(x.size for x in labels)):
+        raise InputError(
+            f"the largest label is {found - 1}, more than there are labels: number the "
+            f"classes 0, 1, ..., or say classes={found} if there are so many"
+        )
+    return given or found
