@@ -20,7 +20,7 @@ WORD = 32
 def pack_mask(mask: Array) -> Array:
     """The mask [n] as uint32 [ceil(n / 32)]; element 0 is the lowest bit of word 0."""
     rows = jnp.pad(mask, (0, -mask.size % WORD)).reshape(-1, WORD)
-    shifted = rows.astype(jnp.uint32) << jnp.arange(WORD, dtype=jnp.uint32)
+    shifted = rows.astype(jnp.uint32) << jnp.arange(WORD, dtype=jnp.uint32)[None]
     return jnp.sum(shifted, axis=1, dtype=jnp.uint32)
 
 

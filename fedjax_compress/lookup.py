@@ -1,13 +1,29 @@
-"""Functions of other libraries, called by a name that a user wrote."""
+"""Functions of other libraries: found by a name that a user wrote, run as written."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+import jax
+
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import nearest
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Traces code of other libraries with the promotion that they are written for.
+
+    Ours promotes nothing silently, and runs where a user has jax refuse that
+    (``JAX_NUMPY_DTYPE_PROMOTION=strict``, ``JAX_NUMPY_RANK_PROMOTION=raise``). Some
+    optimizers of optax do: adam divides by ``1 - decay ** count`` of an integer.
+    """
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def call_by_name(

@@ -176,11 +176,23 @@ class Task(NamedTuple):
       shape: shape of one example's features, without the batch axis.
       classes: number of classes (vocabulary size for text).
       tokens: whether features are integer tokens rather than numbers or pixels.
+      scale: what features are divided by before a network reads them. None: uint8
+        pictures by 255, all else by 1.
     """
 
     shape: tuple[int, ...]
     classes: int
     tokens: bool = False
+    scale: float | None = None
+
+
+PIXEL = 255.0
+"""The largest value of a pixel that is stored as a whole number."""
+
+
+def has_pictures(shape: tuple[int, ...]) -> bool:
+    """Whether examples of this shape have two axes longer than one, as pictures."""
+    return sum(n > 1 for n in shape) >= 2
 
 
 class Tie(NamedTuple):

@@ -61,6 +61,11 @@ if DEVICES not in os.environ.get("XLA_FLAGS", ""):
     given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{given} {DEVICES}=4 {quick}".strip()
 
+# Nothing of ours promotes a rank or a dtype silently. Read when jax is imported, by the
+# processes that tests start as well.
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
 # The command line would keep programs in the user's own folder.
 os.environ["FEDJAX_COMPRESS_CACHE"] = "off"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import types
 
+import jax.numpy as jnp
 import pytest
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import call_by_name
+from fedjax_compress.lookup import as_written, call_by_name
 
 
 def test_what_is_missing_is_named():
@@ -22,3 +23,14 @@ def test_what_is_missing_is_named():
         take("adam", "rate", {"bet": 1})
     with pytest.raises(InputError, match="no 'pi' with a rate"):
         take("pi", "rate", {})
+
+
+def test_the_suite_refuses_silent_promotion_and_other_libraries_are_spared():
+    whole, row = jnp.arange(3), jnp.ones(3)
+    for strict in (lambda: whole + row, lambda: row + row[None]):
+        with pytest.raises(ValueError, match="promotion"):
+            strict()
+        with as_written():
+            strict()
+    with pytest.raises(ValueError, match="promotion"):
+        _ = whole + row

@@ -23,7 +23,7 @@ def classes_of(shard: Shard, classes: int) -> Array:
         batch = shard.take(index, index < shard.size)
         labels = batch.labels.reshape(_LOOK, -1).astype(jnp.int32)
         labels = jnp.where(batch.mask[:, None] > 0, labels, -1).reshape(-1)
-        return found | jnp.any(labels[:, None] == numbers, axis=0)
+        return found | jnp.any(labels[:, None] == numbers[None], axis=0)
 
     blocks = (shard.largest + _LOOK - 1) // _LOOK
     return jax.lax.fori_loop(0, blocks, look, jnp.zeros(classes, bool))
@@ -54,5 +54,9 @@ def only(held: Tree, present: Array, cuts: Cuts) -> Tree:
     leaves, structure = jax.tree.flatten(held)
     named = zip(tree.paths(held), leaves, strict=True)
     share = present.astype(jnp.float32)
-    parts = [x * share if path in cuts.outputs else x for path, x in named]
+
+    def part(x: Array) -> Array:
+        return x * share.reshape((1,) * (x.ndim - 1) + (-1,))
+
+    parts = [part(x) if path in cuts.outputs else x for path, x in named]
     return jax.tree.unflatten(structure, parts)

@@ -228,7 +228,8 @@ def prunefl(
             was, now = (prune.density(m, params).overall for m in (mask, made))
             step = jnp.abs(now - was) / was
             past = jnp.where(due, jnp.roll(past, 1).at[0].set(step), past)
-            return number, params, made, squares, past, started, changed + due
+            changed = changed + due.astype(jnp.int32)
+            return number, params, made, squares, past, started, changed
 
         def going(state: tuple) -> Array:
             number, _, _, _, past, _, changed = state

@@ -15,6 +15,7 @@ from fedjax_compress.clients.partition import (
 )
 from fedjax_compress.clients.rows import Rows
 from fedjax_compress.clients.sampling import Sampling, uniform, weighted
+from fedjax_compress.clients.scaling import describe_features, scaled
 from fedjax_compress.clients.sources.cifar10 import cifar10
 from fedjax_compress.clients.sources.digits import digits
 from fedjax_compress.clients.sources.npy import npy
@@ -35,6 +36,7 @@ __all__ = [
     "check",
     "cifar10",
     "describe",
+    "describe_features",
     "digits",
     "dirichlet",
     "group",
@@ -43,6 +45,7 @@ __all__ = [
     "npy",
     "npz",
     "quantity",
+    "scaled",
     "shards",
     "share_test_rows",
     "synthetic",

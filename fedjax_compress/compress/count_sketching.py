@@ -88,7 +88,7 @@ def sketch(vector: Array, key: Key, rows: int, columns: int) -> Array:
     """
     places, signs = cells(key, vector.size, rows, columns)
     row = jnp.arange(rows)[:, None]
-    return jnp.zeros((rows, columns)).at[row, places].add(signs * vector)
+    return jnp.zeros((rows, columns)).at[row, places].add(signs * vector[None])
 
 
 def unsketch(table: Array, key: Key, n: int) -> Array:

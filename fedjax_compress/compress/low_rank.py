@@ -122,7 +122,7 @@ def _product(a: Array, b: Array) -> Array:
 
 def _revived(right: Array, fresh: Array) -> Array:
     """Columns of largest magnitude 1; those of zeros replaced, as directions count."""
-    largest = jnp.max(jnp.abs(right), axis=0)
+    largest = jnp.max(jnp.abs(right), axis=0, keepdims=True)
     return jnp.where(largest > 0, right / jnp.where(largest > 0, largest, 1), fresh)
 
 

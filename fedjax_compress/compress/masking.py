@@ -182,7 +182,7 @@ def _ranks(mask: Array) -> Array:
     counts = jax.lax.population_count(words).astype(jnp.int32)
     before = jnp.cumsum(counts) - counts
     below = (jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)) - 1
-    inside = jax.lax.population_count(words[:, None] & below).astype(jnp.int32)
+    inside = jax.lax.population_count(words[:, None] & below[None]).astype(jnp.int32)
     return (before[:, None] + inside).reshape(-1)[: mask.size]
 
 

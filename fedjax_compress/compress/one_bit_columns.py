@@ -70,7 +70,7 @@ def _class_means(rows: Array) -> tuple[Array, Array]:
     upper = rows >= 0
     high = jnp.maximum(jnp.sum(upper, 0), 1)
     low = jnp.maximum(rows.shape[0] - jnp.sum(upper, 0), 1)
-    share = rows / jnp.where(upper, high, low)
+    share = rows / jnp.where(upper, high, low).astype(rows.dtype)
     means = [jnp.sum(jnp.where(upper == b, share, 0), 0) for b in (False, True)]
     return upper, jnp.stack(means)
 
@@ -78,5 +78,5 @@ def _class_means(rows: Array) -> tuple[Array, Array]:
 def _about_the_mean(rows: Array) -> tuple[Array, Array]:
     """[x >= m], and m - d and m + d, [2, columns]."""
     middle = jnp.sum(rows / rows.shape[0], 0)
-    spread = jnp.sum(jnp.abs(rows - middle) / rows.shape[0], 0)
-    return rows >= middle, jnp.stack([middle - spread, middle + spread])
+    spread = jnp.sum(jnp.abs(rows - middle[None]) / rows.shape[0], 0)
+    return rows >= middle[None], jnp.stack([middle - spread, middle + spread])

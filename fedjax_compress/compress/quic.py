@@ -64,7 +64,7 @@ def quic_fl(bits: int = 1, block: int = 8192, code: wire.SymbolCode = "fixed") -
         below = jnp.searchsorted(jnp.asarray(levels[1:-1]), z, side="right")
         low, high = jnp.asarray(levels)[below], jnp.asarray(levels)[below + 1]
         draw = jax.random.uniform(coin.private, z.shape)
-        symbols = below + (draw * (high - low) < z - low)
+        symbols = jnp.where(draw * (high - low) < z - low, below + 1, below)
         scale = nan_unless_finite(largest * unit, array)
         return None, {
             "large": wire.Field(

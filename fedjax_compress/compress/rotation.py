@@ -145,5 +145,5 @@ def _left(grid: Array) -> Array:
     """
     factor = grid.shape[1]
     corner = jax.lax.stop_gradient(grid[:, :1, :1])
-    each = matrix(factor) + (corner.astype(jnp.int32) * 0).astype(jnp.float32)
+    each = matrix(factor)[None] + (corner.astype(jnp.int32) * 0).astype(jnp.float32)
     return jnp.matmul(each, grid, precision=_EXACT)

@@ -120,7 +120,7 @@ def z_sign(
 def _condition(array: Array) -> wire.Field:
     """0: all elements are zero; 1: signs; 2: there are some that are not finite."""
     finite = nan_unless_finite(jnp.ones(()), array) == 1
-    number = jnp.where(finite, jnp.any(array != 0), 2)
+    number = jnp.where(finite, jnp.any(array != 0).astype(jnp.int32), 2)
     return wire.Field(number.astype(jnp.uint8), 3, "fixed", "scales")
 
 

@@ -70,7 +70,7 @@ def round_up_or_down(position: Array, key: Key) -> Array:
     """Stochastic rounding: floor(x) + Bernoulli(x - floor(x)), so that E[.] = x."""
     floor = jnp.floor(position)
     up = jax.random.uniform(key, position.shape) < position - floor
-    return floor + up
+    return floor + up.astype(floor.dtype)
 
 
 def nan_unless_finite(scale: Array, array: Array, axis: int | None = None) -> Array:

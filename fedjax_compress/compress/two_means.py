@@ -55,8 +55,9 @@ def two_means(y: Array) -> tuple[Array, Array, Array]:
     def split(boundary: Array) -> tuple[Array, Array, Array]:
         above = y >= boundary
         count = jnp.sum(above)
-        high = jnp.sum(jnp.where(above, y, 0)) / jnp.maximum(count, 1)
-        low = jnp.sum(jnp.where(above, 0, y)) / jnp.maximum(y.size - count, 1)
+        many, few = (jnp.maximum(c, 1).astype(y.dtype) for c in (count, y.size - count))
+        high = jnp.sum(jnp.where(above, y, 0)) / many
+        low = jnp.sum(jnp.where(above, 0, y)) / few
         return (
             above,
             jnp.where(count < y.size, low, boundary),

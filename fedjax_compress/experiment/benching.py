@@ -20,6 +20,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import bench_plots, files, words
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.records import clean
+from fedjax_compress.simulate import host
 
 Result = dict[str, Any]
 _LIBRARIES = ("fedjax_compress", "jax", "jaxlib", "numpy", "flax", "optax")
@@ -54,6 +55,7 @@ def bench(asked: dict[str, Any], outputs: Outputs) -> dict[str, Any]:
       InputError: something that cannot be measured or written; all of it is checked
         before anything starts.
     """
+    host.check_settings()
     request = Request(**asked)
     groups = plan(request)
     _check_outputs(outputs, request)

@@ -77,14 +77,19 @@ def request_devices(number: int) -> None:
 
     Args:
       number: how many; 0 for one for each core that this process may use.
+
+    Raises:
+      InputError: a setting of jax with which no round can run.
     """
+    host.check_settings()
     each = number // distributed.processes() if number else host.cores()
     host.request_devices(each)
 
 
 def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
-    return with_field("data", registry.build, "data", config.data)
+    found = with_field("data", registry.build, "data", config.data)
+    return with_field("data", clients.scaled, found)
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -183,7 +188,7 @@ def build(
     """
     request_devices(config.devices)
     check_specs(config)
-    dataset = dataset or load_data(config)
+    dataset = clients.scaled(dataset) if dataset else load_data(config)
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)
@@ -274,13 +279,24 @@ def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
     for name in _LATER:
         if settings[name] == FIELDS[name].default:
             del settings[name]
-    return settings | {
-        "parameters": tree.count(parts.params),
-        "jax": jax.__version__,
-        "platform": jax.devices()[0].platform,
-        "device_kind": jax.devices()[0].device_kind,
-        "data_sha256": digest(parts),
-    }
+    return (
+        settings
+        | _new_scale(parts.dataset)
+        | {
+            "parameters": tree.count(parts.params),
+            "jax": jax.__version__,
+            "platform": jax.devices()[0].platform,
+            "device_kind": jax.devices()[0].device_kind,
+            "data_sha256": digest(parts),
+        }
+    )
+
+
+def _new_scale(dataset: Dataset) -> dict[str, float]:
+    """What divides the features, where earlier versions divided by something else."""
+    before = 255.0 if dataset.train_features.dtype.kind in "iu" else 1.0
+    scale = dataset.task.scale
+    return {} if scale in (None, before) else {"scale": scale}
 
 
 def versions() -> dict[str, str]:

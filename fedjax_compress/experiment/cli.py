@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import gc
 import os
 import signal
@@ -18,7 +17,9 @@ import fedjax_compress
 from fedjax_compress.errors import InputError, Lost
 from fedjax_compress.experiment.arguments import positionals, shape_of
 from fedjax_compress.experiment.config import FIELDS, Config, validate
+from fedjax_compress.experiment.encoding import check_text, print_all_characters
 from fedjax_compress.experiment.files import GRID, quoted
+from fedjax_compress.experiment.foreign import explain
 from fedjax_compress.experiment.grid import GRID_WORDS, Grid, load_base, load_grid
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml, read_toml
@@ -37,7 +38,6 @@ _POSITIONAL: dict[str, str | None] = {
 _DEFECT, _BAD_INPUT = 1, 2
 _SIGNALLED = 128
 _DISTRIBUTED = "fedjax_compress.simulate.distributed"
-_NO_DEFECT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +65,7 @@ def _leave(status: int) -> None:
 def _status(argv: Sequence[str] | None) -> int:
     """Runs one command and returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    print_all_characters()
     try:
         with warnings.catch_warnings(), _fewer_collections():
             warnings.showwarning = _warn
@@ -88,18 +89,11 @@ def _status(argv: Sequence[str] | None) -> int:
         # Python would complain once more when it flushes stdout on leaving.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _SIGNALLED + signal.SIGPIPE
-    except OSError as error:
-        if error.errno not in _NO_DEFECT:
-            raise
-        _say(f"error: {error.filename or 'cannot write'}: {error.strerror}")
-        return _BAD_INPUT
     except Exception as error:
-        if not _out_of_memory(error):
+        words = explain(error)
+        if words is None:
             raise
-        _say(
-            "error: there is not enough memory: take fewer lanes, fewer rounds per "
-            f"call, a smaller batch, model or data set ({_first_line(error)})"
-        )
+        _say(f"error: {words}")
         return _BAD_INPUT
 
 
@@ -119,19 +113,12 @@ def _say(text: str) -> None:
     print(f"{PROGRAM}: {found.name() if found else ''}{text}", file=sys.stderr)
 
 
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _warn(message: Warning | str, *rest: Any, **more: Any) -> None:
     _say(f"warning: {message}")
 
 
 def _command(arguments: list[str]) -> int:
+    check_text(arguments)
     if arguments == ["--version"]:
         print(f"{PROGRAM} {fedjax_compress.__version__}")
         return 0

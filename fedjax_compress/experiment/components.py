@@ -11,6 +11,7 @@ from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
 from fedjax_compress.models import augmented
+from fedjax_compress.simulate import host
 from fedjax_compress.typing import Algorithm, Model, Params, Task
 
 
@@ -35,10 +36,28 @@ def network(config: Config, task: Task) -> Model:
     Raises:
       InputError: an option that does not fit the task or the network.
     """
-    model = with_field("model", registry.build, "model", config.model, task)
-    model = with_field("qat", registry.build, "qat", config.qat, model, task)
     change = with_field("augment", registry.build, "augment", config.augment, task)
+    # A change has divided the features already.
+    task = task if change is None else task._replace(scale=1.0)
+    model = with_field("model", _fitting, config.model, task)
+    model = with_field("qat", registry.build, "qat", config.qat, model, task)
     return model if change is None else augmented(model, change)
+
+
+def _fitting(text: str, task: Task) -> Model:
+    """The model of a SPEC; what its module raises on the way is no defect of ours."""
+    try:
+        made: Model = registry.build("model", text, task)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(_no_fit(text, task, error)) from error
+    return made
+
+
+def _no_fit(text: str, task: Task, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{text} does not fit examples of shape {tuple(task.shape)}: {reason}"
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
@@ -47,6 +66,7 @@ def build_model(config: Config, dataset: Dataset) -> Model:
     Raises:
       InputError: it does not fit.
     """
+    host.start_devices()
     model = network(config, dataset.task)
     rows = dataset.train_features[:1], dataset.train_labels[:1]
 

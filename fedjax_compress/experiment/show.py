@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fedjax_compress import tree
+from fedjax_compress.clients import describe_features
 from fedjax_compress.experiment import files, words
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
@@ -43,7 +44,8 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
             (
                 "data",
                 f"{dataset.name}: {len(dataset.train_labels):,} training and "
-                f"{len(dataset.test_labels):,} test examples",
+                f"{len(dataset.test_labels):,} test examples, features: "
+                f"{describe_features(dataset)}",
             ),
             (
                 "clients",

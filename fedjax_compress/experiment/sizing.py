@@ -23,6 +23,7 @@ from fedjax_compress.experiment.config import Config, with_field
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.show import lines
 from fedjax_compress.randomness import root_key
+from fedjax_compress.simulate import host
 from fedjax_compress.typing import Params, Task
 from fedjax_compress.wire import HEADER_BYTES
 
@@ -65,6 +66,8 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
     config = question.config
     check_specs(config)
     _check_file(question.json)
+    host.check_settings()
+    host.start_devices()
     task = _task(question)
     model = network(config, task)
     key = jax.random.fold_in(root_key(config.seed), _MODEL)

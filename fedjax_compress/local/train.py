@@ -8,6 +8,7 @@ import optax
 
 from fedjax_compress import tree
 from fedjax_compress.local.steps import Schedule
+from fedjax_compress.lookup import as_written
 from fedjax_compress.typing import (
     Array,
     Batch,
@@ -91,8 +92,9 @@ def train(
             grads, total = gradient(
                 current, within, anchor, batch, jax.random.fold_in(noise, t), t
             )
-            updates, memorized = optimizer.update(grads, memory, current)
-            moved = optax.apply_updates(current, updates)
+            with as_written():
+                updates, memorized = optimizer.update(grads, memory, current)
+                moved = optax.apply_updates(current, updates)
             net = model if within.model is None else within.model(t)
             if net.constrain is not None:
                 moved = net.constrain(moved)
@@ -105,7 +107,9 @@ def train(
             )
 
         zero = jnp.zeros((), jnp.float32)
-        start = (within.start, optimizer.init(within.start), zero, zero)
+        with as_written():
+            memory = optimizer.init(within.start)
+        start = (within.start, memory, zero, zero)
         bound = schedule.total(shard.largest)
         trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {

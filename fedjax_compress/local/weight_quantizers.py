@@ -203,9 +203,9 @@ def learned_step(bits: int) -> WeightQuantizer:
     """
     low, high = 2 ** (bits - 1), 2 ** (bits - 1) - 1
 
-    def step(learned: Array) -> Array:
+    def step(learned: Array, axes: int) -> Array:
         # Whatever has moved it, a step has a size, and a gradient that leads back.
-        return jnp.maximum(jnp.abs(learned), _LEAST)
+        return jnp.maximum(jnp.abs(learned), _LEAST).reshape((1,) * axes)
 
     @jax.custom_vjp
     def made(w: Array, s: Array) -> Array:
@@ -225,14 +225,15 @@ def learned_step(bits: int) -> WeightQuantizer:
     made.defvjp(forward, backward)
 
     def view(w, learned, key):
-        return made(w, step(learned))
+        return made(w, step(learned, w.ndim))
 
     def codes(w, learned, key):
-        q = jnp.round(jnp.clip(w / step(learned), -low, high))
+        q = jnp.round(jnp.clip(w / step(learned, w.ndim), -low, high))
         return Codes((q + low).astype(jnp.int32), None)
 
     def values(found, learned):
-        return step(learned) * (found.symbols - low).astype(jnp.float32)
+        whole = (found.symbols - low).astype(jnp.float32)
+        return step(learned, whole.ndim) * whole
 
     def extend(w: Array) -> Array:
         return (2 * jnp.mean(jnp.abs(w)) / high**0.5).reshape(1)

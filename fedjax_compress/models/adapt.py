@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,8 +22,8 @@ Apply = Callable[[Params, Array, Key | None], Array]
 
 
 def default_inputs(task: Task) -> Read:
-    """``tokens`` for a task of tokens, else ``images``."""
-    return tokens if task.tokens else images
+    """``tokens`` for a task of tokens, else ``images`` at its scale."""
+    return tokens if task.tokens else functools.partial(images, task=task)
 
 
 def example(task: Task) -> Array:

@@ -50,8 +50,8 @@ def crop_flip(
       y[i, j] = (x[i + u - padding, j' + v - padding] - mean) / std,
 
     u and v uniform in 0 .. 2 padding, j' = j or, with probability 1/2 where ``flip``,
-    width - 1 - j. Without a key (x - mean) / std. Integer pixels are scaled to [0, 1]
-    before; floats are taken to be in [0, 1].
+    width - 1 - j. Without a key (x - mean) / std. Pixels are divided by
+    ``task.scale`` before, and mean and std are those of what comes out.
 
     Args:
       task: images (height, width) or (height, width, channels).
@@ -105,8 +105,8 @@ def crop_flip(
 def normalise(task: Task, mean: tuple[float, ...], std: tuple[float, ...]) -> Augment:
     """Subtracts a mean from each channel and divides by a standard deviation.
 
-    y = (x - mean) / std, with or without a key. Integer pixels are scaled to [0, 1]
-    before; floats are taken to be in [0, 1].
+    y = (x - mean) / std, with or without a key. Pixels are divided by
+    ``task.scale`` before, and mean and std are those of what comes out.
 
     Args:
       task: images (height, width) or (height, width, channels).
@@ -124,8 +124,10 @@ def normalise(task: Task, mean: tuple[float, ...], std: tuple[float, ...]) -> Au
         raise InputError(f"std must be above 0, not {min(std)}")
 
     def change(features: Array, key: Key | None) -> Array:
-        centre, spread = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
-        pixels = numbers(features)
+        along = 1, 1, 1, -1
+        centre = jnp.asarray(mean, jnp.float32).reshape(along)
+        spread = jnp.asarray(std, jnp.float32).reshape(along)
+        pixels = numbers(features, task)
         shape = (*features.shape[:3], -1)
         return ((pixels.reshape(shape) - centre) / spread).reshape(pixels.shape)
 

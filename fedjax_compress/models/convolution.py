@@ -63,7 +63,8 @@ class Convolution(linen.Module):
         y = convolve(x, kernel, self.padding, self.form, self.stride)
         if not self.bias:
             return y
-        return y + self.param("bias", linen.initializers.zeros, (self.features,))
+        bias = self.param("bias", linen.initializers.zeros, (self.features,))
+        return y + bias.reshape(1, 1, 1, -1)
 
 
 def convolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from flax import linen
@@ -38,7 +39,8 @@ def logistic(task: Task) -> Model:
       InputError: a task of tokens.
     """
     check_numbers(task)
-    return from_linen(_Dense((), task.classes), task, inputs=flat, conv="direct")
+    read = functools.partial(flat, task=task)
+    return from_linen(_Dense((), task.classes), task, inputs=read, conv="direct")
 
 
 @registry.register("model", context=1)
@@ -73,5 +75,5 @@ def _mlp(task: Task, hidden: tuple[int, ...]) -> Model:
         return _mlp(task, tuple(counts[name] for name in names))
 
     cuts = layers(dict(zip(names, hidden, strict=True)), ends, narrow)
-    module = _Dense(hidden, task.classes)
-    return from_linen(module, task, inputs=flat, conv="direct", cuts=cuts)
+    module, read = _Dense(hidden, task.classes), functools.partial(flat, task=task)
+    return from_linen(module, task, inputs=read, conv="direct", cuts=cuts)

@@ -7,25 +7,28 @@ import math
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Task
+from fedjax_compress.typing import PIXEL, Array, Task, has_pictures
 
 
-def numbers(features: Array) -> Array:
-    """Float32 numbers; integers are taken as pixels in 0 .. 255 and divided by 255."""
-    if jnp.issubdtype(features.dtype, jnp.integer):
-        return features.astype(jnp.float32) / 255
-    return features.astype(jnp.float32)
+def numbers(features: Array, task: Task) -> Array:
+    """Float32 numbers, divided by what the task says."""
+    scale = task.scale
+    if scale is None:
+        pixels = features.dtype == jnp.uint8 and has_pictures(task.shape)
+        scale = PIXEL if pixels else 1.0
+    found = features.astype(jnp.float32)
+    return found if scale == 1 else found / scale
 
 
-def images(features: Array) -> Array:
+def images(features: Array, task: Task) -> Array:
     """``numbers``; [batch, height, width] gets a channel axis of length one."""
-    pixels = numbers(features)
+    pixels = numbers(features, task)
     return pixels[..., None] if pixels.ndim == 3 else pixels
 
 
-def flat(features: Array) -> Array:
+def flat(features: Array, task: Task) -> Array:
     """``numbers`` as [batch, everything else]."""
-    return numbers(features).reshape(features.shape[0], -1)
+    return numbers(features, task).reshape(features.shape[0], -1)
 
 
 def tokens(features: Array) -> Array:

@@ -42,9 +42,9 @@ def from_linen(
       module: a module without running statistics (GroupNorm or LayerNorm instead of
         BatchNorm, whose statistics belong to no client).
       task: shape and classes of the data.
-      inputs: stored features [batch, ...] -> what the module reads. By default
-        integer pixels become float32 in [0, 1], (height, width) images get a channel
-        axis, and tokens become int32.
+      inputs: stored features [batch, ...] -> what the module reads. By default float32
+        numbers, divided by the task's scale (pixels in [0, 1]); (height, width) images
+        get a channel axis, and tokens become int32.
       loss: (outputs, labels) -> float32 [batch]; softmax cross-entropy by default,
         for tokens its mean over the tokens that are not 0.
       correct: (outputs, labels) -> float32 [batch]; likewise.

@@ -36,7 +36,7 @@ class LSTM(linen.Module):
         kernel = self.param("kernel", start, (x.shape[-1], width))
         recurrent = self.param("recurrent", _orthogonal_gates, (self.units, width))
         bias = self.param("bias", _forget_one, (width,))
-        drive = jnp.swapaxes(x @ kernel + bias, 0, 1)
+        drive = jnp.swapaxes(x @ kernel + bias[None, None], 0, 1)
         return jnp.swapaxes(recur(drive, recurrent), 0, 1)
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from fedjax_compress.lookup import as_written
 from fedjax_compress.models.convolution import max_pool, patches, shifted
 from fedjax_compress.models.forms import Form, resolve
 from fedjax_compress.models.winograd import suits, winograd
@@ -156,8 +157,9 @@ def _convolution(
     kernel = kernel.transpose(*of_kernel[2:], of_kernel[1], of_kernel[0])
     around, precision = params["padding"], params["precision"]
     wanted = params["preferred_element_type"] or x.dtype
-    if jnp.promote_types(x.dtype, wanted) != wanted:
-        return None
+    with as_written():
+        if jnp.promote_types(x.dtype, wanted) != wanted:
+            return None
     x, kernel = x.astype(wanted), kernel.astype(wanted)
     if 0 in x.shape or _reach(x, kernel, around, dilation) < 1:
         return None
@@ -194,7 +196,7 @@ def _depthwise(
     """
     rows, columns, _, features = kernel.shape
     channels = x.shape[3]
-    weights = kernel.reshape(rows, columns, channels, features // channels)
+    weights = kernel.reshape(rows, columns, 1, 1, 1, channels, features // channels)
     zeros = [(0, 0, 0), *((a, b, 0) for a, b in around), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), zeros)
     terms = [

@@ -63,8 +63,8 @@ def adaptive(
 
     low, high = -wanted, top - wanted  # between them, layer l is not clipped
     kinks = jnp.concatenate([jnp.zeros(1), low, high])
-    moved = wanted + kinks[:, None]
-    excess = jnp.sum(share * (jnp.clip(moved, 0, top) - sparsity), axis=1)
+    moved = wanted[None] + kinks[:, None]
+    excess = jnp.sum(share[None] * (jnp.clip(moved, 0, top) - sparsity), axis=1)
     # From the last kink that is not too far, along the slope to its right.
     last = jnp.argmax(jnp.where(excess <= 0, kinks, -jnp.inf))
     free = (low <= kinks[last]) & (kinks[last] < high)
@@ -125,7 +125,7 @@ def kept_counts(
         # Stable: of equal remainders the first layer is served first.
         order = jnp.argsort(jnp.where(room > 0, -sign * rest, ONE))
         rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.size))
-        wanted = lack // number + (rank < lack % number)
+        wanted = lack // number + (rank < lack % number).astype(jnp.int32)
         return counts + sign * jnp.minimum(room, wanted)
 
     return jax.lax.while_loop(lambda c: missing(c) != 0, hand_out, whole)

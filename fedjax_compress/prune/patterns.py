@@ -179,11 +179,12 @@ def n_of_m(n: int = 2, m: int = 4) -> Pattern:
         filling = ((0, groups * m - fan_in), (0, 0))
         values = jnp.pad(values, filling, constant_values=-1)
         values = values.reshape(groups, m, outputs)
-        index = jnp.arange(m)[:, None]
+        index = jnp.arange(m)[None, :, None]
         ahead = jnp.zeros(values.shape, jnp.int32)
         for j in range(m):
             other = values[:, j : j + 1]
-            ahead += (other > values) | ((other == values) & (j < index))
+            before = (other > values) | ((other == values) & (j < index))
+            ahead += before.astype(jnp.int32)
         quotas = -(-_lengths(fan_in, m) * n // m)
         kept = ahead < quotas[:, None, None]
         return kept.reshape(groups * m, outputs)[:fan_in].reshape(scores.shape)
@@ -240,7 +241,7 @@ def _tiles(
     def sizes(shape: Shape) -> Array:
         found = jnp.ones((), jnp.int32)
         for n, (_, t) in zip(view(shape), grid(shape), strict=True):
-            found = found[..., None] * _lengths(n, t)
+            found = jnp.multiply.outer(found, _lengths(n, t))
         return found.reshape(units(shape))
 
     def spread(mask: Array, shape: Shape) -> Array:

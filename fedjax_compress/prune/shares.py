@@ -55,4 +55,4 @@ def portion(share: Array, count: int | Array) -> Portion:
 def rounded(share: Array, count: int | Array) -> Array:
     """The whole number nearest to the share of a count, halves up; int32."""
     whole, rest = portion(share, count)
-    return whole + (rest >= ONE // 2)
+    return whole + (rest >= ONE // 2).astype(jnp.int32)

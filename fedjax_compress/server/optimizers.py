@@ -10,7 +10,7 @@ import optax as library
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import call_by_name
+from fedjax_compress.lookup import as_written, call_by_name
 from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
 
 
@@ -24,10 +24,15 @@ def from_optax(transformation: library.GradientTransformation) -> ServerOptimize
         grads = jax.tree.map(
             lambda u, p: jnp.negative(u).astype(p.dtype), update, params
         )
-        moves, state = transformation.update(grads, state, params)
-        return library.apply_updates(params, moves), state
+        with as_written():
+            moves, state = transformation.update(grads, state, params)
+            return library.apply_updates(params, moves), state
 
-    return ServerOptimizer(transformation.init, apply)
+    def init(params: Params) -> State:
+        with as_written():
+            return transformation.init(params)
+
+    return ServerOptimizer(init, apply)
 
 
 @registry.register("server")

@@ -6,6 +6,8 @@ import math
 import os
 from pathlib import Path
 
+from fedjax_compress.errors import InputError
+
 _DEVICES = "--xla_force_host_platform_device_count"
 _PATIENCE = {
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 3600,
@@ -31,6 +33,50 @@ def _quota() -> int:
         return math.ceil(int(limit) / int(period))
     except (OSError, ValueError):
         return 2**31
+
+
+def check_settings() -> None:
+    """Refuses settings of jax with which no round can run.
+
+    Raises:
+      InputError: names the variable and what to do.
+    """
+    import jax
+
+    if jax.config.jax_enable_x64:
+        raise InputError(
+            "JAX_ENABLE_X64 is on, but everything here is float32 and int32; unset it"
+        )
+    if jax.config.jax_disable_jit:
+        raise InputError(
+            "JAX_DISABLE_JIT is on, but a round is one compiled program; unset it"
+        )
+    if "disallow" in str(jax.config.jax_transfer_guard):
+        raise InputError(
+            "JAX_TRANSFER_GUARD forbids what goes to the device before a round and "
+            "comes back after it; unset it"
+        )
+
+
+def start_devices() -> None:
+    """Has jax start its devices, which it does once.
+
+    Raises:
+      InputError: jax finds none where it was told to look.
+    """
+    import jax
+
+    wanted = jax.config.jax_platforms
+    try:
+        jax.devices()
+    except Exception as error:
+        if not wanted:
+            raise
+        reason = (str(error).strip() or "there is none").splitlines()[0]
+        raise InputError(
+            f"jax cannot start JAX_PLATFORMS={wanted}: {reason}; unset it, or install "
+            "what it needs, as in pip install 'fedjax_compress[cuda13]'"
+        ) from error
 
 
 def request_devices(number: int) -> None:

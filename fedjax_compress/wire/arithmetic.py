@@ -91,7 +91,7 @@ def _lengths(field: Field) -> int | Array:
         full = (x >> (_STATE - PRECISION) >= f) & valid
         x = jnp.where(full, x >> _WORD, x)
         coded = (x // f << PRECISION) + x % f + c
-        return (jnp.where(valid, coded, x), words + full), None
+        return (jnp.where(valid, coded, x), words + full.astype(jnp.int32)), None
 
     start = jnp.full(lanes(n), _LOW, jnp.uint32), jnp.zeros(lanes(n), jnp.int32)
     (_, words), _ = jax.lax.scan(step, start, (rows, there), reverse=True)

@@ -86,7 +86,7 @@ def bitset(field: Field) -> Array:
         # The pattern decides: comparing floats takes -0.0 and subnormals for zero.
         unsigned = jnp.dtype(f"uint{8 * symbols.dtype.itemsize}")
         symbols = jax.lax.bitcast_convert_type(symbols, unsigned)
-    return pack_mask(symbols != 0)
+    return pack_mask(symbols.astype(bool))
 
 
 def times(k: Array, bits: int) -> Array:

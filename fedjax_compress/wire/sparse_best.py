@@ -52,7 +52,7 @@ def _lengths(field: Field) -> int | Array:
     symbols = jnp.asarray(field.symbols)
     sizes = []
     for form in choice:
-        written = (symbols == 0) if form.dropped else symbols
+        written = ~symbols.astype(bool) if form.dropped else symbols
         one = dataclasses.replace(field, symbols=written, code=form.code)
         found = codes[form.code].lengths(one)
         parts = jnp.full(1, found, jnp.int32) if isinstance(found, int) else found

@@ -73,7 +73,7 @@ def test_columns_are_those_of_npz_and_features_stay_on_the_disk(
     data = build_data(save(columns))
     other = registry.build("data", as_npz(columns, tmp_path))
     assert data.name == "rows"
-    assert data.task == other.task == Task((4, 5, 1), 3)
+    assert data.task == other.task == Task((4, 5, 1), 3, scale=255.0)
     for field in dataclasses.fields(data)[2:]:
         one, two = getattr(data, field.name), getattr(other, field.name)
         assert one.dtype == two.dtype, field.name
@@ -249,7 +249,10 @@ WRONG = {
     ),
     "objects": ({"clients": np.full(ROWS, None)}, "clients.npy holds Python objects"),
     "not finite": (
-        {"features": np.full((ROWS, 4), np.nan, np.float32)},
+        {
+            "features": np.full((ROWS, 4), np.nan, np.float32),
+            "test_features": np.zeros((TEST_ROWS, 4), np.float32),
+        },
         "120 rows have features that are not finite",
     ),
     "columns first": (

@@ -39,7 +39,7 @@ def build(path, options=""):
 def test_pixels_keep_their_type_and_get_an_axis_of_channels(save, columns):
     path = save(columns)
     data = build(path)
-    assert data.task == Task((4, 5, 1), 3)
+    assert data.task == Task((4, 5, 1), 3, scale=255.0)
     assert data.train_features.dtype == np.uint8
     assert data.train_labels.dtype == np.int32
     assert data.train_clients is None
@@ -110,7 +110,7 @@ def test_names_in_one_part_and_numbers_in_the_other_are_refused(save, columns):
 def test_tables_and_tokens(save, columns):
     table = {"x": np.random.default_rng(0).normal(size=(ROWS, 7)), "y": np.ones(ROWS)}
     data = build(save(table), ", features=x, labels=y, classes=4")
-    assert data.task == Task((7,), 4)
+    assert data.task == Task((7,), 4, scale=1.0)
     assert data.train_features.dtype == np.float32
     assert data.train_labels.dtype == np.int32
     tokens = {"x": np.full((ROWS, 7), 5), "y": np.full((ROWS, 7), 6)}
@@ -153,9 +153,29 @@ def test_colour_images_keep_their_channels(save, columns):
         ({"images": np.zeros((ROWS, 0))}, "", r"row of features is empty: .*\(60, 0\)"),
         ({"images": np.full((ROWS, 2), 1e300)}, "", "not finite, first row 0"),
         ({"writers": np.arange(ROWS)}, ", client=writers", "no row can be held out"),
+        ({"writers": np.arange(ROWS) // 20 - 1}, ", client=writers", "not be negative"),
+        ({"writers": np.full(ROWS, 0.5)}, ", client=writers", "id 0.5 in row 0 is no"),
+        ({"writers": np.full(ROWS, "")}, ", client=writers", "id in row 0 is empty"),
+        (
+            {"writers": np.zeros(ROWS, "M8[D]")},
+            ", client=writers",
+            "or names, not d",
+        ),
+        (
+            {"is_test": np.arange(ROWS) % 3},
+            ", test_column=is_test",
+            "holds 2, but m",
+        ),
+        ({"is_test": np.full(ROWS, np.nan)}, ", test_column=is_test", "holds nan, but"),
+        (
+            {"is_test": np.array(["train", "test"] * 30)},
+            ", test_column=is_test",
+            r"holds <U5 \('test', 'train'\), but must be true \(or 1\) for a test row",
+        ),
         ({"labels": np.full(ROWS, 0.5)}, "", "label 0.5 in row 0 is no whole number"),
         ({"labels": np.full(ROWS, -1)}, "", r"label -1 in row 0 lies outside"),
         ({"labels": np.array(["a"] * ROWS)}, "", "labels must be integers, not <U1"),
+        ({"labels": np.full(ROWS, 10**8)}, "", "largest label is 100000000, more than"),
         ({"labels": np.full(ROWS, 2**40)}, "", "labels must fit 32 bits"),
         ({"images": np.array(["a"] * ROWS)}, "", "features must be numbers"),
         ({"images": np.zeros(ROWS)}, "", r"shape \[rows, ...\], not \(60,\)"),
@@ -187,7 +207,7 @@ def test_files_that_are_none_are_refused(tmp_path, save, columns):
     with pytest.raises(InputError, match="does not exist"):
         build(str(tmp_path / "nothing.npz"))
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(InputError, match=r"cannot be read as \.npz"):
+    with pytest.raises(InputError, match=r"read as \.npz: it looks like text"):
         build(str(tmp_path / "text.npz"))
     np.save(tmp_path / "bare.npy", np.zeros(3))
     with pytest.raises(InputError, match="one bare array"):

@@ -83,7 +83,7 @@ def build(folder, options="", name="tiny_scribbles"):
 def test_every_example_comes_back_once(prepared):
     data = build(prepared)
     assert data.name == "tiny_scribbles"
-    assert data.task == Task((3, 4, 1), 5)
+    assert data.task == Task((3, 4, 1), 5, scale=255.0)
     assert data.train_features.dtype == np.uint8
     assert data.train_labels.dtype == np.int32
     for features, labels, numbers in (
@@ -106,7 +106,7 @@ def test_a_feature_says_whose_an_example_is(prepared):
 
 def test_other_features_and_splits_can_be_named(prepared):
     data = build(prepared, ", features=numbers, label=parity, train='train[:10]'")
-    assert data.task == Task((2,), 2)
+    assert data.task == Task((2,), 2, scale=1.0)
     assert data.train_features.shape == (10, 2)
     np.testing.assert_array_equal(data.train_labels, data.train_features[:, 0] % 2)
 

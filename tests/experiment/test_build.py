@@ -13,6 +13,7 @@ import pytest
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment import Config, build
+from fedjax_compress.experiment.components import network
 from fedjax_compress.typing import Task
 
 
@@ -114,6 +115,35 @@ def test_fingerprint_holds_what_changes_numbers() -> None:
         assert name not in found
         changed = dataclasses.replace(base, **{name: text})
         assert build.fingerprint(changed, parts) == {**found, name: text}
+
+
+def test_a_source_of_ones_own_is_scaled_by_the_same_rule() -> None:
+    """And a run of an earlier version, which took columns for pixels, is another."""
+    config = Config(clients=4, cohort=2, model="logistic")
+    base = small()
+    rows = (np.arange(60).reshape(20, 3) % 2).astype(np.int64)
+    table = dataclasses.replace(base, train_features=rows, test_features=rows)
+    for dataset, wanted in ((base, None), (table, 1.0)):
+        parts = build.build(config, dataset)
+        assert parts.dataset.task.scale == 1
+        assert build.fingerprint(config, parts).get("scale") == wanted
+    mixed = dataclasses.replace(base, test_features=rows)
+    with pytest.raises(InputError, match=r"float32 in the train .* int64 in the test"):
+        build.build(config, mixed)
+
+
+def test_pixels_are_divided_once_where_a_change_comes_first() -> None:
+    task = Task((2, 2, 1), 2, scale=255.0)
+    pixels = np.array([0, 51, 102, 255], np.uint8).reshape(1, 2, 2, 1)
+    kernel = np.eye(4, 2, k=-2, dtype=np.float32)  # reads the third and fourth pixel
+    params = {"output": {"kernel": kernel, "bias": np.zeros(2, np.float32)}}
+    for augment, wanted in (
+        ("none", (0.4, 1)),
+        ("normalise(mean=0.5, std=0.1)", (-1, 5)),
+    ):
+        model = network(Config(model="logistic", augment=augment), task)
+        found = model.apply(params, pixels, None)
+        np.testing.assert_allclose(found, [wanted], rtol=1e-5)
 
 
 def test_request_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

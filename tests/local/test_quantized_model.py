@@ -231,7 +231,7 @@ def test_a_layer_called_twice_draws_twice():
 
     def loss(params):
         outputs = made.apply(params, jnp.eye(5), KEY)
-        return jnp.sum(outputs * jnp.asarray([1.0, 0.0, 0.0]))
+        return jnp.sum(outputs * jnp.asarray([[1.0, 0.0, 0.0]]))
 
     slope = np.abs(jax.grad(loss)(made.init(KEY))["shared"]["kernel"])
     np.testing.assert_allclose(slope[:, 0], 2, rtol=1e-6)

@@ -85,7 +85,7 @@ class NnxDropout(nnx.Module):
 
     def __call__(self, x):
         x = self.second(self.first(x.reshape(len(x), -1)))
-        return self.dense(x) + self.offset
+        return self.dense(x) + self.offset[None]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,9 @@ class NnxBatchNorm(nnx.Module):
 class Half(linen.Module):
     @linen.compact
     def __call__(self, x):
-        x = linen.Dense(3, param_dtype=jnp.bfloat16)(x.reshape(len(x), -1))
+        x = linen.Dense(3, dtype=jnp.float32, param_dtype=jnp.bfloat16)(
+            x.reshape(len(x), -1)
+        )
         return x.astype(jnp.float32)
 
 
@@ -196,3 +198,26 @@ def test_modules_that_cannot_be_averaged_are_refused(make, said):
     with pytest.raises(InputError, match=said) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_reach_a_module_as_the_task_says():
+    """Pictures in uint8 are pixels where nothing is said; columns are never."""
+
+    class Plain(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return x.reshape(len(x), -1)
+
+    def read(shape, stored, scale=None):
+        task = Task(shape, int(np.prod(shape)), scale=scale)
+        return from_linen(Plain(), task).apply({}, stored, None)
+
+    columns = np.array([[3, 150, 199]], np.uint8)
+    pixels = columns / np.float32(255)
+    assert np.array_equal(read((3,), columns), columns)
+    assert np.array_equal(read((3,), columns, 255.0), pixels)
+    assert np.array_equal(read((3,), columns.astype(int)), columns)
+    square = np.array([[[3, 150], [199, 0]]], np.uint8)
+    assert np.array_equal(read((2, 2), square)[:, :3], pixels)
+    assert np.array_equal(read((2, 2), square, 1.0)[:, :3], columns)
+    assert np.array_equal(read((2, 2), square.astype(float), 255.0)[:, :3], pixels)

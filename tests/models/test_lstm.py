@@ -82,7 +82,7 @@ def test_padding_is_scored_neither_in_loss_nor_in_accuracy(draw):
     model = registry.build("model", "char_lstm(embedding=2, hidden=3, layers=1)", task)
     labels = np.array([[3, 1, 4, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
     outputs = model.apply(draw(model), labels, None)
-    changed = outputs.at[0, 3:].add(100 * np.arange(9))
+    changed = outputs.at[0, 3:].add(100 * np.arange(9.0, dtype=np.float32)[None])
     for score in (model.loss, model.correct):
         a = np.asarray(score(outputs, labels))
         assert np.array_equal(a, score(changed, labels))

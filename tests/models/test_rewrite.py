@@ -11,6 +11,7 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
+from fedjax_compress.lookup import as_written
 from fedjax_compress.models import (
     convolution_form,
     from_linen,
@@ -159,7 +160,8 @@ def test_ties_of_a_pool_share_the_gradient():
 )
 def test_other_pools_are_left(pool):
     x = normal(1, 5, 5, 2)
-    assert np.array_equal(rewrite_convolutions(pool)(x), pool(x))
+    with as_written():  # flax divides by a whole number
+        assert np.array_equal(rewrite_convolutions(pool)(x), pool(x))
 
 
 class Block(linen.Module):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import check_rows
+from fedjax_compress.clients.sources.kinds import describe_kind
 from fedjax_compress.errors import InputError
+
+_MANY = 1000
+"""So many classes are believed without being said."""
+_SHOWN = 60
+
+
+def shortened(path: str) -> str:
+    """A path as a message shows it."""
+    return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
 
 
 def find(path: str, what: str) -> Path:
@@ -17,8 +28,13 @@ def find(path: str, what: str) -> Path:
     Raises:
       InputError: it does not exist.
     """
-    found = Path(path).expanduser()
-    if not path or not found.exists():
+    try:
+        found = Path(path).expanduser()
+        exists = bool(path) and found.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, no home folder
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{what} {shortened(path)!r}: {reason}") from None
+    if not exists:
         raise InputError(
             f"{what} {path!r} does not exist; paths start from {Path.cwd()}"
         )
@@ -67,7 +83,7 @@ def map_npy(path: Path) -> np.ndarray:
                 f"{path} holds Python objects, which are not read; "
                 "save it as numbers or as text (dtype 'U')"
             ) from None
-        raise InputError(f"{path} cannot be read as .npy: {reason}") from None
+        raise InputError(_not_read(path, path, ".npy", error)) from None
     if not array.flags.c_contiguous:
         raise InputError(
             f"{path} is stored column by column (Fortran order); "
@@ -84,13 +100,42 @@ def has_array(path: str, name: str) -> bool:
 
 def _open(path: str) -> np.lib.npyio.NpzFile:
     file = find(path, "file")
+    if file.is_dir():
+        raise InputError(
+            f"{path} is a folder, but npz reads one file; for a folder of .npy files "
+            "use npy"
+        )
     try:
+        _check_whole(file)
         archive = np.load(file, allow_pickle=False)
     except Exception as error:
-        raise InputError(f"{path} cannot be read as .npz: {_one_line(error)}") from None
+        raise InputError(_not_read(file, path, ".npz", error)) from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{path} holds one bare array; save it with numpy.savez")
+    if not any(member.endswith(".npy") for member in archive.zip.namelist()):
+        archive.close()
+        raise InputError(f"{path} is no .npz: it {describe_kind(file)}")
     return archive
+
+
+def _check_whole(file: Path) -> None:
+    """Raises BadZipFile for an archive cut short, which numpy would leave open."""
+    with open(file, "rb") as opened:
+        begins = opened.read(2) == b"PK"
+    if begins and not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("the end of the archive is missing")
+
+
+def _not_read(file: Path, path: str | Path, kind: str, error: Exception) -> str:
+    """Why a file was not read: the system, damage, or a file of another kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} cannot be read: {error.strerror}"
+    if isinstance(error, (zipfile.BadZipFile, EOFError)) and file.stat().st_size:
+        return f"{path} is damaged or not whole: {_one_line(error)}; save it again"
+    with open(file, "rb") as opened:
+        if opened.read(6) == b"\x93NUMPY":
+            return f"{path} cannot be read as {kind}: {_one_line(error)}"
+    return f"{path} cannot be read as {kind}: it {describe_kind(file)}"
 
 
 def _one_line(error: Exception) -> str:
@@ -114,15 +159,26 @@ def check_columns(
 
 
 def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarray:
-    """Features as the models read them.
+    """Features as they are kept; what divides them is said by the task.
 
     uint8 stays, everything else becomes float32, tokens become int32; images without
     an axis of channels ([rows, height, width]) get one at the end. What has the right
     type is not copied.
 
     Raises:
-      InputError: not numbers, or no axis beside the rows.
+      InputError: see ``check_features``.
     """
+    check_features(array, where, tokens)
+    if tokens:
+        return array.astype(np.int32, copy=False)
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # found later, as not finite
+            array = array.astype(np.float32, copy=False)
+    return array[..., None] if array.ndim == 3 else array
+
+
+def check_features(array: np.ndarray, where: str, tokens: bool = False) -> None:
+    """Raises InputError unless they are numbers, with an axis beside the rows."""
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: features must be numbers, not {array.dtype}")
     if array.ndim < 2:
@@ -131,14 +187,8 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
         )
     if not np.prod(array.shape[1:]):
         raise InputError(f"{where}: a row of features is empty: shape {array.shape}")
-    if tokens:
-        if array.dtype.kind not in "iu":
-            raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
-        return array.astype(np.int32, copy=False)
-    if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # found later, as not finite
-            array = array.astype(np.float32, copy=False)
-    return array[..., None] if array.ndim == 3 else array
+    if tokens and array.dtype.kind not in "iu":
+        raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
 
 
 def as_labels(array: np.ndarray, where: str) -> np.ndarray:
@@ -173,8 +223,14 @@ def number_clients(
     """
     if train.ndim != 1 or (test is not None and test.ndim != 1):
         raise InputError(f"{where}: client ids must be one column, one id a row")
-    if train.dtype.kind == "f" and not np.isfinite(train).all():
-        raise InputError(f"{where}: client ids must not be NaN or infinite")
+    for ids in (train,) if test is None else (train, test):
+        _check_ids(ids, where)
+    if train.dtype.kind in "if" and train.size and train.min() < 0:
+        row = int(np.argmax(train < 0))
+        raise InputError(
+            f"{where}: client ids must not be negative, but {np.sum(train < 0)} are, "
+            f"the first in row {row} ({train[row]:g}); leave out rows of nobody"
+        )
     if test is not None and (train.dtype.kind in "SU") != (test.dtype.kind in "SU"):
         raise InputError(
             f"{where}: client ids are {train.dtype} in the train part, "
@@ -190,8 +246,38 @@ def number_clients(
     return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
 
 
+def _check_ids(ids: np.ndarray, where: str) -> None:
+    """Raises InputError unless ids are names or whole numbers, none of them missing."""
+    if ids.dtype.kind not in "biufSU":
+        raise InputError(
+            f"{where}: client ids must be whole numbers or names, not {ids.dtype}"
+        )
+    if ids.dtype.kind == "f":
+        if not np.isfinite(ids).all():
+            raise InputError(f"{where}: client ids must not be NaN or infinite")
+        wrong, why = ids != np.round(ids), "is no whole number"
+    elif ids.dtype.kind in "SU":
+        wrong, why = ids == np.zeros((), ids.dtype), "is empty"
+    else:
+        return
+    if wrong.any():
+        row = int(wrong.argmax())
+        shown = f"{ids[row]:g} " if ids.dtype.kind == "f" else ""
+        raise InputError(f"{where}: client id {shown}in row {row} {why}")
+
+
 def number_of_classes(given: int, *labels: np.ndarray) -> int:
-    """``given``, or for 0 one more than the largest label."""
+    """``given``, or for 0 one more than the largest label.
+
+    Raises:
+      InputError: a negative number, or a guess of more classes than there are labels.
+    """
     if given < 0:
         raise InputError(f"classes must be positive, not {given}")
-    return given or 1 + max((int(x.max()) for x in labels if x.size), default=0)
+    found = 1 + max((int(x.max()) for x in labels if x.size), default=0)
+    if not given and found > max(_MANY, sum(x.size for x in labels)):
+        raise InputError(
+            f"the largest label is {found - 1}, more than there are labels: number the "
+            f"classes 0, 1, ..., or say classes={found} if there are so many"
+        )
+    return given or found

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset, check
+from fedjax_compress.clients.scaling import Scale, divisor
 from fedjax_compress.clients.sources.columns import (
     as_features,
     as_labels,
@@ -22,7 +23,9 @@ from fedjax_compress.typing import Task
 
 
 @registry.register("data")
-def npy(path: str, classes: int = 0, tokens: bool = False) -> Dataset:
+def npy(
+    path: str, classes: int = 0, tokens: bool = False, scale: Scale = "auto"
+) -> Dataset:
     """Your own arrays of any size: a folder of .npy files, read where they lie.
 
     The folder holds features.npy, labels.npy, test_features.npy and test_labels.npy,
@@ -37,6 +40,8 @@ def npy(path: str, classes: int = 0, tokens: bool = False) -> Dataset:
       classes: number of classes; 0 takes one more than the largest label.
       tokens: whether features are integer tokens (text), 0 being the padding; labels
         are then of the same shape.
+      scale: what divides the features before a network reads them: a number, none, or
+        auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
 
     Raises:
       InputError: missing folder or file, features that are neither uint8 nor float32
@@ -57,11 +62,9 @@ def npy(path: str, classes: int = 0, tokens: bool = False) -> Dataset:
     elif test_ids is not None:
         raise InputError(f"{path} has test_clients.npy but no clients.npy")
     count = number_of_classes(classes, y, test_y)
-    return check(
-        Dataset(
-            name, Task(x.shape[1:], count, tokens), x, y, ids, test_x, test_y, test_ids
-        )
-    )
+    divided = None if tokens else divisor(scale, x, test_x, name)
+    task = Task(x.shape[1:], count, tokens, divided)
+    return check(Dataset(name, task, x, y, ids, test_x, test_y, test_ids))
 
 
 def _part(

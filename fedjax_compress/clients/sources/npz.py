@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset, check
+from fedjax_compress.clients.scaling import Scale, divisor
 from fedjax_compress.clients.sources.columns import (
     as_features,
     as_labels,
     check_columns,
+    check_features,
     has_array,
     load_npz,
     number_clients,
     number_of_classes,
 )
-from fedjax_compress.clients.sources.split import hold_out
+from fedjax_compress.clients.sources.split import hold_out, test_marks
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -34,6 +37,7 @@ def npz(
     classes: int = 0,
     tokens: bool = False,
     invert: bool = False,
+    scale: Scale = "auto",
 ) -> Dataset:
     """Your own arrays in an .npz file, with or without a column of client ids.
 
@@ -50,55 +54,101 @@ def npz(
       client: name of the array of client ids (numbers or names, in any order); empty
         if there is none. Needed for the partition ``natural``.
       test: file with the test rows; it may lack the ids.
-      test_column: name of an array that is true for test rows.
+      test_column: name of an array that is true, or 1, for test rows and false, or 0,
+        for the others.
       holdout: share held out where neither is given; between 0 and 1.
       classes: number of classes; 0 takes one more than the largest label.
       tokens: whether features are integer tokens (text), 0 being the padding.
       invert: 255 - x for uint8 pixels, as for LEAF's black ink on white paper.
+      scale: what divides the features before a network reads them: a number, none, or
+        auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
 
     Raises:
       InputError: missing file or array, or rows that cannot be used; see ``check``.
     """
     if test and test_column:
         raise InputError("give test or test_column, not both")
+    names = _Names(features, labels, client, test_column)
     name = _name(path)
-    columns = [features, labels, *([client] if client else [])]
-    marker = [test_column] if test_column else []
-    x, y, *rest = load_npz(path, columns + marker)
-    check_columns(name, x, y, rest)
-    x, y = as_features(x, name, tokens), as_labels(y, name)
-    ids = rest[0] if client else None
     if test:
-        if client and not has_array(test, client):
-            columns = [features, labels]
-        test_x, test_y, *test_rest = load_npz(test, columns)
-        where = _name(test)
-        check_columns(where, test_x, test_y, test_rest)
-        test_x, test_y = as_features(test_x, where, tokens), as_labels(test_y, where)
-        test_ids = test_rest[0] if test_rest else None
+        first = _read(path, names, tokens, needed=True).part
+        second = _read(test, names, tokens, needed=False).part
     else:
-        if test_column:
-            held = rest[-1].astype(bool)
-        else:
-            held = hold_out(_groups(y) if ids is None else ids, holdout)
-            if not held.any():
-                raise InputError(
-                    f"{name}: no row can be held out for testing: a class, or a client "
-                    "where there are ids, keeps its last row; name a file or a column "
-                    "of test rows with test or test_column"
-                )
-        test_x, test_y = x[held], y[held]
-        test_ids = None if ids is None else ids[held]
-        x, y, ids = x[~held], y[~held], None if ids is None else ids[~held]
-    if invert:
-        x, test_x = _inverted(x, name), _inverted(test_x, name)
-    if ids is not None:
-        ids, test_ids = number_clients(ids, test_ids, name)
-    count = number_of_classes(classes, y, test_y)
-    return check(
-        Dataset(
-            name, Task(x.shape[1:], count, tokens), x, y, ids, test_x, test_y, test_ids
+        first, second = _held_out(
+            _read(path, names, tokens, needed=True), name, holdout
         )
+    if invert:
+        first, second = _inverted(first, name), _inverted(second, _name(test or path))
+    x = as_features(first.features, name, tokens)
+    test_x = as_features(second.features, _name(test or path), tokens)
+    divided = None if tokens else divisor(scale, first.features, second.features, name)
+    ids, test_ids = first.ids, None
+    if ids is not None:
+        ids, test_ids = number_clients(ids, second.ids, name)
+    y, test_y = first.labels, second.labels
+    count = number_of_classes(classes, y, test_y)
+    task = Task(x.shape[1:], count, tokens, divided)
+    return check(Dataset(name, task, x, y, ids, test_x, test_y, test_ids))
+
+
+class _Names(NamedTuple):
+    """Names of the arrays; empty for one that there is not."""
+
+    features: str
+    labels: str
+    client: str
+    marks: str
+
+
+class _Part(NamedTuple):
+    """Features as they are stored, labels int32, ids as they are stored or None."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray | None
+
+
+class _File(NamedTuple):
+    """The rows of a file, and which of them are marked for testing, if that is said."""
+
+    part: _Part
+    marks: np.ndarray | None
+
+
+def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
+    """The rows of a file; ids may be missing unless they are ``needed``.
+
+    Raises:
+      InputError: missing file or array, columns that do not fit each other.
+    """
+    where = _name(path)
+    client = names.client if needed or has_array(path, names.client) else ""
+    others = [n for n in (client, names.marks) if n]
+    x, y, *rest = load_npz(path, [names.features, names.labels, *others])
+    check_columns(where, x, y, rest)
+    check_features(x, where, tokens)
+    marks = test_marks(rest[-1], where, names.marks) if names.marks else None
+    part = _Part(x, as_labels(y, where), rest[0] if client else None)
+    return _File(part, marks)
+
+
+def _held_out(file: _File, name: str, holdout: float) -> tuple[_Part, _Part]:
+    """The rows to learn from and those to test on: marked, or a share of each group."""
+    (x, y, ids), held = file
+    if held is None:
+        groups = ids
+        if groups is None:
+            groups = y if y.ndim == 1 else np.zeros(len(y), np.int32)
+        held = hold_out(groups, holdout)
+        if not held.any():
+            raise InputError(
+                f"{name}: no row can be held out for testing: a class, or a client "
+                "where there are ids, keeps its last row; name a file or a column "
+                "of test rows with test or test_column"
+            )
+    return tuple(  # type: ignore[return-value]
+        _Part(x[rows], y[rows], None if ids is None else ids[rows])
+        for rows in (~held, held)
     )
 
 
@@ -107,18 +157,13 @@ def _name(path: str) -> str:
     return "/".join(Path(path).with_suffix("").parts[-2:])
 
 
-def _inverted(features: np.ndarray, name: str) -> np.ndarray:
+def _inverted(part: _Part, name: str) -> _Part:
     """White for black.
 
     Raises:
       InputError: anything but uint8.
     """
-    if features.dtype != np.uint8:
-        raise InputError(
-            f"{name}: only uint8 pixels can be inverted, not {features.dtype}"
-        )
-    return 255 - features
-
-
-def _groups(labels: np.ndarray) -> np.ndarray:
-    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int32)
+    kind = part.features.dtype
+    if kind != np.uint8:
+        raise InputError(f"{name}: only uint8 pixels can be inverted, not {kind}")
+    return part._replace(features=255 - part.features)

@@ -40,3 +40,24 @@ def hold_out(groups: np.ndarray, share: float, least: int = 0) -> np.ndarray:
     marked = np.zeros(len(groups), bool)
     marked[order] = rank < quota[index[order]]
     return marked
+
+
+def test_marks(column: np.ndarray, where: str, name: str) -> np.ndarray:
+    """Which rows a column marks for testing, bool [rows].
+
+    Raises:
+      InputError: anything but true and false, or 1 and 0; names what else was found.
+    """
+    right = "true (or 1) for a test row, false (or 0) for another"
+    if column.dtype.kind not in "biuf":
+        shown = ", ".join(repr(str(v)) for v in np.unique(column)[:4])
+        raise InputError(
+            f"{where}: {name!r} holds {column.dtype} ({shown}), but must be {right}; "
+            f"save it as the comparison {name} == ..."
+        )
+    other = np.unique(column[~((column == 0) | (column == 1))])
+    if len(other):
+        shown = ", ".join(f"{v:g}" for v in other[:4])
+        many = " ..." * (len(other) > 4)
+        raise InputError(f"{where}: {name!r} holds {shown}{many}, but must be {right}")
+    return column.astype(bool)

@@ -12,6 +12,7 @@ import numpy as np
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset, check
 from fedjax_compress.clients.sources.columns import find
+from fedjax_compress.clients.sources.kinds import describe_kind
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -104,9 +105,14 @@ def _read(path: str) -> list[list[str]]:
             data = json.load(stream)
         pairs = zip(data["users"], data["speeches"], strict=True)
         speeches = [[str(speech) for speech in said] for _, said in pairs if said]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, lzma.LZMAError):
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, EOFError, lzma.LZMAError):
+        kind = describe_kind(file)
+        other = "" if "JSON" in kind or "xz" in kind else f"; it {kind.split(';')[0]}"
         raise InputError(
-            f"{path} is not JSON with 'users' and, for each, a list in 'speeches'"
+            f"{path} is not JSON with 'users' and, for each, a list in "
+            f"'speeches'{other}"
         ) from None
     if not speeches:
         raise InputError(f"{path}: nobody says anything")

@@ -11,9 +11,11 @@ import numpy as np
 
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset, check
+from fedjax_compress.clients.scaling import Scale, divisor
 from fedjax_compress.clients.sources.columns import (
     as_features,
     as_labels,
+    check_features,
     number_clients,
     number_of_classes,
 )
@@ -32,6 +34,7 @@ def tfds(
     test: str = "test",
     holdout: float = 0.1,
     data_dir: str = "",
+    scale: Scale = "auto",
 ) -> Dataset:
     """Any prepared tensorflow-datasets set, read without TensorFlow.
 
@@ -50,6 +53,8 @@ def tfds(
         share of the training split: of every client, or else of every class.
       holdout: that share.
       data_dir: folder of prepared sets; empty for the library's own default.
+      scale: what divides the features before a network reads them: a number, none, or
+        auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
 
     Raises:
       InputError: no such set prepared, no such feature, or rows that cannot be used.
@@ -76,9 +81,10 @@ def tfds(
         own, test_own = number_clients(own, test_own, name)
     classes = getattr(kinds[y_name], "num_classes", None) or 0
     count = number_of_classes(int(classes), y, test_y)
-    return check(
-        Dataset(name, Task(x.shape[1:], count), x, y, own, test_x, test_y, test_own)
-    )
+    divided = divisor(scale, x, test_x, name)
+    x, test_x = as_features(x, name), as_features(test_x, name)
+    task = Task(x.shape[1:], count, scale=divided)
+    return check(Dataset(name, task, x, y, own, test_x, test_y, test_own))
 
 
 def _open(name: str, data_dir: str) -> Any:
@@ -153,7 +159,8 @@ def _columns(builder: Any, split: str, names: list[str]) -> list[np.ndarray]:
     with _without_advice():
         columns = _read(source, names, where)
     features = columns.pop(0)
-    return [as_features(features, where), as_labels(columns[0], where), *columns[1:]]
+    check_features(features, where)
+    return [features, as_labels(columns[0], where), *columns[1:]]
 
 
 def _read(source: Any, names: list[str], where: str) -> list[np.ndarray]:

@@ -1,0 +1,93 @@
+"""What a file looks like that is not what a source reads, and what would do."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+_HEAD = 4096
+_SAVE = "and save features and labels with numpy.savez"
+_UNPACK = "unpack it first"
+
+
+class _Kind(NamedTuple):
+    """A kind of file: its first bytes, what people call it, and what would do."""
+
+    begin: bytes
+    name: str
+    cure: str
+    at: int = 0
+
+
+_KINDS = (
+    _Kind(b"\x93NUMPY", "one array of numpy (.npy)", _SAVE[4:]),
+    _Kind(b"\x89HDF\r\n\x1a\n", "HDF5", f"read it with h5py {_SAVE}"),
+    _Kind(b"SQLite format 3\0", "an SQLite database", f"query it with sqlite3 {_SAVE}"),
+    _Kind(b"PAR1", "Parquet", f"read it with pandas.read_parquet {_SAVE}"),
+    _Kind(b"ARROW1", "Arrow", f"read it with pyarrow {_SAVE}"),
+    _Kind(b"MATLAB 5.0", "a MATLAB file", f"read it with scipy.io.loadmat {_SAVE}"),
+    _Kind(b"\x1f\x8b", "a file compressed by gzip", _UNPACK),
+    _Kind(b"\xfd7zXZ", "a file compressed by xz", _UNPACK),
+    _Kind(b"BZh", "a file compressed by bzip2", _UNPACK),
+    _Kind(b"(\xb5/\xfd", "a file compressed by zstandard", _UNPACK),
+    _Kind(b"ustar", "a tar archive", _UNPACK, 257),
+    _Kind(b"\x89PNG", "a picture", f"put all pictures into one array {_SAVE}"),
+    _Kind(b"\xff\xd8\xff", "a picture", f"put all pictures into one array {_SAVE}"),
+    _Kind(b"GIF8", "a picture", f"put all pictures into one array {_SAVE}"),
+    *(
+        _Kind(
+            bytes([0x80, n]),
+            "a pickle, which is never read because it can run any code",
+            f"load it where you trust it {_SAVE}",
+        )
+        for n in range(2, 6)
+    ),
+    *(
+        _Kind(
+            bytes([0, 0, kind]),
+            "IDX, as MNIST comes",
+            f"read it with numpy.frombuffer behind its header {_SAVE}, or take "
+            "tfds(mnist)",
+        )
+        for kind in (8, 9, 11, 12, 13, 14)
+    ),
+    _Kind(b"PK", "a zip archive without arrays of numpy", _UNPACK),
+)
+
+
+def describe_kind(path: str | Path) -> str:
+    """What a file looks like and what would do: ``looks like CSV; read it with ...``.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        return "is empty"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith(".npy") for name in archive.namelist()):
+                return "looks like arrays of numpy in one file (.npz); read it with npz"
+    for kind in _KINDS:
+        if head[kind.at :].startswith(kind.begin):
+            return f"looks like {kind.name}; {kind.cure}"
+    return _describe_text(head)
+
+
+def _describe_text(head: bytes) -> str:
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # no character that is cut off
+            return f"looks like nothing that is known; read it yourself {_SAVE}"
+        text = head[: error.start].decode("utf-8-sig")
+    if text.lstrip()[:1] in ("{", "["):
+        return f"looks like JSON; read it with json.load {_SAVE}"
+    if any(mark in text.split("\n")[0] for mark in ",;\t"):
+        return (
+            "looks like CSV; read it with numpy.loadtxt(..., delimiter=',') or "
+            f"pandas.read_csv {_SAVE}"
+        )
+    return f"looks like text; read its numbers with numpy.loadtxt {_SAVE}"

@@ -1,0 +1,79 @@
+"""Files that a source does not read: what they are, and what would do."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sqlite3
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+
+
+def table(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("create table rows (x int)")
+
+
+def parquet(path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as library
+
+    library.write_table(pyarrow.table({"x": [1, 2]}), path)
+
+
+def archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("archive/data.pkl", "")
+
+
+IDX = struct.pack(">IIII", 0x803, 2, 2, 2) + bytes(8)
+FILES = {
+    "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "numpy.loadtxt"),
+    "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "numpy.loadtxt"),
+    "json": (lambda p: p.write_text(json.dumps({"x": [1]})), "JSON", "json.load"),
+    "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5", "h5py"),
+    "sqlite": (table, "an SQLite database", "sqlite3"),
+    "idx": (lambda p: p.write_bytes(IDX), "IDX", "tfds(mnist)"),
+    "gzip": (lambda p: p.write_bytes(gzip.compress(IDX)), "gzip", "unpack it first"),
+    "parquet": (parquet, "Parquet", "pandas.read_parquet"),
+    "pickle": (lambda p: p.write_bytes(b"\x80\x04]."), "pickle", "where you trust it"),
+    "zip": (archive, "a zip archive without arrays of numpy", "unpack it first"),
+    "bytes": (lambda p: p.write_bytes(bytes(range(255))), "nothing that is known", ""),
+    "empty": (lambda p: p.write_bytes(b""), "it is empty", ""),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_npz_npy_and_text_say_what_a_file_looks_like(kind, tmp_path):
+    make, looks, cure = FILES[kind]
+    make(tmp_path / "labels.npy")
+    np.save(tmp_path / "features.npy", np.zeros((4, 2), np.float32))
+    for source, path in (("npz", "/labels.npy"), ("npy", ""), ("text", "/labels.npy")):
+        with pytest.raises(InputError) as caught:
+            registry.build("data", f"{source}(path='{tmp_path}{path}')")
+        reason = caught.value.reason
+        assert "\n" not in reason
+        assert "allow_pickle" not in reason
+        if (source, kind) != ("text", "json") and (source, looks) != ("text", "gzip"):
+            assert looks in reason
+        if source != "text":
+            assert cure in reason
+
+
+def test_a_npz_or_a_folder_in_the_wrong_place(tmp_path):
+    np.savez(tmp_path / "rows.npz", x=np.zeros(3))
+    with pytest.raises(InputError, match=r"arrays of numpy in one file \(\.npz\)"):
+        registry.build("data", f"text(path='{tmp_path}/rows.npz')")
+    with pytest.raises(InputError, match="is a folder, but npz reads one file"):
+        registry.build("data", f"npz(path='{tmp_path}')")
+    whole = (tmp_path / "rows.npz").read_bytes()
+    (tmp_path / "rows.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="is damaged or not whole"):
+        registry.build("data", f"npz(path='{tmp_path}/rows.npz')")
