@@ -16,6 +16,7 @@ import numpy as np
 import fedjax_compress
 from fedjax_compress import clients, registry, tree
 from fedjax_compress.clients import ClientData, Dataset
+from fedjax_compress.clients.client_data import check_owners
 from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
@@ -27,6 +28,7 @@ from fedjax_compress.experiment.components import (
 )
 from fedjax_compress.experiment.config import FIELDS, Config, with_field
 from fedjax_compress.randomness import root_key
+from fedjax_compress.returned import describe, within
 from fedjax_compress.simulate import (
     ClientEvaluator,
     Evaluator,
@@ -84,7 +86,22 @@ def request_devices(number: int) -> None:
 
 def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
-    return with_field("data", registry.build, "data", config.data)
+    with within(f"the source of data {config.data}"):
+        found = with_field("data", registry.build, "data", config.data)
+    return usable(found)
+
+
+def usable(dataset: Dataset) -> Dataset:
+    """The data, checked unless a source of this package has done so.
+
+    Raises:
+      InputError: it is no Dataset, or one that cannot be used.
+    """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"data: a source must give a clients.Dataset, not {describe(dataset)}"
+        )
+    return clients.check(dataset)
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -95,7 +112,12 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     """
     partition = with_field("partition", registry.build, "partition", config.partition)
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
-    owner = with_field("partition", partition, dataset, config.clients, rng)
+    with within("the partition"):
+        owner = with_field("partition", partition, dataset, config.clients, rng)
+    rows = len(dataset.train_labels)
+    owner = check_owners("partition: it", owner, rows)
+    if not (owner >= 0).any():
+        raise InputError("partition: it must give some row to a client, and gives none")
     data = clients.group(
         dataset.train_features, dataset.train_labels, owner, int(owner.max()) + 1
     )
@@ -183,7 +205,7 @@ def build(
     """
     request_devices(config.devices)
     check_specs(config)
-    dataset = dataset or load_data(config)
+    dataset = load_data(config) if dataset is None else usable(dataset)
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import compress, registry
+from fedjax_compress import checked, compress, registry, spec
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
@@ -42,29 +42,45 @@ def network(config: Config, task: Task) -> Model:
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
-    """The model, checked to fit the data by tracing one example's loss.
+    """The model, checked to fit the data by tracing what it makes of two rows.
 
     Raises:
-      InputError: it does not fit.
+      InputError: it does not fit, or a function of it gives back another shape than
+        ``typing.Model`` says.
+      Exception: what a model from outside this package raises while it is traced.
     """
-    model = network(config, dataset.task)
-    rows = dataset.train_features[:1], dataset.train_labels[:1]
+    model = checked.model(network(config, dataset.task))
+    rows = dataset.train_features[:2], dataset.train_labels[:2]
 
     def score(key: Any, features: Any, labels: Any) -> Any:
-        outputs = model.apply(model.init(key), features, None)
-        return model.loss(outputs, labels)
+        params = model.init(key)
+        outputs = model.apply(params, features, None)
+        kept = params if model.constrain is None else model.constrain(params)
+        return model.loss(outputs, labels), model.correct(outputs, labels), kept
 
     try:
         jax.eval_shape(score, jax.random.key(0), *rows)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"model: {error}") from None
     except Exception as error:
+        if not _is_ours(config):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model: {config.model} does not fit the data {dataset.name}, whose "
             f"examples have shape {tuple(dataset.task.shape)}: {reason}"
         ) from error
     return model
+
+
+def _is_ours(config: Config) -> bool:
+    """Whether all of the network comes from this package, so that it has no bug."""
+    for kind in ("model", "qat", "augment"):
+        call = spec.parse(getattr(config, kind)).calls[0]
+        home = registry.lookup(call, kind).factory.__module__
+        if home.split(".")[0] != __package__.split(".")[0]:
+            return False
+    return True
 
 
 class Course(NamedTuple):

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import tree
+from fedjax_compress import checked, returned, tree
 from fedjax_compress.clients import ClientData, HostStore
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.models import Form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate import beginning, metrics
@@ -137,8 +137,12 @@ class Simulator:
         return self.programs.seconds
 
     def start(self, params: Params) -> RunState:
-        """The state before the first round."""
-        params = jax.tree.map(jnp.asarray, params)
+        """The state before the first round.
+
+        Raises:
+          InputError: there are no parameters, or some that are no floats or not finite.
+        """
+        params = _usable(params)
         key = jax.random.fold_in(self._key, 2**31 - 1)
         self.phases.check(key, params)
         server = self.algorithm.init(key, params)
@@ -229,6 +233,12 @@ class Simulator:
 
         Returns:
           The new state (the old one's arrays are given up) and one record a round.
+
+        Raises:
+          InputError: a part gives back something else than it should, found before
+            anything compiles; or the sampling does, in any round.
+          Diverged: the server's model would not be finite after a round. The exception
+            has the state before it, and the records up to it.
         """
         records: list[dict] = []
         if state.round == 0 and self.algorithm.begin is not None and rounds > 0:
@@ -238,6 +248,8 @@ class Simulator:
             rounds -= now
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
+            if fresh[-1].get("diverged"):
+                raise _diverged(state, records)
         return state, records
 
     def _begun(self, server: Server) -> Server:
@@ -272,6 +284,7 @@ class Simulator:
             record.down,
             record.nominal_down,
             record.server,
+            record.finite,
         )
         record = jax.device_get(rounds_.RoundRecord(*record))
         if self._host is not None:
@@ -280,12 +293,12 @@ class Simulator:
             store = ()
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
+        count = metrics.rounds_run(record, rounds)
         rows = [
-            metrics.line(
-                state.round + i + 1, supply.ids[i], record, i, seconds / rounds
-            )
-            for i in range(rounds)
+            metrics.line(state.round + i + 1, supply.ids[i], record, i, seconds / count)
+            for i in range(count)
         ]
+        done = rows[-1]["round"] - bool(rows[-1].get("diverged"))
         return RunState(server, store, done), rows
 
     def _inputs(self, state: RunState, supply: Supply) -> tuple:
@@ -302,11 +315,40 @@ class Simulator:
         return data, self._root, state.server, store, seats, number, count
 
 
+def _usable(params: Params) -> Params:
+    """The parameters as arrays of jax.
+
+    Raises:
+      InputError: names the parameter that no round can begin with.
+    """
+    checked.parameters("the model's init", jax.tree.map(np.asarray, params))
+    for path, leaf in returned.leaves(params).items():
+        bad = np.size(leaf) - np.count_nonzero(np.isfinite(np.asarray(leaf)))
+        if bad:
+            raise InputError(
+                f"parameter {path} has {bad} elements that are not finite before the "
+                "first round; mend the model's init"
+            )
+    return jax.tree.map(jnp.asarray, params)
+
+
 def _streamed(data: ClientData, limit: int) -> bool:
     """Whether the rows stay on the host."""
     columns = jax.tree.leaves(data)
     mapped = any(isinstance(c, np.memmap) for c in columns)
     return mapped or sum(c.nbytes for c in columns) > limit
+
+
+def _diverged(state: RunState, records: list[dict]) -> Diverged:
+    number = records[-1]["round"]
+    return Diverged(
+        f"the server's model is not finite after round {number}: its steps or the "
+        "clients' are too long, or a function of the model gives numbers too large; "
+        "try a smaller lr",
+        number,
+        state,
+        records,
+    )
 
 
 def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:

@@ -104,7 +104,7 @@ class Programs:
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = whole if residence.rows else parts
         stores = whole if residence.states else parts
-        records: Any = rounds_.RoundRecord(split, whole, whole, whole)  # type: ignore[arg-type]
+        records: Any = rounds_.RoundRecord(split, whole, whole, whole, whole)  # type: ignore[arg-type]
         algorithm = self.phases.algorithms[phase]
         program = jax.shard_map(
             functools.partial(self._rounds, algorithm, residence.states),
