@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
     Planner,
     Sampling,
+    check_ids,
     choose_devices,
     choose_lanes,
 )
@@ -135,6 +137,18 @@ class Simulator:
     def compile_seconds(self) -> float:
         """What compiling has taken so far."""
         return self.programs.seconds
+
+    def identity(self) -> dict[str, str]:
+        """Digests of what has been run so far: of each program, by phase and layout,
+        and of the first cohort. They are the same at another start of the same code.
+
+        Raises:
+          InputError: the sampling gives something else than a cohort.
+        """
+        ids = self.sampling(self.seed, 0, self.sizes, self.cohort)
+        ids = np.sort(check_ids(ids, self.cohort, self.clients, 0))
+        first = hashlib.sha256(ids.tobytes()).hexdigest()
+        return {"sampling": first, **self.programs.digests}
 
     def start(self, params: Params) -> RunState:
         """The state before the first round.
