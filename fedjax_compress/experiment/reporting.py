@@ -131,7 +131,8 @@ def report(
 def publish(runs: list[Finished], folder: Path, console: Console) -> dict[str, Any]:
     """Writes ``compare.json`` and ``compare.png`` and shows the table."""
     content = to_json(runs, folder)
-    curves = [(run.name, run.curve) for run in runs]
+    lost = {True: ", diverged", False: ""}
+    curves = [(r.name + lost["diverged" in r.summary], r.curve) for r in runs]
     plots.draw_comparison(curves, folder / files.COMPARISON_PLOT)
     files.write_json(folder / files.COMPARISON, content)
     console.print(table(runs, console))
