@@ -222,7 +222,8 @@ def compressor(given: Compressor, name: str = "the compressor") -> Compressor:
 
 def _expect(name: str, given: Any, kind: type) -> None:
     if not isinstance(given, kind):
-        raise InputError(f"{name} must be a {kind.__name__}, not {_type(given)}")
+        a = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} must be {a} {kind.__name__}, not {_type(given)}")
 
 
 def _type(given: Any) -> str:

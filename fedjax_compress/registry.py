@@ -82,7 +82,7 @@ class Entry:
         return [
             Option(p.name, hints.get(p.name, Any), p.default)
             for p in named[self.context :]
-            if p.kind is not p.VAR_KEYWORD
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         ]
 
     def rest(self) -> Any:

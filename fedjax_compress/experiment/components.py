@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import checked, compress, registry, spec
+from fedjax_compress import checked, compress, registry, returned, spec
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
@@ -22,7 +22,10 @@ def check_specs(config: Config) -> None:
     """
     validate(config)
     for name in ("partition", "sampling", "server", "aggregate"):
-        with_field(name, registry.build, name, getattr(config, name))
+        made = with_field(name, registry.build, name, getattr(config, name))
+        if name in ("partition", "sampling") and not callable(made):
+            text, found = getattr(config, name), returned.describe(made)
+            raise InputError(f"{name}: {text} must give a function, not {found}")
     for name in ("uplink", "downlink"):
         with_field(name, compress.phases, getattr(config, name))
     for name in ("data", "model", "augment", "qat", "local", "algorithm"):
