@@ -7,6 +7,7 @@ import dataclasses
 import mmap
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -105,8 +106,11 @@ def check_columns(dataset: Dataset) -> None:
         column = getattr(dataset, field.name)
         if column is None and field.name.endswith("_clients"):
             continue
-        kinds = (np.number, np.bool_) if field.name.endswith("_features") else ()
-        kinds = (np.integer,) if field.name.endswith("_clients") else kinds
+        kinds: tuple[Any, ...] = ()
+        if field.name.endswith("_features"):
+            kinds = np.number, np.bool_
+        elif field.name.endswith("_clients"):
+            kinds = (np.integer,)
         right = isinstance(column, np.ndarray) and column.ndim > 0
         if right and kinds:
             right = any(np.issubdtype(column.dtype, kind) for kind in kinds)

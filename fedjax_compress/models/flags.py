@@ -33,7 +33,7 @@ def flag(name: str, training: bool) -> bool:
     return FLAGS[name] == training
 
 
-def options(call: Callable[..., Any], training: bool) -> dict[str, bool]:
+def options(call: Callable[..., Any], training: bool) -> dict[str, Any]:
     """The flags among the arguments of a module's ``__call__``.
 
     Raises:
@@ -127,7 +127,8 @@ class _Teller:
         if isinstance(value, Mapping):
             made = {k: self._inside(v, layered) for k, v in value.items()}
             same = all(made[k] is value[k] for k in made)
-            return value if same else type(value)(made)
+            kind: Any = type(value)
+            return value if same else kind(made)
         if type(value) in (list, tuple):
             items = [self._inside(v, layered) for v in value]
             same = all(a is b for a, b in zip(items, value, strict=True))

@@ -291,9 +291,7 @@ def test_an_optimizer_of_ones_own_is_checked(model, columns):
         shards = shard(columns), jax.random.key(0)
         return jax.eval_shape(lambda p: given.run(p, (), *shards), params)
 
-    with pytest.raises(
-        InputError, match="the client's optimizer must have"
-    ):
+    with pytest.raises(InputError, match="the client's optimizer must have"):
         run(lambda g, s, p: (jax.tree.map(lambda x: x[None], g), s))
     with pytest.raises(TypeError) as caught:
         run(lambda g, s, p, *, value: (g, s))
