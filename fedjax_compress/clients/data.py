@@ -60,10 +60,15 @@ def check(dataset: Dataset) -> Dataset:
     """The dataset itself, if it can be used.
 
     Raises:
-      InputError: columns that are no arrays of numbers, no rows, lengths or shapes
-        that differ, NaN or infinity in the features, labels outside 0 .. classes-1,
-        client ids that are not counted from 0 without gaps; names part, row and value.
+      InputError: it is none, columns that are no arrays of numbers, no rows, lengths
+        or shapes that differ, NaN or infinity in the features, labels outside 0 ..
+        classes-1, client ids that are not counted from 0 without gaps; names part, row
+        and value.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"a source of data must give a clients.Dataset, not {describe(dataset)}"
+        )
     if _known.get(id(dataset)) is dataset:
         return dataset
     check_columns(dataset)

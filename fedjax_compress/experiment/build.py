@@ -28,7 +28,7 @@ from fedjax_compress.experiment.components import (
 )
 from fedjax_compress.experiment.config import FIELDS, Config, with_field
 from fedjax_compress.randomness import root_key
-from fedjax_compress.returned import describe, within
+from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
     ClientEvaluator,
     Evaluator,
@@ -88,20 +88,7 @@ def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
     with within(f"the source of data {config.data}"):
         found = with_field("data", registry.build, "data", config.data)
-    return usable(found)
-
-
-def usable(dataset: Dataset) -> Dataset:
-    """The data, checked unless a source of this package has done so.
-
-    Raises:
-      InputError: it is no Dataset, or one that cannot be used.
-    """
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"data: a source must give a clients.Dataset, not {describe(dataset)}"
-        )
-    return clients.check(dataset)
+    return clients.check(found)
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -205,7 +192,7 @@ def build(
     """
     request_devices(config.devices)
     check_specs(config)
-    dataset = load_data(config) if dataset is None else usable(dataset)
+    dataset = load_data(config) if dataset is None else clients.check(dataset)
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import checked, returned, tree
+from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
-from fedjax_compress.errors import Diverged, InputError
+from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import beginning, metrics
+from fedjax_compress.simulate import beginning, handed_in, metrics
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
@@ -156,7 +156,7 @@ class Simulator:
         Raises:
           InputError: there are no parameters, or some that are no floats or not finite.
         """
-        params = _usable(params)
+        params = handed_in.parameters(params)
         key = jax.random.fold_in(self._key, 2**31 - 1)
         self.phases.check(key, params)
         server = self.algorithm.init(key, params)
@@ -263,7 +263,7 @@ class Simulator:
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
             if fresh[-1].get("diverged"):
-                raise _diverged(state, records)
+                raise metrics.diverged(state, records)
         return state, records
 
     def _begun(self, server: Server) -> Server:
@@ -329,40 +329,11 @@ class Simulator:
         return data, self._root, state.server, store, seats, number, count
 
 
-def _usable(params: Params) -> Params:
-    """The parameters as arrays of jax.
-
-    Raises:
-      InputError: names the parameter that no round can begin with.
-    """
-    checked.parameters("the model's init", jax.tree.map(np.asarray, params))
-    for path, leaf in returned.leaves(params).items():
-        bad = np.size(leaf) - np.count_nonzero(np.isfinite(np.asarray(leaf)))
-        if bad:
-            raise InputError(
-                f"parameter {path} has {bad} elements that are not finite before the "
-                "first round; mend the model's init"
-            )
-    return jax.tree.map(jnp.asarray, params)
-
-
 def _streamed(data: ClientData, limit: int) -> bool:
     """Whether the rows stay on the host."""
     columns = jax.tree.leaves(data)
     mapped = any(isinstance(c, np.memmap) for c in columns)
     return mapped or sum(c.nbytes for c in columns) > limit
-
-
-def _diverged(state: RunState, records: list[dict]) -> Diverged:
-    number = records[-1]["round"]
-    return Diverged(
-        f"the server's model is not finite after round {number}: its steps or the "
-        "clients' are too long, or a function of the model gives numbers too large; "
-        "try a smaller lr",
-        number,
-        state,
-        records,
-    )
 
 
 def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:

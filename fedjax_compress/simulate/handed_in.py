@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fedjax_compress import returned
+from fedjax_compress import checked, returned
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Metrics, Report, Server, Tree
+from fedjax_compress.typing import Metrics, Params, Report, Server, Tree
 
 OWN_NAMES = (
     "round", "train_loss", "clients", "dropped", "bytes_up", "bytes_down",
@@ -77,3 +79,20 @@ def observed(found: Any) -> Metrics:
         what = f"{name!r} of the algorithm's observe"
         found = found | {name: returned.numbers(what, value, (), "one number")}
     return found
+
+
+def parameters(params: Params) -> Params:
+    """The parameters as arrays of jax.
+
+    Raises:
+      InputError: names the parameter that no round can begin with.
+    """
+    checked.parameters("the model's init", jax.tree.map(np.asarray, params))
+    for path, leaf in returned.leaves(params).items():
+        bad = np.size(leaf) - np.count_nonzero(np.isfinite(np.asarray(leaf)))
+        if bad:
+            raise InputError(
+                f"parameter {path} has {bad} elements that are not finite before the "
+                "first round; mend the model's init"
+            )
+    return jax.tree.map(jnp.asarray, params)

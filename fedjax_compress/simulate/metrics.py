@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
+from fedjax_compress.errors import Diverged
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.simulate.round import RoundRecord
 from fedjax_compress.wire import Ledger
@@ -54,3 +57,16 @@ def line(
         **{name: float(value[i]) for name, value in record.server.items()},
         **({} if bool(record.finite[i]) else {"diverged": True}),
     }
+
+
+def diverged(state: Any, records: list[dict]) -> Diverged:
+    """What ends a run after the last of these records, from the state before it."""
+    number = records[-1]["round"]
+    return Diverged(
+        f"the server's model is not finite after round {number}: its steps or the "
+        "clients' are too long, or a function of the model gives numbers too large; "
+        "try a smaller lr",
+        number,
+        state,
+        records,
+    )

@@ -71,7 +71,7 @@ def test_a_partition(own, given, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (None, "a source must give a clients.Dataset, not NoneType"),
+        (None, "a source of data must give a clients.Dataset, not NoneType"),
         (
             dataclasses.replace(data(), train_labels=np.full(ROWS, 7)),
             "label 7 in row 0",
