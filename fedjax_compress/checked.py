@@ -126,18 +126,19 @@ def local(given: LocalUpdate) -> LocalUpdate:
 
 
 def _metrics(what: str, metrics: Any) -> dict[str, Array]:
-    """The metrics as float32 scalars."""
+    """The metrics, whole numbers and those of Python as float32 scalars."""
     if not isinstance(metrics, dict) or not {"loss", "examples"} <= set(metrics):
         found = sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__
         raise InputError(
             f"the metrics of {what} must hold 'loss' and 'examples', not {found}"
         )
+    made = {}
     for name, value in metrics.items():
         whose = f"the metric {name!r} of {what}"
-        if isinstance(value, (bool, int, float)):
-            continue
-        returned.numbers(whose, value, (), "one number")
-    return metrics
+        plain = isinstance(value, (bool, int, float))
+        array = jnp.asarray(value, jnp.float32) if plain else value
+        made[name] = returned.numbers(whose, array, (), "one number")
+    return made
 
 
 def aggregator(given: Aggregator) -> Aggregator:
@@ -234,10 +235,7 @@ def _type(given: Any) -> str:
 def _named(what: str, function: Callable, original: Callable) -> Callable:
     """The function, whose errors get a note, with the signature of the original."""
 
-    def call(*args: Any, **options: Any) -> Any:
-        with returned.within(what):
-            return function(*args, **options)
-
+    call = returned.named(what, function)
     if callable(original):
         functools.update_wrapper(call, original)
     setattr(call, _MARK, True)

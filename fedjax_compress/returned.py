@@ -8,7 +8,8 @@ that says which function it was.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -37,6 +38,17 @@ def within(what: str) -> Iterator[None]:
         if not any(note.startswith(_NOTE) for note in notes):
             error.add_note(f"{_NOTE}{what}")
         raise
+
+
+def named(what: str, function: Callable) -> Callable:
+    """The function, whose errors get a note that names ``what``."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        with within(what):
+            return function(*args, **options)
+
+    return call
 
 
 def describe(value: Any) -> str:

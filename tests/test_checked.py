@@ -204,3 +204,11 @@ def test_an_error_of_ones_own_keeps_its_traceback_and_names_the_function():
 def test_numpy_arrays_are_arrays():
     values = np.ones(2, np.float32)
     assert returned.floats("it", values, (2,), "floats") is values
+
+
+def test_metrics_of_python_become_arrays():
+    metrics = {"loss": 1, "examples": jnp.asarray(3), "own": 0.5}
+    found = update_of(PARAMS, (), metrics)(PARAMS, (), None, None)[2]
+    assert {n: (x.dtype, x.shape) for n, x in found.items()} == {
+        name: (jnp.float32, ()) for name in metrics
+    }

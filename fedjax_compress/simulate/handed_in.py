@@ -10,7 +10,7 @@ import numpy as np
 
 from fedjax_compress import checked, returned
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Metrics, Params, Report, Server, Tree
+from fedjax_compress.typing import Algorithm, Metrics, Params, Report, Server, Tree
 
 OWN_NAMES = (
     "round", "train_loss", "clients", "dropped", "bytes_up", "bytes_down",
@@ -19,6 +19,16 @@ OWN_NAMES = (
     "diverged",
 )  # fmt: skip
 """Names in a record that are the engine's; an algorithm's ``observe`` has others."""
+
+
+def named(algorithm: Algorithm) -> Algorithm:
+    """The algorithm whose functions' errors say which of them it was."""
+    names = ("init", "client_init", "broadcast", "client", "reduce", "server", "params")
+    changed: dict[str, Any] = {
+        name: returned.named(f"the algorithm's {name}", getattr(algorithm, name))
+        for name in (*names, "observe")
+    }
+    return algorithm._replace(**changed)
 
 
 def report(found: Any, state: Tree) -> Report:

@@ -10,6 +10,7 @@ import jax
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
+from fedjax_compress.simulate import handed_in
 from fedjax_compress.typing import Algorithm, Key, Params, Tree
 
 
@@ -32,6 +33,7 @@ class Phases:
                 raise InputError(
                     f"the algorithm must be an Algorithm, not {describe(made)}"
                 )
+        self.algorithms = [handed_in.named(made) for made in self.algorithms]
         for a, b in zip(self.after, self.after[1:], strict=False):
             if b <= a:
                 raise InputError(
