@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message is one clear line.
@@ -42,6 +44,27 @@ class Lost(Exception):
     """
 
     STATUS = 3
+
+
+class Diverged(Exception):
+    """The server's model is not finite any more. The message is one line.
+
+    The command line prints it and exits with ``STATUS``.
+
+    Attributes:
+      round: the round after which it would not be, counted from 1.
+      state: of the simulation, with the server as it was before that round; None where
+        the runner has it in its folder. Client states are those after the round.
+      records: of the rounds of this call up to that round, which is in it.
+    """
+
+    STATUS = 4
+
+    def __init__(
+        self, message: str, round: int, state: Any = None, records: Any = ()
+    ) -> None:
+        super().__init__(message)
+        self.round, self.state, self.records = round, state, list(records)
 
 
 class WireError(ValueError):

@@ -9,9 +9,46 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import nearest
+
+RATE = "learning_rate"
+"""What optax calls the option that is ``lr`` here."""
+
+
+def optimizer(module: ModuleType, name: str, lr: float, options: dict[str, Any]) -> Any:
+    """``module.name(learning_rate=lr, **options)``, which moves by gradients alone.
+
+    Args:
+      module: optax.
+      name: a function of it that takes a learning rate.
+      lr: the learning rate.
+      options: further arguments of the function, by name.
+
+    Raises:
+      InputError: no such function or option, an option that it refuses or needs and
+        does not get, the learning rate once more under its other name, or an optimizer
+        that needs more than gradients (a line search, gradients of each example).
+    """
+    if RATE in options:
+        raise InputError(f"lr and {RATE} are one option, given twice; leave {RATE} out")
+    made = call_by_name(module, name, RATE, options | {RATE: lr})
+    like = {"kernel": _leaf(2, 3), "bias": _leaf(3)}
+    try:
+        with as_written():
+            jax.eval_shape(lambda p: made.update(p, made.init(p), p), like)
+    except Exception as error:
+        raise InputError(
+            f"{module.__name__}.{name} needs more than gradients, which is all that an "
+            f"optimizer gets here ({_reason(error)}); take another, such as sgd or adam"
+        ) from error
+    return made
+
+
+def _leaf(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 @contextlib.contextmanager
@@ -32,7 +69,8 @@ def call_by_name(
     """``module.name(**options)`` for a function that has the argument ``needs``.
 
     Raises:
-      InputError: the module has no such function, or it lacks one of the options.
+      InputError: the module has no such function, or it lacks one of the options, needs
+        another, or refuses a value.
     """
     takes = _arguments(module, name)
     if needs not in takes:
@@ -40,19 +78,30 @@ def call_by_name(
         known = [n for n in names if needs in _arguments(module, n)]
         hint = nearest(name, known)
         raise InputError(f"{module.__name__} has no {name!r} with a {needs}; {hint}")
+    called = f"{module.__name__}.{name}"
     for option in options:
         if option not in takes:
-            hint = nearest(option, takes)
-            raise InputError(
-                f"{module.__name__}.{name} has no option {option!r}; {hint}"
-            )
-    return getattr(module, name)(**options)
+            hint = nearest(option, list(takes))
+            raise InputError(f"{called} has no option {option!r}; {hint}")
+    if missing := [n for n, p in takes.items() if _required(p) and n not in options]:
+        raise InputError(f"{called} needs {', '.join(missing)} as well")
+    try:
+        return getattr(module, name)(**options)
+    except Exception as error:
+        raise InputError(f"{called}: {_reason(error)}") from error
 
 
-def _arguments(module: ModuleType, name: str) -> list[str]:
+def _required(parameter: inspect.Parameter) -> bool:
+    named = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return named and parameter.default is parameter.empty
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _arguments(module: ModuleType, name: str) -> dict[str, inspect.Parameter]:
     factory = getattr(module, name, None)
-    return (
-        list(inspect.signature(factory).parameters)
-        if inspect.isfunction(factory)
-        else []
-    )
+    if not inspect.isfunction(factory):
+        return {}
+    return dict(inspect.signature(factory).parameters)

@@ -82,7 +82,7 @@ class Entry:
         return [
             Option(p.name, hints.get(p.name, Any), p.default)
             for p in named[self.context :]
-            if p.kind is not p.VAR_KEYWORD
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
         ]
 
     def rest(self) -> Any:
@@ -95,13 +95,23 @@ class Entry:
 
 
 def register(kind: str, name: str | None = None, *, context: int = 0) -> Callable:
-    """Decorator: enters a factory under ``kind`` and its own (or the given) name."""
+    """Decorator: enters a factory under ``kind`` and its own (or the given) name.
+
+    The same name from the same module takes the place of the old one, so that a cell
+    of a notebook, or a module that is loaded again, can be run twice.
+
+    Raises:
+      InputError: another module has registered that name.
+    """
 
     def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
         called = name or factory.__name__
         table = _entries.setdefault(kind, {})
-        if called in table and table[called].factory is not factory:
-            raise InputError(f"{kind} {called!r} is registered already")
+        home = table[called].factory.__module__ if called in table else None
+        if home not in (None, factory.__module__):
+            raise InputError(
+                f"{kind} {called!r} is registered already, by {home}; take another name"
+            )
         table[called] = Entry(kind, called, factory, context)
         return factory
 

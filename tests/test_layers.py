@@ -22,6 +22,8 @@ LAYERS = [
         "bitset",
         "ranking",
         "started",
+        "returned",
+        "checked",
     ],
     ["wire", "clients", "models"],
     ["local", "compress", "prune", "submodel", "aggregate", "server"],

@@ -21,6 +21,11 @@ def test_what_is_missing_is_named():
         take("adm", "rate", {})
     with pytest.raises(InputError, match="no option 'bet'; did you mean 'beta'"):
         take("adam", "rate", {"bet": 1})
+    with pytest.raises(InputError, match=r"library.adam needs rate as well"):
+        take("adam", "rate", {})
+    vars(module).update(lamb=lambda rate, depth: range(depth))
+    with pytest.raises(InputError, match=r"library.lamb: 'float' object cannot be"):
+        take("lamb", "rate", {"rate": 1, "depth": 0.5})
     with pytest.raises(InputError, match="no 'pi' with a rate"):
         take("pi", "rate", {})
 

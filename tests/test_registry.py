@@ -129,9 +129,26 @@ def test_options_and_summaries_for_the_list():
     assert registry.entries("nothing") == {}
 
 
-def test_a_name_is_registered_once():
-    with pytest.raises(InputError, match="stage 'uniform' is registered already"):
-        registry.register("stage", "uniform")(lambda: None)
+def test_the_cell_of_a_notebook_can_be_run_twice():
+    def uniform(bits: int):
+        """The cell as it is now."""
+        return bits + 1
+
+    registry.register("stage")(uniform)
+    registry.register("stage")(uniform)
+    assert registry.build("stage", "uniform(4)") == 5
+    assert registry.entries("stage")["uniform"].summary == "The cell as it is now."
+
+
+def test_a_name_belongs_to_one_module():
+    def other():
+        pass
+
+    other.__module__ = "somebody.elses"
+    wanted = f"stage 'uniform' is registered already, by {__name__}; take another name"
+    with pytest.raises(InputError, match=wanted):
+        registry.register("stage", "uniform")(other)
+    assert registry.build("stage", "uniform(4)")[1] == 4
     with pytest.raises(InputError):
         registry.build("stage", "lambda")
 

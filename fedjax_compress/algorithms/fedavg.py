@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import jax
 
 from fedjax_compress import registry, tree
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
@@ -50,6 +51,7 @@ class FedAvgServer(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def fedavg(
     local: LocalUpdate,
     aggregator: Aggregator,

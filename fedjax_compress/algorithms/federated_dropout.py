@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedjax_compress import registry
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.algorithms.submodel_training import Average, cut_training
 from fedjax_compress.algorithms.widths import cuts_for, widths_of
 from fedjax_compress.submodel import Selector, random
@@ -16,6 +17,7 @@ from fedjax_compress.typing import (
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def federated_dropout(
     local: LocalUpdate,
     aggregator: Aggregator,

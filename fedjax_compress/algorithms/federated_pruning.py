@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
 from fedjax_compress.algorithms.mask_training import MaskServer, differ, mask_training
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune import Pattern, Ramp, Score
 from fedjax_compress.typing import (
@@ -39,6 +40,7 @@ class Memory(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def federated_pruning(
     local: LocalUpdate,
     aggregator: Aggregator,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
 from fedjax_compress.algorithms.fedavg import fedavg
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.compress.count_sketching import (
     cells,
     check_table,
@@ -54,6 +55,7 @@ class FetchSgdServer(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def fetch_sgd(
     local: LocalUpdate,
     aggregator: Aggregator,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry, submodel
 from fedjax_compress.algorithms.assignment import Assign, assignment
 from fedjax_compress.algorithms.heterofl import falling
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.algorithms.submodel_training import View, cut_training
 from fedjax_compress.algorithms.widths import Width, cuts_for, widths_of
 from fedjax_compress.errors import InputError
@@ -28,6 +29,7 @@ from fedjax_compress.typing import (
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def fjord(
     local: LocalUpdate,
     aggregator: Aggregator,

@@ -6,6 +6,7 @@ import itertools
 
 from fedjax_compress import registry
 from fedjax_compress.algorithms.assignment import Assign, assignment
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.algorithms.submodel_training import cut_training
 from fedjax_compress.algorithms.widths import cuts_for, widths_of
 from fedjax_compress.errors import InputError
@@ -20,6 +21,7 @@ from fedjax_compress.typing import (
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def heterofl(
     local: LocalUpdate,
     aggregator: Aggregator,

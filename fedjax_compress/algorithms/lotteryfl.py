@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, ranking, registry, tree
 from fedjax_compress.algorithms.frames import check_zeros, model_of
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
@@ -52,6 +53,7 @@ class LotterySums(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def lotteryfl(
     local: LocalUpdate,
     aggregator: Aggregator,

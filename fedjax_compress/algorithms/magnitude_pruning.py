@@ -13,6 +13,7 @@ from fedjax_compress.algorithms.fedavg import (
     link_for,
 )
 from fedjax_compress.algorithms.frames import check_zeros
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.quantized_model import STEPS
 from fedjax_compress.typing import (
@@ -27,6 +28,7 @@ from fedjax_compress.typing import (
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def magnitude_pruning(
     local: LocalUpdate,
     aggregator: Aggregator,

@@ -17,6 +17,7 @@ from fedjax_compress.algorithms.mask_training import (
     mask_training,
     processed,
 )
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Aggregator,
@@ -54,6 +55,7 @@ class Memory(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def prunefl(
     local: LocalUpdate,
     aggregator: Aggregator,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry, tree
 from fedjax_compress.algorithms.fedavg import Sums, fedavg
 from fedjax_compress.algorithms.frames import check_frames
+from fedjax_compress.algorithms.parts import of_checked_parts
 from fedjax_compress.compress.random_k_selection import positions
 from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
@@ -52,6 +53,7 @@ class _Part(NamedTuple):
 
 
 @registry.register("algorithm", context=5)
+@of_checked_parts
 def structured_updates(
     local: LocalUpdate,
     aggregator: Aggregator,

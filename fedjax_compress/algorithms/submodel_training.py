@@ -17,7 +17,9 @@ from fedjax_compress.algorithms.absent_classes import (
 )
 from fedjax_compress.algorithms.widths import Width, cuts_for
 from fedjax_compress.errors import InputError
+from fedjax_compress.returned import within
 from fedjax_compress.submodel import Kept, Selector
+from fedjax_compress.submodel.selector import check_kept
 from fedjax_compress.typing import (
     Acc,
     Aggregator,
@@ -183,7 +185,11 @@ def cut_training(
     def tier(number: int, width: Width) -> Tier:
         def choose(view: View, credit: Tree, shared: Key) -> Kept:
             key = jax.random.fold_in(shared, _SELECT)
-            return selector.choose(view.memory, credit, cuts.groups, width.counts, key)
+            with within("the selector's choose"):
+                kept = selector.choose(
+                    view.memory, credit, cuts.groups, width.counts, key
+                )
+            return check_kept(kept, width.counts)
 
         def client(view: View, state: ClientState, shard: Shard, coin: Coin) -> Report:
             memory, credit = state

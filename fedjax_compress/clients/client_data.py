@@ -10,6 +10,7 @@ import numpy as np
 
 from fedjax_compress.clients.data import expect
 from fedjax_compress.errors import InputError
+from fedjax_compress.returned import describe
 from fedjax_compress.typing import Array, Shard
 
 
@@ -69,6 +70,36 @@ class ClientData:
         )
 
 
+def check_owners(what: str, found: object, rows: int) -> np.ndarray:
+    """The client of each row, an integer array [rows].
+
+    Args:
+      what: whose result it is, for messages.
+      found: as it came back.
+      rows: how many there are.
+
+    Raises:
+      InputError: another shape, no whole numbers, or one below -1.
+    """
+    owners = np.asarray(found)
+    if owners.shape != (rows,):
+        raise InputError(
+            f"{what} must give one client id for each row, [{rows}], not "
+            f"{describe(owners)}"
+        )
+    if owners.dtype == bool or not np.issubdtype(owners.dtype, np.integer):
+        raise InputError(
+            f"{what} must give whole numbers, the client id of each row, not "
+            f"{describe(owners)}"
+        )
+    if rows and int(owners.min()) < -1:
+        raise InputError(
+            f"{what} must give client ids from 0 on, or -1 for a row that nobody "
+            f"has, not {int(owners.min())}"
+        )
+    return owners
+
+
 def group(
     features: np.ndarray, labels: np.ndarray, assignment: np.ndarray, clients: int
 ) -> ClientData:
@@ -85,13 +116,15 @@ def group(
       clients: number of clients; one without rows gets an empty range.
 
     Raises:
-      InputError: an id of ``clients`` or more, lengths that differ, or too many rows.
+      InputError: an id of ``clients`` or more, or below -1, ids that are not whole
+        numbers, lengths that differ, or too many rows.
     """
     if not len(features) == len(labels) == len(assignment):
         raise InputError(
             f"{len(features)} rows of features, {len(labels)} labels and "
             f"{len(assignment)} client ids; the three must agree"
         )
+    assignment = check_owners("the assignment", assignment, len(labels))
     if len(assignment) and int(assignment.max()) >= clients:
         raise InputError(
             f"client id {int(assignment.max())} lies outside 0..{clients - 1}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import mmap
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.returned import describe
 from fedjax_compress.typing import Task
 
 
@@ -57,10 +60,18 @@ def check(dataset: Dataset) -> Dataset:
     """The dataset itself, if it can be used.
 
     Raises:
-      InputError: no rows, lengths or shapes that differ, NaN or infinity in the
-        features, labels outside 0 .. classes-1, client ids that are not counted
-        from 0 without gaps; names part, row and value.
+      InputError: it is none, columns that are no arrays of numbers, no rows, lengths
+        or shapes that differ, NaN or infinity in the features, labels outside 0 ..
+        classes-1, client ids that are not counted from 0 without gaps; names part, row
+        and value.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"a source of data must give a clients.Dataset, not {describe(dataset)}"
+        )
+    if _known.get(id(dataset)) is dataset:
+        return dataset
+    check_columns(dataset)
     parts = (
         ("train", dataset.train_features, dataset.train_labels, dataset.train_clients),
         ("test", dataset.test_features, dataset.test_labels, dataset.test_clients),
@@ -83,7 +94,37 @@ def check(dataset: Dataset) -> Dataset:
         if dataset.task.tokens:
             check_labels(where, features, dataset.task.classes, "token")
     check_clients(dataset)
+    _known[id(dataset)] = dataset
     return dataset
+
+
+_known: weakref.WeakValueDictionary[int, Dataset] = weakref.WeakValueDictionary()
+"""Data that have passed ``check``; reading all of them again may take long."""
+
+
+def check_columns(dataset: Dataset) -> None:
+    """Raises InputError unless the columns are numpy arrays of numbers."""
+    if not isinstance(dataset.task, Task):
+        found = describe(dataset.task)
+        raise InputError(f"{dataset.name}: task must be a typing.Task, not {found}")
+    for field in dataclasses.fields(dataset)[2:]:
+        column = getattr(dataset, field.name)
+        if column is None and field.name.endswith("_clients"):
+            continue
+        kinds: tuple[Any, ...] = ()
+        if field.name.endswith("_features"):
+            kinds = np.number, np.bool_
+        elif field.name.endswith("_clients"):
+            kinds = (np.integer,)
+        right = isinstance(column, np.ndarray) and column.ndim > 0
+        if right and kinds:
+            right = any(np.issubdtype(column.dtype, kind) for kind in kinds)
+        if not right:
+            whole = "" if np.number in kinds else "whole "
+            raise InputError(
+                f"{dataset.name}: {field.name} must be a numpy array of {whole}"
+                f"numbers, a row for each example, not {describe(column)}"
+            )
 
 
 def check_clients(dataset: Dataset) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import tree, wire
+from fedjax_compress import returned, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Coin, Compressor, Key, Stage, Tree
@@ -94,7 +94,8 @@ def _keys(key: Key, count: int) -> Key:
 def _encode(stage: Stage, array: Array, state: Any, coin: Coin) -> tuple[Any, Any]:
     if not array.size:
         return (), state
-    carrier, side, state = stage.encode(array, state, coin)
+    with returned.within("a stage's encode"):
+        carrier, side, state = stage.encode(array, state, coin)
     return {
         "carrier": None if carrier is None else wire.raw(carrier),
         "side": side,
@@ -106,7 +107,10 @@ def _decode(stage: Stage, message: Any, shape: jax.ShapeDtypeStruct, key: Key) -
         return jnp.zeros(shape.shape, shape.dtype)
     carrier = message["carrier"]
     symbols = None if carrier is None else carrier.symbols
-    return stage.decode(symbols, message["side"], key).astype(shape.dtype)
+    with returned.within("a stage's decode"):
+        array = stage.decode(symbols, message["side"], key)
+    what, wanted = "a stage's decode", "an array of floats as it was encoded"
+    return returned.floats(what, array, shape.shape, wanted).astype(shape.dtype)
 
 
 def _shapes(like: Tree) -> list[jax.ShapeDtypeStruct]:

@@ -7,6 +7,7 @@ program of its own: a run is a row of phases in which nothing changes.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import typing
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -148,13 +149,30 @@ class Place(NamedTuple):
         """
         call = self.value.calls[0]
         entry = registry.lookup(call, "schedule", text=text)
-        found: Schedule = registry.build_call(entry, call, text)
-        return found
+        found = registry.build_call(entry, call, text)
+        if reason := _wrong(found):
+            raise SpecError(f"{call.name}: {reason}", text, call.position)
+        schedule: Schedule = found
+        return schedule
 
     @property
     def whole(self) -> bool:
         """Whether the option takes whole numbers only."""
         return float not in _flat(self.wanted)
+
+
+def _wrong(found: Any) -> str:
+    """Why it is no schedule; empty if it is one."""
+    if not isinstance(found, Schedule):
+        return f"it must give a Schedule, not a {type(found).__name__}"
+    values, after = found.values, found.after
+    numbers = all(isinstance(v, (int, float)) and v == v for v in values)
+    if not values or not numbers:
+        return f"values must be numbers, at least one, not {values}"
+    rising = all(a < b for a, b in itertools.pairwise(after))
+    if len(after) != len(values) or after[0] != 0 or not rising:
+        return f"after must be {len(values)} rising numbers, the first 0, not {after}"
+    return ""
 
 
 def replace(pipe: spec.Pipe, text: str, change: Callable[[Place], Any]) -> spec.Pipe:

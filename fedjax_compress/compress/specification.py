@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fedjax_compress import registry, spec
 from fedjax_compress.compress import schedules
 from fedjax_compress.compress.chaining import chain
 from fedjax_compress.compress.lifts import on_leaves
 from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.returned import describe
 from fedjax_compress.typing import Compressor, Stage
+
+T = TypeVar("T")
 
 
 def parse(text: str) -> Compressor:
@@ -88,7 +91,15 @@ def _compressor(pipe: spec.Pipe, text: str) -> Compressor:
         return on_leaves(_stage(pipe, text))
     if len(pipe.calls) > 1:
         raise _misplaced(first, text)
-    return registry.build_call(entry, first, text)
+    return _made(Compressor, registry.build_call(entry, first, text), first, text)
+
+
+def _made(kind: type[T], found: Any, call: spec.Call, text: str) -> T:
+    """What a factory has made, if it is of the kind that it is registered as."""
+    if not isinstance(found, kind):
+        reason = f"{call.name} must give a {kind.__name__}, not {describe(found)}"
+        raise SpecError(reason, text, call.position)
+    return found
 
 
 def _stage(pipe: spec.Pipe, text: str) -> Stage:
@@ -97,7 +108,7 @@ def _stage(pipe: spec.Pipe, text: str) -> Stage:
         entry = registry.lookup(call, "stage", "compressor", text=text)
         if entry.kind != "stage":
             raise _misplaced(call, text)
-        stages.append(registry.build_call(entry, call, text))
+        stages.append(_made(Stage, registry.build_call(entry, call, text), call, text))
         try:
             chain(*stages)
         except InputError:

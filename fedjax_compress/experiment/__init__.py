@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fedjax_compress.experiment.listing import describe
     from fedjax_compress.experiment.reporting import report
     from fedjax_compress.experiment.runner import resume, run
+    from fedjax_compress.experiment.saving import ProgramWarning
     from fedjax_compress.experiment.stopped import Stopped
     from fedjax_compress.experiment.toml import dump_toml, load_toml
     from fedjax_compress.experiment.trained import trained
@@ -22,6 +23,7 @@ __all__ = [
     "Config",
     "Grid",
     "GridScheme",
+    "ProgramWarning",
     "Scheme",
     "Stopped",
     "compare",
@@ -43,6 +45,7 @@ _HOMES = {
     "Config": "config",
     "Grid": "grid",
     "GridScheme": "grid",
+    "ProgramWarning": "saving",
     "Scheme": "comparison",
     "Stopped": "stopped",
     "compare": "comparison",

@@ -16,6 +16,7 @@ import numpy as np
 import fedjax_compress
 from fedjax_compress import clients, registry, tree
 from fedjax_compress.clients import ClientData, Dataset
+from fedjax_compress.clients.client_data import check_owners
 from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
@@ -27,6 +28,7 @@ from fedjax_compress.experiment.components import (
 )
 from fedjax_compress.experiment.config import FIELDS, Config, with_field
 from fedjax_compress.randomness import root_key
+from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
     ClientEvaluator,
     Evaluator,
@@ -88,8 +90,9 @@ def request_devices(number: int) -> None:
 
 def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
-    found = with_field("data", registry.build, "data", config.data)
-    return with_field("data", clients.scaled, found)
+    with within(f"the source of data {config.data}"):
+        found = with_field("data", registry.build, "data", config.data)
+    return with_field("data", clients.scaled, clients.check(found))
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -100,7 +103,12 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     """
     partition = with_field("partition", registry.build, "partition", config.partition)
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
-    owner = with_field("partition", partition, dataset, config.clients, rng)
+    with within("the partition"):
+        owner = with_field("partition", partition, dataset, config.clients, rng)
+    rows = len(dataset.train_labels)
+    owner = check_owners("partition: it", owner, rows)
+    if not (owner >= 0).any():
+        raise InputError("partition: it must give some row to a client, and gives none")
     data = clients.group(
         dataset.train_features, dataset.train_labels, owner, int(owner.max()) + 1
     )
@@ -188,7 +196,10 @@ def build(
     """
     request_devices(config.devices)
     check_specs(config)
-    dataset = clients.scaled(dataset) if dataset else load_data(config)
+    if dataset is None:
+        dataset = load_data(config)
+    else:
+        dataset = clients.scaled(clients.check(dataset))
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)

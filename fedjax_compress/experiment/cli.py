@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import fedjax_compress
-from fedjax_compress.errors import InputError, Lost
+from fedjax_compress.errors import Diverged, InputError, Lost
 from fedjax_compress.experiment.arguments import positionals, shape_of
 from fedjax_compress.experiment.config import FIELDS, Config, validate
 from fedjax_compress.experiment.encoding import check_text, print_all_characters
@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Exit status: 0 done; 2 something the user gave cannot be used (one line says
-    what); 3 another process of the run has ended before; 130 after Ctrl-C and 143
+    what); 3 another process of the run has ended before; 4 the server's model has
+    diverged; 130 after Ctrl-C and 143
     after SIGTERM, with everything saved; 141 when the reader of the output has gone.
     """
     try:
@@ -79,6 +80,9 @@ def _status(argv: Sequence[str] | None) -> int:
     except Lost as lost:
         _say(str(lost))
         return Lost.STATUS
+    except Diverged as diverged:
+        _say(str(diverged))
+        return Diverged.STATUS
     except Stopped as stopped:
         _say(str(stopped))
         return _SIGNALLED + signal.Signals[stopped.signal]

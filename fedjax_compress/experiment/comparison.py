@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import files, show
 from fedjax_compress.experiment.build import (
     check_specs,
@@ -18,7 +18,12 @@ from fedjax_compress.experiment.build import (
 )
 from fedjax_compress.experiment.config import Config, difference
 from fedjax_compress.experiment.progress import make_console
-from fedjax_compress.experiment.reporting import Finished, publish, read_finished
+from fedjax_compress.experiment.reporting import (
+    Finished,
+    has_diverged,
+    publish,
+    read_finished,
+)
 from fedjax_compress.experiment.runner import resume, run
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml
@@ -77,7 +82,8 @@ def compare(
     """Runs each scheme into a folder of its own; returns what ``compare.json`` holds.
 
     Runs that are finished in the folder are kept and unfinished ones are resumed, so
-    the same command goes on where it was stopped.
+    the same command goes on where it was stopped. One that diverges is marked, and not
+    tried again: to do that, resume it by itself, or remove its folder.
 
     Args:
       config: all settings but the uplink; its downlink serves schemes without one.
@@ -107,10 +113,14 @@ def compare(
         console.print(title, style="bold", markup=False, soft_wrap=True)
         place = folder / name
         try:
-            if files.holds_run(place):
+            if has_diverged(place):
+                console.print("has diverged before")
+            elif files.holds_run(place):
                 resume(place, quiet=quiet, brief=True, dataset=dataset)
             else:
                 run(job, place, quiet=quiet, brief=True, dataset=dataset)
+        except Diverged as diverged:
+            console.print(str(diverged), markup=False, soft_wrap=True)
         except Stopped as stopped:
             command = f"the same compare command with --output {files.quoted(folder)}"
             raise Stopped(stopped.signal, place, stopped.round, command) from None

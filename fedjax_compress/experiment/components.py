@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import compress, registry
+from fedjax_compress import checked, compress, registry, returned, spec
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
@@ -23,7 +23,10 @@ def check_specs(config: Config) -> None:
     """
     validate(config)
     for name in ("partition", "sampling", "server", "aggregate"):
-        with_field(name, registry.build, name, getattr(config, name))
+        made = with_field(name, registry.build, name, getattr(config, name))
+        if name in ("partition", "sampling") and not callable(made):
+            text, found = getattr(config, name), returned.describe(made)
+            raise InputError(f"{name}: {text} must give a function, not {found}")
     for name in ("uplink", "downlink"):
         with_field(name, compress.phases, getattr(config, name))
     for name in ("data", "model", "augment", "qat", "local", "algorithm"):
@@ -61,30 +64,46 @@ def _no_fit(text: str, task: Task, error: Exception) -> str:
 
 
 def build_model(config: Config, dataset: Dataset) -> Model:
-    """The model, checked to fit the data by tracing one example's loss.
+    """The model, checked to fit the data by tracing what it makes of two rows.
 
     Raises:
-      InputError: it does not fit.
+      InputError: it does not fit, or a function of it gives back another shape than
+        ``typing.Model`` says.
+      Exception: what a model from outside this package raises while it is traced.
     """
     host.start_devices()
-    model = network(config, dataset.task)
-    rows = dataset.train_features[:1], dataset.train_labels[:1]
+    model = checked.model(network(config, dataset.task))
+    rows = dataset.train_features[:2], dataset.train_labels[:2]
 
     def score(key: Any, features: Any, labels: Any) -> Any:
-        outputs = model.apply(model.init(key), features, None)
-        return model.loss(outputs, labels)
+        params = model.init(key)
+        outputs = model.apply(params, features, None)
+        kept = params if model.constrain is None else model.constrain(params)
+        return model.loss(outputs, labels), model.correct(outputs, labels), kept
 
     try:
         jax.eval_shape(score, jax.random.key(0), *rows)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"model: {error}") from None
     except Exception as error:
+        if not _is_ours(config):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
             f"model: {config.model} does not fit the data {dataset.name}, whose "
             f"examples have shape {tuple(dataset.task.shape)}: {reason}"
         ) from error
     return model
+
+
+def _is_ours(config: Config) -> bool:
+    """Whether all of the network comes from this package, so that it has no bug."""
+    for kind in ("model", "qat", "augment"):
+        call = spec.parse(getattr(config, kind)).calls[0]
+        home = registry.lookup(call, kind).factory.__module__
+        if home.split(".")[0] != __package__.split(".")[0]:
+            return False
+    return True
 
 
 class Course(NamedTuple):

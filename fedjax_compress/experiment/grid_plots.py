@@ -49,6 +49,8 @@ def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
     _draw_front(axes, [s for s in schemes if s["pareto"]])
     if ends:
         low, high = _range(schemes)
+        if len({end.x for end in ends}) == 1:  # a range of its own has no width
+            axes.set_xlim(ends[0].x / 2, ends[0].x * 2)
         label_ends(axes, ends, low, high, 12.0 if len(ends) <= _MANY else 9.0)
         axes.yaxis.set_major_locator(Shares(high))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))

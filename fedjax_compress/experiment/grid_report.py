@@ -50,6 +50,8 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
 
     ``megabytes`` is what travelled both ways, in 10^6 bytes, over all rounds; a scheme
     is on the front if no other sends as little and is as accurate, by their means.
+    ``diverged`` is how many of its runs have; such a scheme has no accuracy, and is on
+    no front.
     """
     schemes: list[Figures] = []
     for scheme in grid.schemes:
@@ -65,6 +67,7 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
                 "settings": scheme.settings,
                 "rounds": config.rounds,
                 "megabytes": spread(totals),
+                "diverged": sum("diverged" in s for s in summaries),
                 **{
                     name: spread([s[name] for s in summaries])
                     for name in MEASURES
@@ -82,11 +85,13 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
             }
         )
     points = []
-    for found in schemes:
+    whole = [found for found in schemes if not found["diverged"]]
+    for found in whole:
         worth = found["test_accuracy"]["mean"]
         points.append((found["megabytes"]["mean"], -1.0 if worth is None else worth))
-    for found, best in zip(schemes, pareto.front(points), strict=True):
-        found["pareto"] = best
+    best = {id(f) for f, b in zip(whole, pareto.front(points), strict=True) if b}
+    for found in schemes:
+        found["pareto"] = id(found) in best
     return {"seeds": list(grid.seeds), "schemes": schemes}
 
 
@@ -122,7 +127,7 @@ def _table(schemes: list[Figures], specifications: bool) -> Table:
             "*" if s["pareto"] else "",
             s["name"],
             *([s["uplink"], s["downlink"]] if specifications else []),
-            accuracy(s["test_accuracy"]),
+            accuracy(s["test_accuracy"]) if not s["diverged"] else _diverged(s),
             _with_spread(s["bytes_up"], words.millions),
             _with_spread(s["saved_up"], words.factor),
             _with_spread(s["bytes_down"], words.millions),
@@ -138,6 +143,12 @@ def accuracy(found: Figures) -> str:
     if mean is None or around is None:
         return words.percent(mean)
     return f"{100 * mean:.1f} ± {100 * around:.1f} %"
+
+
+def _diverged(scheme: Figures) -> str:
+    """In words, with how many of the runs if not all."""
+    count, all = scheme["diverged"], len(scheme["runs"])
+    return "diverged" if count == all else f"{count} of {all} diverged"
 
 
 def _with_spread(found: Figures, show: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from fedjax_compress.clients import Dataset
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import files, show
 from fedjax_compress.experiment.build import (
     check_data,
@@ -52,8 +52,10 @@ def run_grid(
 
     Each is a run as any other, in a folder of its own. Those that are finished in the
     folder are kept and unfinished ones are resumed, so the same call goes on where it
-    was stopped, however it was. With more rounds it makes runs longer; what is made of
-    the results then leaves out those that have fewer, as with ``only``.
+    was stopped, however it was. One that diverges is marked, and not tried again: to
+    do that, resume it by itself, or remove its folder. With more rounds it makes runs
+    longer; what is made of the results then leaves out those that have fewer, as with
+    ``only``.
 
     Args:
       grid: what to run.
@@ -99,9 +101,12 @@ def run_grid(
                     if only
                     else files.resume_command(folder)
                 )
-                _run_job(job, folder, datasets[job.config.data], quiet, again)
+                data = datasets[job.config.data]
+                if diverged := _run_job(job, folder, data, quiet, again):
+                    console.print(diverged, markup=False, soft_wrap=True)
             else:
-                console.print(f"is finished: {job.config.rounds} rounds")
+                found_there = read_finished(folder / job.folder).summary
+                console.print(_outcome(found_there))
         done = [job for job in found if job in chosen or _is_finished(job, folder)]
         finished = [
             (job, read_finished(folder / job.folder, _title(job))) for job in done
@@ -153,14 +158,15 @@ def _title(job: Job) -> str:
 
 
 def _is_finished(job: Job, folder: str | Path | None) -> bool:
-    """Whether the run of a job lies there, whole."""
+    """Whether the run of a job lies there, whole, or up to where it diverged."""
     if folder is None:
         return False
     try:
         run = read_finished(Path(folder) / job.folder)
     except InputError:
         return False
-    return bool(run.summary["rounds"] == job.config.rounds)
+    summary = run.summary
+    return "diverged" in summary or bool(summary["rounds"] == job.config.rounds)
 
 
 def _rehearse(found: list[Job]) -> dict[str, Dataset]:
@@ -194,7 +200,14 @@ def _say_shorter(console: Console, left_out: list[Job], folder: Path) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
 
-def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) -> None:
+def _outcome(summary: dict[str, Any]) -> str:
+    if "diverged" in summary:
+        return f"has diverged in round {summary['diverged']}"
+    return f"is finished: {summary['rounds']} rounds"
+
+
+def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) -> str:
+    """Runs a job, or goes on with it; in words if it has diverged."""
     place = folder / job.folder
     try:
         if files.holds_run(place):
@@ -202,8 +215,11 @@ def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) 
             resume(place, more, quiet=quiet, brief=True, dataset=dataset)
         else:
             run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
+    except Diverged as diverged:
+        return str(diverged)
     except Stopped as stopped:
         raise Stopped(stopped.signal, place, stopped.round, again) from None
+    return ""
 
 
 def _introduce(console: Console, grid: Grid, folder: Path) -> None:

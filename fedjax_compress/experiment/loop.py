@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from fedjax_compress.errors import CheckpointError
+from fedjax_compress.errors import CheckpointError, Diverged
 from fedjax_compress.experiment import files, records, show
-from fedjax_compress.experiment.build import Parts, fingerprint
+from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.progress import Progress
+from fedjax_compress.experiment.records import Record
+from fedjax_compress.experiment.saving import Saver, checkpoints_of
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
-from fedjax_compress.simulate import Checkpoints, RunState, Stop, distributed
+from fedjax_compress.simulate import RunState, Stop, distributed
 from fedjax_compress.simulate.link import Link
 
 Summary = dict[str, Any]
 
 
-def where(config: Config) -> dict[str, int]:
-    """What the order of sums depends on, beside the configuration."""
-    return {"devices": config.devices, "processes": distributed.processes()}
-
-
-def _checkpoints(config: Config, parts: Parts, folder: Path) -> Checkpoints:
-    found, place = fingerprint(config, parts), folder / files.CHECKPOINTS
-    return Checkpoints(place, found, keep=config.keep, link=distributed.link())
-
-
 def restore(
     config: Config, parts: Parts, start: RunState, folder: Path
-) -> tuple[RunState, dict[str, int]]:
-    """The newest saved state and where it was computed.
+) -> tuple[RunState, dict[str, Any]]:
+    """The newest saved state, and what is known of the start that has saved it.
 
     The start, if the run ended before it saved anything.
     """
-    checkpoints, metrics = _checkpoints(config, parts, folder), folder / files.METRICS
+    checkpoints, metrics = checkpoints_of(config, parts, folder), folder / files.METRICS
 
     def is_new() -> bool:
         if checkpoints.rounds():
@@ -63,8 +56,18 @@ def go_on(
     folder: Path,
     console: Console,
     brief: bool,
+    before: dict[str, Any] | None = None,
 ) -> Summary:
-    """Runs what is left, from a state that is or will be the newest checkpoint."""
+    """Runs what is left, from a state that is or will be the newest checkpoint.
+
+    Args:
+      before: what the checkpoint says of the start that has written it.
+
+    Raises:
+      Diverged: the server's model is lost; records, a summary that says so, and the
+        checkpoints before it are in the folder.
+      Stopped: as asked by a signal.
+    """
     link, path = distributed.link(), folder / files.METRICS
     link.hint = f"go on, with all processes, with: {files.resume_command(folder)}"
     with (
@@ -73,16 +76,20 @@ def go_on(
         Stop() as stop,
     ):
         try:
-            state = _rounds(config, parts, state, folder, metrics, progress, stop)
+            last = state.round or -1
+            saver = Saver(config, parts, folder, before or {}, metrics.sync, last)
+            state, lost = _rounds(config, parts, state, saver, metrics, progress, stop)
         except jax.errors.JaxRuntimeError:
             link.blame()
             raise
         history = metrics.records
-    if state.round < config.rounds:
+    if not lost and state.round < config.rounds:
         raise Stopped(stop.name, folder, state.round)
     server = parts.simulator.placement.local(state.server)
     params = jax.device_get(parts.algorithm.params(server))
     summary = link.lead(lambda: _finish(config, parts, params, history, folder))
+    if lost:
+        raise saver.diverged(lost)
     if not brief:
         show.summary(console, summary, folder)
     return summary
@@ -92,38 +99,57 @@ def _rounds(
     config: Config,
     parts: Parts,
     state: RunState,
-    folder: Path,
+    saver: Saver,
     metrics: records.Writer | records.Memory,
     progress: Progress,
     stop: Stop,
-) -> RunState:
-    """Rounds, with all that is due between them, until the last or a stop."""
-    checkpoints, simulator = _checkpoints(config, parts, folder), parts.simulator
-    link, saved = distributed.link(), state.round
-
-    def save() -> int:
-        metrics.sync()
-        checkpoints.save(state.round, simulator.snapshot(state), where(config))
-        return state.round
-
+) -> tuple[RunState, int]:
+    """Rounds, with all that is due between them, until the last, a stop or the round
+    after which the server's model is lost; its number, or 0."""
+    simulator, link, lost = parts.simulator, distributed.link(), 0
     if state.round == 0:
-        save()
-    while state.round < config.rounds and not _stopped(stop, link):
-        state, fresh = simulator.advance(state, _step(config, state.round))
-        if state.round == len(fresh):
-            checkpoints.wait()  # no line without a checkpoint to go back to
-        if link.leads and _evaluates(config, state.round):
-            server = simulator.placement.local(state.server)
-            fresh[-1].update(parts.evaluate(parts.algorithm.params(server)))
+        saver.save(state)
+    while state.round < config.rounds and not lost and not _stopped(stop, link):
+        begun = state.round
+        try:
+            state, fresh = simulator.advance(state, _step(config, begun))
+        except Diverged as diverged:
+            state, fresh = diverged.state, diverged.records
+        lost = fresh[-1]["round"] if fresh[-1].get("diverged") else 0
+        saver.compare(simulator.identity())
+        if begun == 0:
+            saver.wait()  # no line without a checkpoint to go back to
+        if not lost:
+            lost = _judged(config, parts, state, fresh[-1])
         for record in fresh:
             metrics.append(record)
             progress.update(metrics.records[-1])
-        if state.round % config.checkpoint_every == 0:
-            saved = save()
-    if saved != state.round:
-        save()
-    checkpoints.wait()
-    return state
+        if not lost and state.round % config.checkpoint_every == 0:
+            saver.save(state)
+    if not lost or saver.is_whole(state, metrics.records):
+        saver.save(state)
+    saver.wait()
+    return state, lost
+
+
+def _judged(config: Config, parts: Parts, state: RunState, record: Record) -> int:
+    """Adds scores to a record where they are due; the round's number if, by them, the
+    server's model is lost.
+
+    A model may be finite and still so large that nothing can be computed with it. Then
+    no client hands in a finite update, and the loss on the test data is not finite.
+    """
+    link, nobody = distributed.link(), record["dropped"] == record["clients"]
+    scores: dict[str, float] = {}
+    if link.leads and (nobody or _evaluates(config, state.round)):
+        server = parts.simulator.placement.local(state.server)
+        scores = parts.evaluate(parts.algorithm.params(server))
+    if link.leads and _evaluates(config, state.round):
+        record.update(scores)
+    if not nobody or not link.lead(lambda: not math.isfinite(scores["test_loss"])):
+        return 0
+    record["diverged"] = True
+    return int(record["round"])
 
 
 def _opened(path: Path, after: int) -> records.Writer | records.Memory:

@@ -69,6 +69,8 @@ def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figur
     ends: list[End] = []
     seen: list[float] = []
     for i, (name, rounds) in enumerate(curves):
+        if not rounds:  # it diverged before it was evaluated
+            continue
         x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
         y = [r["test_accuracy"] for r in rounds]
         color = PALETTE[i % len(PALETTE)]
@@ -77,7 +79,7 @@ def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figur
         axes.plot(x[-1:], y[-1:], "o", color=color, markersize=8, zorder=4)
         ends.append(End(x[-1], y[-1], f"{name}  {words.percent(y[-1])}", color))
         seen += y
-    low, high = min(seen), max(seen)
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
     margin = max(0.02, 0.04 * (high - low))
     label_ends(axes, ends, low - margin, high + margin / 2)
     axes.yaxis.set_major_locator(Shares(high + margin / 2))
@@ -129,6 +131,9 @@ def _number(value: float | None) -> float:
 
 def _draw_accuracy(axes: Axes, history: list[Record]) -> None:
     rows = [r for r in history if r.get("test_accuracy") is not None]
+    if not rows:
+        style(axes, "Test accuracy: diverged before the first evaluation", "round")
+        return
     x = [r["round"] for r in rows]
     last = rows[-1]["test_accuracy"]
     style(axes, f"Test accuracy: {words.percent(last)}", "round")

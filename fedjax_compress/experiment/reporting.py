@@ -55,6 +55,14 @@ def read_finished(folder: Path, name: str = "") -> Finished:
     return Finished(name or folder.name, folder, summary, curve_of(history))
 
 
+def has_diverged(folder: Path) -> bool:
+    """Whether the folder holds a run that has diverged."""
+    try:
+        return "diverged" in read_finished(folder).summary
+    except InputError:
+        return False
+
+
 def curve_of(history: list[records.Record]) -> list[records.Record]:
     """The evaluated rounds with all bytes up to each."""
     sums = dict.fromkeys(_CURVE, 0)
@@ -123,7 +131,8 @@ def report(
 def publish(runs: list[Finished], folder: Path, console: Console) -> dict[str, Any]:
     """Writes ``compare.json`` and ``compare.png`` and shows the table."""
     content = to_json(runs, folder)
-    curves = [(run.name, run.curve) for run in runs]
+    lost = {True: ", diverged", False: ""}
+    curves = [(r.name + lost["diverged" in r.summary], r.curve) for r in runs]
     plots.draw_comparison(curves, folder / files.COMPARISON_PLOT)
     files.write_json(folder / files.COMPARISON, content)
     console.print(table(runs, console))
@@ -171,7 +180,7 @@ def _table(runs: list[Finished], specifications: bool) -> Table:
         cells = [
             run.name,
             *([s["uplink"], s["downlink"]] if specifications else []),
-            words.percent(s["test_accuracy"]),
+            "diverged" if "diverged" in s else words.percent(s["test_accuracy"]),
             words.millions(s["bytes_up"]),
             words.factor(s["saved_up"]),
             words.millions(s["bytes_down"]),

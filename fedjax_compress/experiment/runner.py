@@ -10,7 +10,7 @@ from typing import Any
 
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import files, loop, show
+from fedjax_compress.experiment import files, loop, saving, show
 from fedjax_compress.experiment.build import (
     Parts,
     build,
@@ -46,6 +46,8 @@ def run(
     Raises:
       InputError: something cannot work; raised before anything compiles, and the
         folder is left as it was.
+      Diverged: the server's model is not usable any more; the folder has the records
+        up to there and the last checkpoint before, and a summary that says so.
       Stopped: SIGTERM or Ctrl-C; the run is saved and can be resumed.
     """
     validate(config)
@@ -101,6 +103,8 @@ def resume(
     Raises:
       InputError: no run in the folder, or a setting that differs.
       CheckpointError: no usable checkpoint, or one of another configuration.
+      Diverged: the server's model is not usable any more; the folder has the records
+        up to there and the last checkpoint before, and a summary that says so.
       Stopped: SIGTERM or Ctrl-C; the run is saved and can be resumed.
     """
     folder = Path(folder)
@@ -153,19 +157,24 @@ def _resume(
     if not brief:
         show.header(console, config, parts, folder)
     console.print(f"going on after round {state.round}")
-    if before not in ({}, now := loop.where(config)):
+    now = saving.where(config)
+    if any(before.get(name, value) != value for name, value in now.items()):
         console.print(
             f"note: from {_devices(before)} to {_devices(now)}: the rounds to come are "
             "equal to rounding, not bit for bit"
         )
-    return loop.go_on(config, parts, state, folder, console, brief)
+    return loop.go_on(config, parts, state, folder, console, brief, before)
 
 
 def _finished(config: Config, folder: Path) -> Summary | None:
-    """The summary, if it is whole and of as many rounds as are wanted."""
+    """The summary, if it is whole and of as many rounds as are wanted.
+
+    A run that diverged is tried again: its code may have been mended.
+    """
     try:
         summary: Summary = files.read_json(folder / files.SUMMARY)
-        return summary if summary["rounds"] == config.rounds else None
+        whole = summary["rounds"] == config.rounds and "diverged" not in summary
+        return summary if whole else None
     except (InputError, TypeError, KeyError):
         return None
 
@@ -191,7 +200,7 @@ def _everything(config: Config, parts: Parts) -> dict[str, Any]:
     return fingerprint(config, parts) | dataclasses.asdict(config)
 
 
-def _devices(where: dict[str, int]) -> str:
+def _devices(where: dict[str, Any]) -> str:
     devices, processes = where["devices"], where["processes"]
     text = f"{devices} device{'s' if devices > 1 else ''}"
     return text if processes == 1 else f"{text} of {processes} processes"

@@ -102,5 +102,7 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         rows.insert(1, ("by client", text))
     if found["dropped"]:
         text = f"{found['dropped']} updates were not finite and were left out"
+        if found["dropped"] == found["rounds"] * found["cohort"]:
+            text = "no update was finite, so nothing was learned; try a smaller lr"
         rows.insert(-1, ("dropped", text))
     lines(console, rows)

@@ -34,9 +34,10 @@ def summarize(
 
     Args:
       config: the run's configuration.
-      history: records of all rounds; the last one was evaluated.
+      history: records of all rounds; the last one was evaluated, or diverged.
       parts: the parts of the run.
-      params: the final parameters.
+      params: the final parameters; of a run that diverged those before, and it has no
+        scores: its ``diverged`` is the round.
     """
     parameters = tree.count(params)
     sums = {name: sum(record[name] for record in history) for name in _SUMS}
@@ -45,6 +46,8 @@ def summarize(
     uncompressed = 4 * parameters * messages
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(("test_", "client_"))}
+    if last.get("diverged"):
+        scores = {"test_accuracy": None, "test_loss": None, "diverged": last["round"]}
     return clean(
         {
             **scores,

@@ -10,7 +10,7 @@ from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.steps import Last, schedule
 from fedjax_compress.local.train import train
-from fedjax_compress.lookup import call_by_name
+from fedjax_compress.lookup import optimizer
 from fedjax_compress.typing import LocalUpdate, Model
 
 
@@ -102,7 +102,7 @@ def optax(
     batch: int = 20,
     last: Last = "keep",
     shuffle: bool = True,
-    **options: float | bool,
+    **options: int | float | bool,
 ) -> LocalUpdate:
     """Any optimizer of optax by its name, as in optax(adam, lr=0.001, b1=0.9).
 
@@ -112,14 +112,14 @@ def optax(
       lr: learning rate, positive.
       mu: weight of FedProx's proximal term.
       epochs, steps, batch, last, shuffle: as in ``sgd``.
-      options: further keyword arguments of that function.
+      options: further keyword arguments of that function; whole numbers stay whole.
 
     Raises:
-      InputError: unknown optimizer or option.
+      InputError: unknown optimizer or option, an option given twice, or an optimizer
+        that needs more than gradients, as lbfgs and dpsgd do.
     """
     _positive("lr", lr)
-    options["learning_rate"] = lr
-    step = call_by_name(library, name, "learning_rate", options)
+    step = optimizer(library, name, lr, options)
     return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
 
 

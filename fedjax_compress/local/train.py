@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_compress import tree
+from fedjax_compress import checked, returned, tree
 from fedjax_compress.local.steps import Schedule
 from fedjax_compress.lookup import as_written
 from fedjax_compress.typing import (
@@ -22,6 +22,8 @@ from fedjax_compress.typing import (
     Shard,
     Tree,
 )
+
+_FREE = "what is trained"
 
 
 def train(
@@ -55,15 +57,24 @@ def train(
       schedule: number of steps and which rows each of them sees.
       proximal: mu of FedProx; 0 is FedAvg.
 
+    Raises:
+      InputError: from ``run``, while it is traced: the model or the optimizer gives
+        back another shape than it should, see ``checked.model``.
+
     Reference: McMahan et al. 2017, algorithm 1 (ClientUpdate); Li et al. 2020,
     equation 2 (FedProx).
     """
+
+    model = checked.model(model)
+
+    def at(frame: Frame, t: Array) -> Model:
+        return model if frame.model is None else checked.model(frame.model(t))
 
     def objective(
         free: Tree, frame: Frame, anchor: Params, batch: Batch, key: Key, t: Array
     ) -> tuple:
         params = frame.lift(free)
-        net = model if frame.model is None else frame.model(t)
+        net = at(frame, t)
         losses = net.loss(net.apply(params, batch.features, key), batch.labels)
         total = jnp.sum(losses * batch.mask)
         value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
@@ -92,10 +103,11 @@ def train(
             grads, total = gradient(
                 current, within, anchor, batch, jax.random.fold_in(noise, t), t
             )
-            with as_written():
+            with as_written(), returned.within("the client's optimizer"):
                 updates, memorized = optimizer.update(grads, memory, current)
                 moved = optax.apply_updates(current, updates)
-            net = model if within.model is None else within.model(t)
+            net = at(within, t)
+            returned.like("the move of the client's optimizer", moved, current, _FREE)
             if net.constrain is not None:
                 moved = net.constrain(moved)
             active = t < mine

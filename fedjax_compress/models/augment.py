@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.inputs import check_images, numbers
+from fedjax_compress.returned import floats, within
 from fedjax_compress.typing import Array, Key, Model, Params, Task
 
 Augment = Callable[[Array, Key | None], Array]
@@ -148,7 +149,11 @@ def augmented(model: Model, change: Augment) -> Model:
 
     def apply(params: Params, features: Array, key: Key | None) -> Array:
         own = None if key is None else jax.random.fold_in(key, _CHANGE)
-        return model.apply(params, change(features, own), key)
+        with within("the augment"):
+            changed = change(features, own)
+        wanted = "floats of the shape of the features"
+        floats("the augment", changed, features.shape, wanted)
+        return model.apply(params, changed, key)
 
     cuts = model.cuts
     if cuts is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import linen
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.models import flags
 from fedjax_compress.models.adapt import (
     Read,
     Score,
@@ -31,12 +32,21 @@ def from_linen(
     correct: Score | None = None,
     conv: Form = "auto",
     cuts: Cuts | None = None,
+    streams: Sequence[str] = (),
 ) -> Model:
     """A Model of a flax.linen module that maps [batch, ...] to [batch, classes].
 
-    The parameters are the module's ``params`` collection, a plain nested dict. If
-    the module's ``__call__`` has an argument ``train`` or ``deterministic``, it is
-    told whether a key was given; the key feeds the random stream ``dropout``.
+    The parameters are the module's ``params`` collection, a plain nested dict. A key
+    means training and feeds the random stream ``dropout``; without one the module is
+    evaluated and draws nothing.
+
+    Whether it is training is told by name: ``train``, ``training``, ``is_training``, or
+    the opposite of ``deterministic``. Found are arguments of the module's ``__call__``
+    and its fields, whatever their default; fields of modules that stand in its fields;
+    and Dropout in ``linen.Sequential``. Modules made inside ``__call__`` or ``setup``
+    are told by those who make them, as in flax; a Dropout that stays off while training
+    is refused. Not found are flags of other names, and random layers other than
+    Dropout that nobody switches on.
 
     Args:
       module: a module without running statistics (GroupNorm or LayerNorm instead of
@@ -51,41 +61,46 @@ def from_linen(
       conv: form in which the module's convolutions are computed, see
         ``rewrite_convolutions``; ``direct`` leaves the module as it is.
       cuts: along which axes the module can be cut, for algorithms that do so.
+      streams: names of further random streams that the module draws from while it is
+        training, as in ``("noise",)``; each has a key of its own.
 
     Raises:
       InputError: the module keeps more than parameters, a parameter is not float32,
         or the outputs are not one number per class (checked where no ``loss`` is
-        given).
+        given); an argument of ``__call__`` without default that nobody sets, a random
+        stream that is not given, or a Dropout that is off while training.
     """
-    read = inputs or default_inputs(task)
-    flag = _training_flag(module)
-
-    def options(training: bool) -> dict[str, Any]:
-        return {} if flag is None else {flag: training == (flag == "train")}
+    read, names = inputs or default_inputs(task), flags.check_streams(streams)
+    modules = {training: flags.told(module, training) for training in (True, False)}
+    chosen = {t: flags.options(type(module).__call__, t) for t in modules}
 
     def variables(key: Key) -> dict[str, Any]:
-        return dict(module.init({"params": key}, read(example(task)), **options(False)))
+        seen = read(example(task))
+        return dict(modules[False].init({"params": key}, seen, **chosen[False]))
 
     @jax.jit
     def init(key: Key) -> Params:
         return variables(key).get("params", {})
 
     def apply(params: Params, features: Array, key: Key | None) -> Any:
-        rngs = None if key is None else {"dropout": key}
-        chosen = options(key is not None)
-        return module.apply({"params": params}, read(features), rngs=rngs, **chosen)
+        rngs = None if key is None else flags.streams(names, key)
+        training, given = key is not None, {"params": params}
+        return modules[training].apply(
+            given, read(features), rngs=rngs, **chosen[training]
+        )
 
-    kept = shapes(lambda: variables(jax.random.key(0)))
+    with flags.explained(names):
+        kept = shapes(lambda: variables(jax.random.key(0)))
     extra = ", ".join(sorted(set(kept) - {"params"}))
     if extra:
         raise InputError(
             f"the module keeps {extra} besides its parameters, which cannot be "
             "averaged over clients; use GroupNorm or LayerNorm"
         )
+    if not type(module).__module__.startswith(__package__):
+        with flags.explained(names), flags.dropouts_are_on():
+            seen, key = example(task), jax.random.key(0)
+            shapes(lambda p: apply(p, seen, key), kept.get("params", {}))
     whole = rewrite_convolutions(apply, conv)
-    return make_model(init, whole, task, loss, correct, cuts)
-
-
-def _training_flag(module: linen.Module) -> str | None:
-    arguments = inspect.signature(type(module).__call__).parameters
-    return next((n for n in ("train", "deterministic") if n in arguments), None)
+    with flags.explained(names):
+        return make_model(init, whole, task, loss, correct, cuts)

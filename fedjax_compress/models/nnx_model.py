@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 
 from fedjax_compress import tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.adapt import Read, Score, default_inputs, make_model
+from fedjax_compress.models import adapt, flags
+from fedjax_compress.models.adapt import Read, Score, default_inputs
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
+from fedjax_compress.returned import within
 from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task, Tree
 
 if TYPE_CHECKING:
@@ -34,8 +37,12 @@ def from_nnx(
     The module is split once into its graph and its state. The parameters, its
     ``nnx.Param`` variables, become a plain nested dict whose keys are attribute names
     and positions as text (``layers/0/kernel``). A key puts the module into training
-    (``module.train()``) and seeds its random streams; without one it is evaluated
-    (``module.eval()``). Arrays that are no variables are constants.
+    (``module.train()``) and seeds its random streams, whatever their names; without one
+    it is evaluated (``module.eval()``). Arrays that are no variables are constants.
+
+    Told likewise are arguments of ``__call__``, and attributes that are true or false
+    in any of its modules, named ``train``, ``training`` or ``is_training``, or, with
+    the opposite value, ``deterministic``. Not found are flags of other names.
 
     Args:
       make: rngs -> module, as in ``lambda rngs: Net(rngs=rngs)``; the module holds no
@@ -52,15 +59,18 @@ def from_nnx(
     Raises:
       InputError: the module keeps variables other than parameters and random streams,
         a parameter is not float32, or the outputs are not one number per class
-        (checked where no ``loss`` is given).
+        (checked where no ``loss`` is given); an argument of ``__call__`` without
+        default that nobody sets, or a Dropout that was made without ``rngs``.
     """
     from flax import nnx  # most models are of flax.linen and do without it
 
     read = inputs or default_inputs(task)
-    module = make(nnx.Rngs(0))
-    module.train()
+    with within("the function that makes the module"):
+        module = make(nnx.Rngs(0))
+    chosen = {t: flags.options(type(module).__call__, t) for t in (True, False)}
+    _tell(module, True)
     training = nnx.split(module)[0]
-    module.eval()
+    _tell(module, False)
     pieces: Any = nnx.split(module, nnx.Param, nnx.RngState, ...)
     evaluation, params, streams, constants = pieces
     _refuse_variables(constants)
@@ -74,10 +84,39 @@ def from_nnx(
         graph = evaluation if key is None else training
         state = _from_dict(params, shapes)
         whole = nnx.merge(graph, state, _seed(streams, key), constants)
-        return whole(read(features))
+        return whole(read(features), **chosen[key is not None])
 
-    whole = rewrite_convolutions(apply, conv)
-    return make_model(init, whole, task, loss, correct, cuts)
+    with _explained():
+        made = adapt.shapes(lambda: init(jax.random.key(0)))
+        seen, key = adapt.example(task), jax.random.key(0)
+        adapt.shapes(lambda p: apply(p, seen, key), made)
+        whole = rewrite_convolutions(apply, conv)
+        return adapt.make_model(init, whole, task, loss, correct, cuts)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """What flax says of a Dropout without a stream becomes one line."""
+    try:
+        with within("the module's __call__"):
+            yield
+    except ValueError as error:
+        if "no `rngs` argument" not in str(error):
+            raise
+        raise InputError(
+            "a Dropout of the module has no random stream; make it with rngs=rngs"
+        ) from error
+
+
+def _tell(module: nnx.Module, training: bool) -> None:
+    """Sets all flags of the module and of those inside it."""
+    from flax import nnx
+
+    (nnx.Module.train if training else nnx.Module.eval)(module)
+    for _, part in nnx.iter_modules(module):
+        for name in flags.FLAGS:
+            if isinstance(vars(part).get(name), bool):
+                setattr(part, name, flags.flag(name, training))
 
 
 def _refuse_variables(constants: nnx.State) -> None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune.patterns import Pattern
 from fedjax_compress.registry import register, register_component
+from fedjax_compress.returned import floats, within
 from fedjax_compress.typing import Array, Tree
 
 Norm = Literal["l1", "l2"]
@@ -104,7 +105,7 @@ def unit_scores(
       accumulated: sums of squared gradients like weights, or None.
 
     Raises:
-      InputError: the score looks at what is not given.
+      InputError: the score looks at what is not given, or gives other shapes.
     """
     structure: Any = jax.tree.structure(weights)
 
@@ -115,9 +116,14 @@ def unit_scores(
         return [v.astype(jnp.float32) for v in found]
 
     def of_leaf(w: Any, g: Array | None, a: Array | None) -> Array:
-        found = score.elements(w, g, a)
+        wanted = "one float for each weight"
+        with within("the score's elements"):
+            found = score.elements(w, g, a)
+        found = floats("the score's elements", found, w.shape, wanted)
         size = pattern.sizes(found.shape).astype(jnp.float32)
-        return score.root(pattern.total(found) / size)
+        mean = pattern.total(found) / size
+        root, wanted = score.root(mean), "one float for each unit"
+        return floats("the score's root", root, mean.shape, wanted)
 
     values = zip(leaves(weights), leaves(gradients), leaves(accumulated), strict=True)
     return jax.tree.unflatten(structure, [of_leaf(*each) for each in values])

@@ -10,7 +10,7 @@ import optax as library
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import as_written, call_by_name
+from fedjax_compress.lookup import as_written, optimizer
 from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
 
 
@@ -68,19 +68,19 @@ def fedavgm(
 
 
 @registry.register("server")
-def optax(name: str, lr: float, **options: float | bool) -> ServerOptimizer:
+def optax(name: str, lr: float, **options: int | float | bool) -> ServerOptimizer:
     """Any optimizer of optax at the server, as in optax(adamw, lr=0.01).
 
     Args:
       name: a function of optax that takes a learning rate, such as adam or lion.
       lr: learning rate, positive.
-      options: further keyword arguments of that function.
+      options: further keyword arguments of that function; whole numbers stay whole.
 
     Raises:
-      InputError: unknown optimizer or option.
+      InputError: unknown optimizer or option, an option given twice, or an optimizer
+        that needs more than gradients, as lbfgs and dpsgd do.
     """
-    options["learning_rate"] = positive("lr", lr)
-    return from_optax(call_by_name(library, name, "learning_rate", options))
+    return from_optax(optimizer(library, name, positive("lr", lr), options))
 
 
 def positive(name: str, value: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,13 +16,14 @@ from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import beginning, metrics
+from fedjax_compress.simulate import beginning, handed_in, metrics
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
     Planner,
     Sampling,
+    check_ids,
     choose_devices,
     choose_lanes,
 )
@@ -136,9 +138,25 @@ class Simulator:
         """What compiling has taken so far."""
         return self.programs.seconds
 
+    def identity(self) -> dict[str, str]:
+        """Digests of what has been run so far: of each program, by phase and layout,
+        and of the first cohort. They are the same at another start of the same code.
+
+        Raises:
+          InputError: the sampling gives something else than a cohort.
+        """
+        ids = self.sampling(self.seed, 0, self.sizes, self.cohort)
+        ids = np.sort(check_ids(ids, self.cohort, self.clients, 0))
+        first = hashlib.sha256(ids.tobytes()).hexdigest()
+        return {"sampling": first, **self.programs.digests}
+
     def start(self, params: Params) -> RunState:
-        """The state before the first round."""
-        params = jax.tree.map(jnp.asarray, params)
+        """The state before the first round.
+
+        Raises:
+          InputError: there are no parameters, or some that are no floats or not finite.
+        """
+        params = handed_in.parameters(params)
         key = jax.random.fold_in(self._key, 2**31 - 1)
         self.phases.check(key, params)
         server = self.algorithm.init(key, params)
@@ -229,6 +247,12 @@ class Simulator:
 
         Returns:
           The new state (the old one's arrays are given up) and one record a round.
+
+        Raises:
+          InputError: a part gives back something else than it should, found before
+            anything compiles; or the sampling does, in any round.
+          Diverged: the server's model would not be finite after a round. The exception
+            has the state before it, and the records up to it.
         """
         records: list[dict] = []
         if state.round == 0 and self.algorithm.begin is not None and rounds > 0:
@@ -238,6 +262,8 @@ class Simulator:
             rounds -= now
             state, fresh = self._call(state, now, rounds or self.rounds_per_call)
             records += fresh
+            if fresh[-1].get("diverged"):
+                raise metrics.diverged(state, records)
         return state, records
 
     def _begun(self, server: Server) -> Server:
@@ -272,6 +298,7 @@ class Simulator:
             record.down,
             record.nominal_down,
             record.server,
+            record.finite,
         )
         record = jax.device_get(rounds_.RoundRecord(*record))
         if self._host is not None:
@@ -280,12 +307,12 @@ class Simulator:
             store = ()
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
+        count = metrics.rounds_run(record, rounds)
         rows = [
-            metrics.line(
-                state.round + i + 1, supply.ids[i], record, i, seconds / rounds
-            )
-            for i in range(rounds)
+            metrics.line(state.round + i + 1, supply.ids[i], record, i, seconds / count)
+            for i in range(count)
         ]
+        done = rows[-1]["round"] - bool(rows[-1].get("diverged"))
         return RunState(server, store, done), rows
 
     def _inputs(self, state: RunState, supply: Supply) -> tuple:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fedjax_compress import checked
 from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Model, Params
@@ -21,7 +22,8 @@ class Evaluator:
       batch: rows a batch; the last one is filled and masked.
 
     Raises:
-      InputError: no rows.
+      InputError: no rows, or not as many labels as features; or the model's loss or
+        correct gives another shape than [batch], found by tracing them once.
     """
 
     def __init__(
@@ -30,6 +32,12 @@ class Evaluator:
         self.rows = len(labels)
         if not self.rows:
             raise InputError("the test set is empty: nothing to evaluate on")
+        if len(features) != self.rows:
+            raise InputError(
+                f"there are {len(features)} rows of features but {self.rows} labels "
+                "to evaluate on"
+            )
+        model = checked.model(model)
         batch = min(batch, self.rows)
         batches = -(-self.rows // batch)
         fill = np.arange(batches * batch) % self.rows
@@ -49,6 +57,9 @@ class Evaluator:
             return jax.lax.scan(one, params, (features, labels))[1]
 
         self._score = score
+        # The first evaluation takes up what is traced here.
+        start = jax.eval_shape(model.init, jax.random.key(0))
+        jax.eval_shape(score, start, self._features, self._labels)
 
     def rows_scored(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
         """Loss and correctness of every row, float64 [rows]."""

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
+from fedjax_compress.errors import Diverged
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.simulate.round import RoundRecord
 from fedjax_compress.wire import Ledger
 
 
+def rounds_run(record: RoundRecord, most: int) -> int:
+    """How many of ``most`` rounds were run: those up to one that diverged."""
+    bad = np.flatnonzero(~np.asarray(record.finite[:most]))
+    return int(bad[0]) + 1 if len(bad) else most
+
+
 def line(
     number: int, ids: np.ndarray, record: RoundRecord, i: int, seconds: float
 ) -> dict:
-    """One line of metrics; sums of bytes are Python integers."""
+    """One line of metrics; sums of bytes are Python integers.
+
+    ``diverged`` stands only in that of a round after which the server's model would
+    not have been finite.
+    """
     real = ids != DUMMY
     lanes = jax.tree.map(lambda x: np.asarray(x[i])[real], record.lanes)
     order = np.argsort(ids[real])
@@ -42,4 +55,18 @@ def line(
         "seconds": seconds,
         "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
         **{name: float(value[i]) for name, value in record.server.items()},
+        **({} if bool(record.finite[i]) else {"diverged": True}),
     }
+
+
+def diverged(state: Any, records: list[dict]) -> Diverged:
+    """What ends a run after the last of these records, from the state before it."""
+    number = records[-1]["round"]
+    return Diverged(
+        f"the server's model is not finite after round {number}: its steps or the "
+        "clients' are too long, or a function of the model gives numbers too large; "
+        "try a smaller lr",
+        number,
+        state,
+        records,
+    )

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.returned import describe
+from fedjax_compress.simulate import handed_in
 from fedjax_compress.typing import Algorithm, Key, Params, Tree
 
 
@@ -26,6 +28,12 @@ class Phases:
     def __init__(self, first: Algorithm, later: Sequence[tuple[int, Algorithm]] = ()):
         self.after = [0, *(after for after, _ in later)]
         self.algorithms = [first, *(algorithm for _, algorithm in later)]
+        for made in self.algorithms:
+            if not isinstance(made, Algorithm):
+                raise InputError(
+                    f"the algorithm must be an Algorithm, not {describe(made)}"
+                )
+        self.algorithms = [handed_in.named(made) for made in self.algorithms]
         for a, b in zip(self.after, self.after[1:], strict=False):
             if b <= a:
                 raise InputError(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from fedjax_compress.errors import InputError
+from fedjax_compress.returned import describe, within
 from fedjax_compress.typing import Tiers
 
 DUMMY = -1
@@ -80,6 +82,43 @@ def plan(
     return rows[np.concatenate([np.asarray(d, int) for d in dealt])]
 
 
+def check_ids(found: object, cohort: int, clients: int, number: int) -> np.ndarray:
+    """What a sampling has drawn, as int32 [cohort].
+
+    Args:
+      found: as it came back.
+      cohort: how many it should be.
+      clients: of the population.
+      number: of the round, from 0.
+
+    Raises:
+      InputError: no whole numbers, more or fewer than asked for, one that is no client,
+        or one that comes twice.
+    """
+    ids = np.asarray(found)
+    where = f"sampling, round {number + 1}:"
+    if ids.dtype == bool or not np.issubdtype(ids.dtype, np.integer):
+        raise InputError(
+            f"{where} client ids must be whole numbers, int[{cohort}], not "
+            f"{describe(ids)}"
+        )
+    if ids.shape != (cohort,):
+        raise InputError(
+            f"{where} the cohort must be {cohort} client ids, [{cohort}], not "
+            f"{describe(ids)}"
+        )
+    if not 0 <= ids.min() <= ids.max() < clients:
+        wrong = ids[(ids < 0) | (ids >= clients)][0]
+        raise InputError(f"{where} client ids must be 0 to {clients - 1}, not {wrong}")
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) < cohort:
+        raise InputError(
+            f"{where} client ids must be distinct; {values[counts > 1][0]} comes "
+            f"{counts.max()} times"
+        )
+    return ids.astype(np.int32)
+
+
 class Planner:
     """Draws and lays out the cohort of a round; the same on every process.
 
@@ -117,7 +156,9 @@ class Planner:
 
     def __call__(self, number: int) -> np.ndarray:
         """int32 [devices * chunks, lanes]: who sits where in round ``number``."""
-        ids = np.asarray(self.sampling(self.seed, number, self.sizes, self.cohort))
+        with within("the sampling"):
+            ids = self.sampling(self.seed, number, self.sizes, self.cohort)
+        ids = check_ids(ids, self.cohort, len(self.sizes), number)
         each = self.devices // self.homes
         tiers = self.tiers_of(number, ids)
         work = (1.0,) if self.tiers is None else self.tiers.work
@@ -134,7 +175,15 @@ class Planner:
         if self.tiers is None:
             return np.zeros(ids.shape, np.int32)
         who = np.where(ids == DUMMY, 0, ids)
-        found = np.asarray(self.tiers.of(self.seed, number, who), np.int32)
+        found = np.asarray(self.tiers.of(self.seed, number, who))
+        whole = np.issubdtype(found.dtype, np.integer) and found.shape == who.shape
+        kinds = len(self.tiers.each)
+        if not whole or (found.size and not 0 <= found.min() <= found.max() < kinds):
+            raise InputError(
+                f"round {number + 1}: the tiers of {who.shape} clients must be whole "
+                f"numbers from 0 to {kinds - 1}, not {describe(found)}"
+            )
+        found = found.astype(np.int32)
         return np.where(ids == DUMMY, 0, found)
 
 

@@ -48,8 +48,8 @@ def find(
     inputs: Tree,
     devices: Iterable[Any],
     lower: Callable[[], Any],
-) -> Any:
-    """The compiled program: the one kept, or else compiled and kept.
+) -> tuple[Any, str]:
+    """The compiled program and its digest: the one kept, or else compiled and kept.
 
     Args:
       what: settings that it follows from; None neither looks for it nor keeps it.
@@ -58,9 +58,18 @@ def find(
       lower: makes what is to be compiled.
     """
     if what is None or not compile_cache.in_use() or not _unchanged():
-        return compile_program(lower())
+        lowered = lower()
+        return compile_program(lowered), digest(lowered)
     name = name_of(what, inputs)
     return load(name, inputs, devices) or compile_and_keep(name, lower())
+
+
+def digest(lowered: Any) -> str:
+    """SHA-256 over the text of a lowered program, without places in source files.
+
+    The same in each process that traces the same code with the same versions.
+    """
+    return hashlib.sha256(lowered.as_text().encode()).hexdigest()
 
 
 def name_of(what: dict[str, Any], inputs: Tree) -> str:
@@ -89,37 +98,40 @@ def name_of(what: dict[str, Any], inputs: Tree) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()}-round"
 
 
-def load(name: str, inputs: Tree, devices: Iterable[Any]) -> Any:
-    """The program kept under ``name``, ready for ``devices``; None if there is none."""
+def load(name: str, inputs: Tree, devices: Iterable[Any]) -> tuple[Any, str] | None:
+    """The program kept under ``name``, ready for ``devices``, and its digest.
+
+    None if there is none.
+    """
     found = compile_cache.fetch(name)
     if found is None:
         return None
     from jax.experimental.serialize_executable import deserialize_and_load
 
     try:
-        program, outputs = pickle.loads(found)
+        program, outputs, text = pickle.loads(found)
         given, left = jax.tree.structure((inputs, {})), jax.tree.structure(outputs)
         return deserialize_and_load(
             program, given, left, execution_devices=list(devices)
-        )
+        ), str(text)
     except Exception:  # whatever it is: what was compiled once can be compiled again
         return None
 
 
-def compile_and_keep(name: str, lowered: Any) -> Any:
+def compile_and_keep(name: str, lowered: Any) -> tuple[Any, str]:
     """The program compiled, and kept where the platform can write it down."""
     from jax.experimental.serialize_executable import serialize
 
     with compile_cache.afresh() as is_fresh:
-        program = compile_program(lowered)
+        program, text = compile_program(lowered), digest(lowered)
     try:
         if is_fresh():
             written, _, left = serialize(program)
             outputs = jax.tree.unflatten(left, range(left.num_leaves))
-            compile_cache.put(name, pickle.dumps((written, outputs)))
+            compile_cache.put(name, pickle.dumps((written, outputs, text)))
     except Exception:  # then the next start compiles
         pass
-    return program
+    return program, text
 
 
 def _version(name: str) -> str:

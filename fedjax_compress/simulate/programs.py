@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -48,6 +49,7 @@ class Programs:
       traces: how often Python code of a round was traced.
       seconds: what compiling has taken.
       compiled: the programs by phase.
+      digests: SHA-256 of their text, by phase and layout.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Programs:
         self.convolution: Form = convolution
         self._key, self._settings = key, settings
         self.compiled: dict[int, Any] = {}
+        self.digests: dict[str, str] = {}
         self.traces = 0
         self.seconds = 0.0
 
@@ -79,13 +82,20 @@ class Programs:
         """The program of a phase for these inputs."""
         if phase not in self.compiled:
             with self.compiling():
-                self.compiled[phase] = program_cache.find(
+                self.compiled[phase], text = program_cache.find(
                     self._known_by(phase, residence),
                     inputs,
                     self.placement.mesh.devices.flat,
                     lambda: self._lower(phase, inputs, residence),
                 )
+            self.digests[self._layout(phase, residence)] = text
         return self.compiled[phase]
+
+    def _layout(self, phase: int, residence: Residence) -> str:
+        """What may differ between two starts of a run, and with it the program."""
+        place = self.placement
+        where = [place.devices, place.processes, self.convolution, *residence]
+        return json.dumps([phase, *where])
 
     def _known_by(self, phase: int, residence: Residence) -> dict[str, Any] | None:
         """What a phase's program follows from, if it may be kept for the next start."""
@@ -104,7 +114,7 @@ class Programs:
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = whole if residence.rows else parts
         stores = whole if residence.states else parts
-        records: Any = rounds_.RoundRecord(split, whole, whole, whole)  # type: ignore[arg-type]
+        records: Any = rounds_.RoundRecord(split, whole, whole, whole, whole)  # type: ignore[arg-type]
         algorithm = self.phases.algorithms[phase]
         program = jax.shard_map(
             functools.partial(self._rounds, algorithm, residence.states),

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import tree, wire
 from fedjax_compress.clients import ClientData
+from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.typing import (
     Acc,
@@ -71,12 +72,15 @@ class RoundRecord(NamedTuple):
       down, nominal_down: int32 scalars, bytes of the one broadcast message; 0 if it is
         empty.
       server: what the algorithm observes of the server after the round.
+      finite: bool scalar, whether the model is finite after the round. If it is not,
+        the round has left the server as it was before.
     """
 
     lanes: LaneRecord
     down: Array
     nominal_down: Array
     server: Metrics
+    finite: Array
 
 
 def broadcast_coin(root: Key, number: Array) -> Coin:
@@ -149,7 +153,7 @@ def run_chunk(
     def lane(client: Array, place: Array, real: Array, state: Tree) -> tuple:
         coin = client_coin(root, number, client)
         shard = data.shard(place, largest)
-        report = tier.client(view, state, shard, coin)
+        report = handed_in.report(tier.client(view, state, shard, coin), state)
         acc = tier.reduce(view, report, coin.shared)
         ok = report.ok & tree.all_finite((acc, report.state)) & real
         record = LaneRecord(
@@ -199,7 +203,8 @@ def run_round(
     """One round on one device; ``meet`` adds the accumulators of all devices.
 
     A round without a single usable report leaves the server as the broadcast left it:
-    no momentum moves it.
+    no momentum moves it. One after which the model would not be finite leaves the
+    server as it was before, but for the client states: the caller has to stop there.
 
     Args:
       store: client states, leaves [slots, ...] where they are resident, else those
@@ -207,8 +212,9 @@ def run_round(
       seats: of all chunks of this device, [chunks, lanes].
       meet: the only place where devices talk; the identity on a single device.
     """
-    coin = broadcast_coin(root, number)
+    coin, before = broadcast_coin(root, number), server
     view, message, server = algorithm.broadcast(server, coin)
+    handed_in.server(server, before)
 
     def of_tier(tier: Tier) -> Callable[[Tree, Seats], tuple]:
         return lambda states, seats: run_chunk(
@@ -269,9 +275,12 @@ def run_round(
     start = (tree.zeros_like(shape[0]), jnp.zeros((), jnp.float32), store)
     (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
     acc, reports = meet((acc, reports))
-    server = tree.where(reports > 0, algorithm.server(server, acc), server)
-    record = RoundRecord(lanes, *_sizes(message), algorithm.observe(server))
-    return server, store, record
+    stepped = handed_in.server(algorithm.server(server, acc), server)
+    server = tree.where(reports > 0, stepped, server)
+    finite = tree.all_finite(algorithm.params(server))
+    server = tree.where(finite, server, before)
+    seen = handed_in.observed(algorithm.observe(server))
+    return server, store, RoundRecord(lanes, *_sizes(message), seen, finite)
 
 
 def run_rounds(
@@ -288,13 +297,15 @@ def run_rounds(
 ) -> tuple[Server, Tree, RoundRecord]:
     """``rounds`` rounds, a traced number of at most the first axis of ``seats``.
 
+    None follows one after which the model was not finite.
+
     Args:
       seats: [most rounds, chunks of this device, lanes].
       first: the number of the first round.
 
     Returns:
-      Server, store, and records with a leading axis [most rounds]; rows past
-      ``rounds`` are zero.
+      Server, store, and records with a leading axis [most rounds]; rows of rounds that
+      were not run are zero.
     """
     most = seats.ids.shape[0]
 
@@ -304,15 +315,20 @@ def run_rounds(
             root, first + i, meet, layout,
         )  # fmt: skip
 
-    def body(i: Array, carry: tuple) -> tuple:
-        server, store, records = carry
+    def going(carry: tuple) -> Array:
+        i, finite, _, _, _ = carry
+        return (i < rounds) & finite
+
+    def body(carry: tuple) -> tuple:
+        i, _, server, store, records = carry
         server, store, record = one(i, server, store)
         records = jax.tree.map(lambda all, r: all.at[i].set(r), records, record)
-        return server, store, records
+        return i + 1, record.finite, server, store, records
 
     if most == 1:
         server, store, record = one(jnp.zeros((), jnp.int32), server, store)
         return server, store, jax.tree.map(lambda r: r[None], record)
     shape = jax.eval_shape(lambda: one(jnp.zeros((), jnp.int32), server, store)[2])
     records = jax.tree.map(lambda s: jnp.zeros((most, *s.shape), s.dtype), shape)
-    return jax.lax.fori_loop(0, rounds, body, (server, store, records))
+    start = jnp.zeros((), jnp.int32), jnp.ones((), bool), server, store, records
+    return jax.lax.while_loop(going, body, start)[2:]

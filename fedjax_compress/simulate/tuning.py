@@ -19,10 +19,11 @@ import numpy as np
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, group
+from fedjax_compress.errors import Diverged
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.models.forms import default_form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate.engine import Simulator
+from fedjax_compress.simulate.engine import RunState, Simulator
 from fedjax_compress.simulate.plan import DUMMY, choose_devices, choose_lanes, plan
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
 from fedjax_compress.typing import Algorithm, Params
@@ -186,15 +187,24 @@ def measure(
         devices=choice.devices,
         convolution=choice.convolution,
     )
-    state, _ = simulator.advance(simulator.start(params), 1)
+    state = _after(simulator, simulator.start(params))
     best, spent, repeats = np.inf, 0.0, 0
     while spent < _TIMED or repeats < _LEAST:
         begin = time.perf_counter()
-        state, _ = simulator.advance(state, 1)
+        state = _after(simulator, state)
         jax.block_until_ready(state.server)
         seconds = time.perf_counter() - begin
         best, spent, repeats = min(best, seconds), spent + seconds, repeats + 1
     return float(some.sizes.sum() / best)
+
+
+def _after(simulator: Simulator, state: RunState) -> RunState:
+    """The state after one more round; where that diverges, before it: as fast."""
+    try:
+        return simulator.advance(state, 1)[0]
+    except Diverged as diverged:
+        found: RunState = diverged.state
+        return found
 
 
 def asks_for_form(algorithm: Algorithm, data: ClientData, params: Params) -> bool:

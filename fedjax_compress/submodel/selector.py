@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.returned import describe, is_array
 from fedjax_compress.submodel.extraction import Kept, Sizes
 from fedjax_compress.typing import Array, Key
 
@@ -56,6 +60,28 @@ def without_memory(
         learn=lambda memory, loss: memory,
         announced=True,
     )
+
+
+def check_kept(kept: Any, counts: Sizes) -> Kept:
+    """What a selector has chosen, if it can be.
+
+    Raises:
+      InputError: other groups, no whole numbers, or more or fewer units than asked for.
+    """
+    if not isinstance(kept, dict) or set(kept) != set(counts):
+        found = sorted(kept) if isinstance(kept, dict) else describe(kept)
+        raise InputError(
+            f"the selector's choose must give the groups {sorted(counts)}, not {found}"
+        )
+    for group, count in counts.items():
+        units = kept[group]
+        whole = is_array(units) and jnp.issubdtype(units.dtype, jnp.integer)
+        if not whole or units.shape != (count,):
+            raise InputError(
+                f"the selector's choose must give {count} unit numbers of group "
+                f"{group}, int32[{count}], not {describe(units)}"
+            )
+    return kept
 
 
 registry.register_component(Selector, "selector")

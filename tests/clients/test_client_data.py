@@ -89,3 +89,19 @@ def test_clients_can_share_a_pool_of_rows():
         np.testing.assert_array_equal(batch.features[: len(own)], own)
         np.testing.assert_array_equal(batch.labels[: len(own)], np.array(own) * 10)
         assert batch.mask.sum() == len(own)
+
+
+@pytest.mark.parametrize(
+    ("owners", "words"),
+    [
+        (np.zeros(50), r"whole numbers, .* not float64\[50\]"),
+        (np.zeros(50, bool), "whole numbers"),
+        (np.zeros((50, 1), np.int32), r"one client id for each row, \[50\], not int32"),
+        (np.zeros(49, np.int32), "the three must agree"),
+        (np.full(50, -2), "or -1 for a row that nobody has, not -2"),
+    ],
+)
+def test_owners_are_whole_numbers_one_a_row(data, owners, words):
+    features, labels, _ = data
+    with pytest.raises(InputError, match=words):
+        group(features, labels, owners, 6)

@@ -17,6 +17,12 @@ def test_a_sound_data_set_passes_through(make):
     assert check(data) is data
 
 
+def test_a_data_set_is_read_once(make, monkeypatch):
+    data = check(make(40, 4))
+    monkeypatch.setattr("fedjax_compress.clients.data.check_rows", None)
+    assert check(data) is data
+
+
 def spoil(array, spot, value):
     changed = array.copy()
     changed[spot] = value
@@ -43,6 +49,22 @@ BAD = {
     "float labels": (
         lambda d: {"train_labels": d.train_labels.astype(np.float32)},
         "labels must be integers, not float32",
+    ),
+    "labels in a list": (
+        lambda d: {"train_labels": [0] * 40},
+        "train_labels must be a numpy array of whole numbers, .* not list",
+    ),
+    "features of text": (
+        lambda d: {"test_features": d.test_features.astype(str)},
+        "test_features must be a numpy array of numbers, .* not <U",
+    ),
+    "client ids in float": (
+        lambda d: {"train_clients": np.zeros(40)},
+        r"train_clients must be a numpy array of whole numbers, .* not float64\[40\]",
+    ),
+    "a task of another kind": (
+        lambda d: {"task": (4, 4)},
+        "task must be a typing.Task, not tuple",
     ),
     "labels in two columns": (
         lambda d: {"train_labels": np.stack([d.train_labels] * 2, 1)},

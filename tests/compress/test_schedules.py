@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedjax_compress import compress
+from fedjax_compress import compress, registry
+from fedjax_compress.compress import schedules
 from fedjax_compress.errors import SpecError
 
 
@@ -129,3 +130,22 @@ def test_where_nothing_can_change_a_schedule_is_refused():
     with pytest.raises(SpecError, match="uniform: bits changes over rounds") as error:
         compress.parse("hadamard | uniform(bits=steps((8, 4), after=3))")
     assert error.value.position == 24
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (0.5, "it must give a Schedule, not a float"),
+        (schedules.Schedule((), ()), "values must be numbers, at least one"),
+        (schedules.Schedule((0.1, "x"), (0, 5)), "values must be numbers"),
+        (schedules.Schedule((0.1, 0.2), (0,)), "after must be 2 rising numbers"),
+        (schedules.Schedule((0.1, 0.2), (1, 5)), "the first 0"),
+        (schedules.Schedule((0.1, 0.2), (0, 0)), "after must be 2 rising"),
+    ],
+)
+def test_a_schedule_of_ones_own_is_checked(monkeypatch, made, words):
+    entry = registry.Entry("schedule", "mine", lambda: made, 0)
+    table = registry.entries("schedule") | {"mine": entry}
+    monkeypatch.setitem(registry._entries, "schedule", table)
+    with pytest.raises(SpecError, match=f"mine: .*{words}"):
+        phases("top_k(mine())")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fedjax_compress import local, registry
@@ -229,6 +230,7 @@ def test_optax_by_name(model, columns):
         np.testing.assert_allclose(np.abs(leaf), 0.01, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:optax.dpsgd is deprecated")
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -243,11 +245,57 @@ def test_optax_by_name(model, columns):
         ("optax(adamm, lr=0.1)", "did you mean 'adam"),
         ("optax(adam, lr=0.1, beta=0.1)", "has no option 'beta'"),
         ("optax(adam)", "needs lr"),
+        ("optax(lbfgs, lr=1)", "optax.lbfgs needs more than gradients, .*'value_fn'"),
+        (
+            "optax(dpsgd, lr=1, l2_norm_clip=1, noise_multiplier=1, seed=0)",
+            "optax.dpsgd needs more than gradients, .*batch dimension",
+        ),
+        ("optax(dpsgd, lr=1, seed=0)", "needs l2_norm_clip, noise_multiplier as well"),
+        ("optax(sgd, lr=0.1, learning_rate=0.01)", "lr and learning_rate are one opt"),
+        ("optax(sgd, lr=0.1, lr=0.01)", "lr is given twice"),
+        ("optax(adam, 0.1, lr=0.01)", "lr is given twice"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(model, text, words):
     with pytest.raises(InputError, match=words):
         registry.build("local", text, model)
+
+
+def test_whole_numbers_stay_whole(monkeypatch):
+    """An option that counts, as a seed does, is no float; one that measures may be."""
+    found = {}
+
+    def counted(learning_rate, seed, decay, flag):
+        found.update(seed=seed, decay=decay, flag=flag)
+        return optax.sgd(learning_rate)
+
+    monkeypatch.setattr(optax, "counted", counted, raising=False)
+    for kind, context in (("local", (None,)), ("server", ())):
+        text = "optax(counted, lr=0.1, seed=3, decay=0.5, flag=true)"
+        if kind == "local":
+            context = (registry.build("model", "logistic", Task((WIDTH,), CLASSES)),)
+        registry.build(kind, text, *context)
+        assert [(type(v), v) for v in found.values()] == [
+            (int, 3), (float, 0.5), (bool, True)
+        ]  # fmt: skip
+        found.clear()
+
+
+def test_an_optimizer_of_ones_own_is_checked(model, columns):
+    """One that gives other shapes is refused; one that raises keeps its traceback."""
+    params = model.init(jax.random.key(0))
+
+    def run(update):
+        step = optax.GradientTransformation(lambda params: (), update)
+        given = local.train(model, step, local.schedule())
+        shards = shard(columns), jax.random.key(0)
+        return jax.eval_shape(lambda p: given.run(p, (), *shards), params)
+
+    with pytest.raises(InputError, match="the client's optimizer must have"):
+        run(lambda g, s, p: (jax.tree.map(lambda x: x[None], g), s))
+    with pytest.raises(TypeError) as caught:
+        run(lambda g, s, p, *, value: (g, s))
+    assert "raised in the client's optimizer" in caught.value.__notes__
 
 
 def test_schedule_counts_steps():

@@ -70,3 +70,25 @@ def test_what_a_score_needs_must_be_given():
         prune.weight("l3")
     with pytest.raises(SpecError, match="norm cannot be 'l3'"):
         registry.build("score", "weight(norm=l3)")
+
+
+@pytest.mark.parametrize(
+    ("elements", "root", "words"),
+    [
+        (
+            lambda w, g, a: w.sum(0),
+            lambda m: m,
+            r"elements must .*2, 2\], not float32\[2\]",
+        ),
+        (lambda w, g, a: w > 0, lambda m: m, r"elements must .*, not bool\[2, 2\]"),
+        (
+            lambda w, g, a: w,
+            lambda m: m.sum(),
+            r"root must .*unit, \[2\], not float32\[\]",
+        ),
+    ],
+)
+def test_a_score_of_ones_own_is_checked(elements, root, words):
+    score, pattern = prune.Score(elements, root), registry.build("pattern", "column")
+    with pytest.raises(InputError, match=words):
+        jax.eval_shape(lambda w: prune.unit_scores(score, pattern, w), W)

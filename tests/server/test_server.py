@@ -107,6 +107,9 @@ def test_an_optimizer_of_optax_gets_the_negative_mean_and_its_options():
         ("fedadam(initial=-1)", "initial must not be negative"),
         ("fedavgm(momentum=1)", "momentum must be in"),
         ("optax(adamm, lr=1)", "has no 'adamm'"),
+        ("optax(lbfgs, lr=1)", "optax.lbfgs needs more than gradients"),
+        ("optax(sgd, lr=1, learning_rate=2)", "lr and learning_rate are one option"),
+        ("optax(adafactor, lr=1, min_dim_size_to_factor=0.5, b9=1)", "no option 'b9'"),
         ("fedadm", "did you mean 'fedadam'"),
     ],
 )

@@ -92,7 +92,7 @@ def test_a_program_that_jax_has_read_is_not_kept(cache: Path) -> None:
     assert program_cache.load("a-round", (x,), jax.devices()[:1]) is None
     other = jax.jit(lambda x: (jnp.cumsum(x), {"b": x + 1})).lower(x)
     program_cache.compile_and_keep("b-round", other)
-    program = program_cache.load("b-round", (x,), jax.devices()[:1])
+    program, _ = program_cache.load("b-round", (x,), jax.devices()[:1])
     sums, rest = program(x)
     np.testing.assert_array_equal(sums, [0, 1, 3, 6])
     np.testing.assert_array_equal(rest["b"], x + 1)
@@ -121,7 +121,8 @@ def test_an_entry_that_cannot_be_read_is_replaced_for_good(cache: Path) -> None:
     lowered = jax.jit(lambda x: jnp.tan(x)).lower(x)
     program_cache.compile_and_keep("a-round", lowered)
     compile_cache._sweep(cache)
-    program = program_cache.load("a-round", (x,), jax.devices()[:1])
+    program, text = program_cache.load("a-round", (x,), jax.devices()[:1])
+    assert text == program_cache.digest(lowered)
     np.testing.assert_allclose(program(x), np.tan(x), rtol=1e-6)
 
 

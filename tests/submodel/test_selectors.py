@@ -16,6 +16,7 @@ from scipy import stats
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
+from fedjax_compress.submodel.selector import check_kept
 
 ALPHA = 1e-7
 SIZES = {"first": 9, "second": 40}
@@ -235,3 +236,23 @@ def test_selectors_are_options_of_algorithms():
     assert "\n" not in caught.value.reason
     with pytest.raises(InputError, match="did you mean 'client'"):
         registry.build("selector", "adaptive(per=clients)")
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ({"first": jnp.arange(4)}, r"groups \['first', 'second'\], not \['first'\]"),
+        (jnp.arange(4), r"groups .*, not int32\[4\]"),
+        (
+            {"first": jnp.arange(4), "second": jnp.arange(16)},
+            r"17 unit numbers of group second, int32\[17\], not int32\[16\]",
+        ),
+        (
+            {"first": jnp.ones(4), "second": jnp.arange(17)},
+            r"4 unit numbers of group first, int32\[4\], not float32\[4\]",
+        ),
+    ],
+)
+def test_a_choice_of_ones_own_is_checked(kept, words):
+    with pytest.raises(InputError, match=words):
+        check_kept(kept, COUNTS)

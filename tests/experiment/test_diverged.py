@@ -1,0 +1,245 @@
+"""A run whose server's model is lost: its end, its files, and the runs beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from fedjax_compress import tree
+from fedjax_compress.errors import Diverged
+from fedjax_compress.experiment import (
+    Config,
+    Grid,
+    GridScheme,
+    Scheme,
+    comparison,
+    dump_toml,
+    files,
+    gridding,
+    loop,
+    records,
+    run,
+    trained,
+)
+from fedjax_compress.experiment.cli import main
+from fedjax_compress.experiment.grid import jobs
+from fedjax_compress.experiment.grid_report import table as grid_table
+from fedjax_compress.experiment.reporting import read_finished, table
+from fedjax_compress.experiment.saving import ProgramWarning, Saver
+
+BASE = Config(
+    clients=8,
+    cohort=4,
+    rounds=3,
+    model="logistic",
+    # Steps of more than 1 leave the range of float32, whose end is 3.4e38, at once.
+    local="sgd(lr=100.0, steps=2, batch=5)",
+    server="fedavg(lr=3e38)",
+    uplink="identity",
+    downlink="identity",
+    lanes=4,
+    tune="never",
+    evaluate_every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that diverges in its first round."""
+    folder = tmp_path_factory.mktemp("lost") / "run"
+    with pytest.raises(Diverged) as caught:
+        run(BASE, folder, quiet=True)
+    assert caught.value.round == 1
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "not usable after round 1, its numbers are not finite" in line
+    assert f"{folder} has the records, and the model after round 0" in line
+    return folder
+
+
+def test_records_and_summary_say_what_has_happened(lost: Path):
+    (record,) = records.read(lost / files.METRICS)
+    assert record["diverged"] is True
+    assert record["train_loss"] > 0
+    assert "test_loss" not in record
+    summary = read_finished(lost).summary
+    assert summary["diverged"] == summary["rounds"] == 1
+    assert summary["test_accuracy"] is None
+    assert summary["test_loss"] is None
+
+
+def test_the_model_before_is_kept(lost: Path):
+    _, params = trained(lost)
+    summary = read_finished(lost).summary
+    assert tree.sha256(params) == summary["parameters_sha256"]
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+
+
+def test_the_command_line_has_a_status_for_it(
+    lost: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """A resume goes on from the last checkpoint, and comes to the same end."""
+    again = tmp_path / "again"
+    shutil.copytree(lost, again)
+    assert main(["resume", str(again), "--quiet"]) == Diverged.STATUS == 4
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "fedjax-compress: diverged: the server's model is not usable"
+    )
+    assert said.count("\n") == 1
+    before, after = (records.read(f / files.METRICS) for f in (lost, again))
+    clean = [{k: v for k, v in r.items() if k not in records.CLOCK} for r in before]
+    assert [{k: v for k, v in r.items() if k not in records.CLOCK} for r in after] == (
+        clean
+    )
+
+
+def stands_in(lost: Path, place: Path, config: Config, diverged: bool) -> None:
+    """A run of this configuration that has, or has not, diverged."""
+    shutil.copytree(lost, place)
+    (place / files.CONFIG).write_text(dump_toml(config))
+    if diverged:
+        return
+    summary: Any = files.read_json(place / files.SUMMARY)
+    history = records.read(place / files.METRICS)
+    del summary["diverged"], history[0]["diverged"]
+    scores = {"test_accuracy": 0.5, "test_loss": 1.0}
+    rounds = [history[0] | scores | {"round": i + 1} for i in range(config.rounds)]
+    lines = "".join(records.to_line(r) for r in rounds)
+    (place / files.METRICS).write_text(lines)
+    files.write_json(place / files.SUMMARY, summary | scores | {"rounds": len(rounds)})
+
+
+def never(*arguments: Any, **options: Any) -> None:
+    raise AssertionError("a run that has ended was tried again")
+
+
+def shown(found: Any) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(found)
+    return console.export_text()
+
+
+def test_a_comparison_marks_it_and_does_not_try_again(
+    lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    schemes = (Scheme("lost", "identity"), Scheme("fine", "cast"))
+    folder = tmp_path / "both"
+    stands_in(lost, folder / "lost", BASE, diverged=True)
+    fine = dataclasses.replace(BASE, uplink="cast")
+    stands_in(lost, folder / "fine", fine, diverged=False)
+    for name in ("run", "resume"):
+        usual = getattr(comparison, name)
+        monkeypatch.setattr(
+            comparison, name, never if name == "run" else _only(usual, "fine")
+        )
+    found = comparison.compare(BASE, schemes, folder, quiet=True)
+    assert [s.get("diverged") for s in found["schemes"]] == [1, None]
+    runs = [read_finished(folder / name) for name in ("lost", "fine")]
+    rows = shown(table(runs, Console(width=200))).splitlines()
+    assert "diverged" in rows[1]
+    assert "50.0 %" in rows[2]
+
+
+def _only(usual: Any, name: str) -> Any:
+    def resumed(place: Path, *arguments: Any, **options: Any) -> Any:
+        assert place.name == name
+        return usual(place, *arguments, **options)
+
+    return resumed
+
+
+def test_a_comparison_goes_on_after_one(tmp_path: Path, monkeypatch, lost: Path):
+    """The others are run all the same."""
+    schemes = (Scheme("lost", "identity"), Scheme("fine", "cast"))
+
+    def fake(config: Config, place: Path, **options: Any) -> None:
+        diverged = config.uplink == "identity"
+        stands_in(lost, place, config, diverged)
+        if diverged:
+            raise Diverged("diverged", 1)
+
+    monkeypatch.setattr(comparison, "run", fake)
+    found = comparison.compare(BASE, schemes, tmp_path / "both", quiet=True)
+    assert [s["test_accuracy"] for s in found["schemes"]] == [None, 0.5]
+
+
+def test_a_grid_marks_it_goes_on_and_does_not_try_again(
+    lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    grid = Grid(
+        BASE,
+        (
+            GridScheme("lost", {"uplink": "identity"}),
+            GridScheme("fine", {"uplink": "cast"}),
+        ),
+        (0, 1),
+    )
+
+    def fake(config: Config, place: Path, **options: Any) -> None:
+        diverged = config.uplink == "identity" and config.seed == 0
+        stands_in(lost, place, config, diverged)
+        if diverged:
+            raise Diverged("diverged", 1)
+
+    monkeypatch.setattr(gridding, "run", fake)
+    monkeypatch.setattr(gridding, "_rehearse", lambda todo: {BASE.data: None})
+    found = gridding.run_grid(grid, tmp_path / "grid", quiet=True)
+    assert [s["diverged"] for s in found["schemes"]] == [1, 0]
+    assert [s["pareto"] for s in found["schemes"]] == [False, True]
+    assert found["schemes"][0]["test_accuracy"]["mean"] is None
+    rows = shown(grid_table(found["schemes"], Console(width=200))).splitlines()
+    assert "1 of 2 diverged" in rows[1]
+    monkeypatch.setattr(gridding, "run", never)
+    monkeypatch.setattr(gridding, "resume", never)
+    assert gridding.run_grid(grid, tmp_path / "grid", quiet=True) == found
+    assert len(jobs(grid)) == 4
+
+
+@pytest.mark.parametrize(
+    ("dropped", "loss", "lost_in"),
+    [(4, np.nan, 7), (4, np.inf, 7), (4, 2.0, 0), (3, np.nan, 0)],
+)
+def test_a_model_with_which_nothing_can_be_computed(dropped, loss, lost_in):
+    """Finite, but nobody can learn from it, and its loss is not finite."""
+    placement = SimpleNamespace(local=lambda server: server)
+    parts: Any = SimpleNamespace(
+        simulator=SimpleNamespace(placement=placement),
+        algorithm=SimpleNamespace(params=lambda server: server),
+        evaluate=lambda params: {"test_loss": loss},
+    )
+    config = dataclasses.replace(BASE, rounds=100, evaluate_every=10)
+    state: Any = SimpleNamespace(server=1.0, round=7)
+    record = {"round": 7, "dropped": dropped, "clients": 4}
+    assert loop._judged(config, parts, state, record) == lost_in
+    assert record.get("diverged", False) == bool(lost_in)
+    assert "test_loss" not in record
+
+
+def saver_of(before: dict[str, Any]) -> Saver:
+    saver = object.__new__(Saver)
+    saver.folder, saver._before = Path("there"), before
+    saver._known = dict(before.get("programs", {}))
+    return saver
+
+
+def test_another_program_is_said_once_and_the_same_one_is_not():
+    before = {"programs": {"sampling": "a", "[0]": "b"}, "versions": {"jax": "old"}}
+    saver = saver_of(before)
+    with pytest.warns(ProgramWarning, match="jax was old, now "):
+        saver.compare({"sampling": "a", "[0]": "other"})
+    saver.compare({"sampling": "a", "[0]": "other"})  # warnings are errors here
+    before["versions"] = {}
+    with pytest.warns(ProgramWarning, match="^the sampling is not .* has changed;"):
+        saver_of(before).compare({"sampling": "other", "[0]": "b"})
+    saver_of(before).compare({"sampling": "a", "[0]": "b", "[1]": "new"})
+    saver_of({}).compare({"sampling": "a"})
