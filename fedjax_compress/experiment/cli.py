@@ -32,7 +32,7 @@ _POSITIONAL: dict[str, str | None] = {
     "report": "folders",
     "bench": None,
     "size": None,
-    "list": "kind",
+    "list": "name",
 }
 _DEFECT, _BAD_INPUT = 1, 2
 _SIGNALLED = 128
@@ -288,7 +288,7 @@ def _size(options: Any, base: Config) -> None:
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import describe
 
-    print(describe(options.kind))
+    print(describe(options.name))
 
 
 _COMMANDS = {
