@@ -15,7 +15,7 @@ class InputError(ValueError):
 class SpecError(InputError):
     """A specification string does not parse, or names something unknown.
 
-    The message shows the text and a caret under the offending spot.
+    The message shows the line of the text and a caret under the offending spot.
 
     Args:
       reason: what is wrong and what would be right, in one line.
@@ -29,7 +29,9 @@ class SpecError(InputError):
         self.position = position
         message = reason
         if text and position is not None:
-            message = f"{reason}\n  {text}\n  {' ' * position}^"
+            start = text.rfind("\n", 0, position) + 1
+            line = text[start:].partition("\n")[0]
+            message = f"{reason}\n  {line}\n  {' ' * (position - start)}^"
         super().__init__(message)
 
 

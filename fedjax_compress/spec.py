@@ -7,6 +7,10 @@ Grammar, read without ``eval``::
     arg    := [ NAME "=" ] value
     value  := NUMBER | STRING | "true" | "false" | "(" value, ... ")" | pipe
 
+A STRING stands in single or double quotes and means what is between them, as it is,
+backslashes and lines included. Only its own quote cannot stand there: it is written
+twice, as in ``'it''s'``.
+
 A bare word is a call without arguments; whether it names a component or stands for a
 string is decided by the type of the parameter that receives it.
 """
@@ -23,11 +27,12 @@ _TOKEN = re.compile(
     r"""\s*(?:
       (?P<number>[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|inf\b))
     | (?P<name>[A-Za-z_][A-Za-z_0-9.]*)
-    | (?P<string>'[^']*'|"[^"]*")
+    | (?P<string>'(?:[^']|'')*'|"(?:[^"]|"")*")
     | (?P<mark>[|(),=\[\]])
     )""",
     re.VERBOSE,
 )
+_STRINGS = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|(.)""", re.DOTALL)
 _WORDS = {"true": True, "false": False, "True": True, "False": False}
 
 
@@ -71,11 +76,14 @@ def format_value(value: Any) -> str:
     """A value in the form in which ``parse`` reads it back."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "none"
     if isinstance(value, str):
         plain = re.fullmatch(r"[A-Za-z_][A-Za-z_0-9.]*", value)
         if plain and value not in _WORDS and value != "inf":
             return value
-        return f'"{value}"' if '"' not in value else f"'{value}'"
+        quote = "'" if '"' in value and "'" not in value else '"'
+        return quote + value.replace(quote, 2 * quote) + quote
     if isinstance(value, (tuple, list)):
         inside = ", ".join(format_value(v) for v in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
@@ -97,6 +105,17 @@ def parse(text: str) -> Pipe:
     if reader.kind != "end":
         raise reader.error(f"unexpected {reader.value!r}; expected '|' or the end")
     return pipe
+
+
+def split(text: str, mark: str) -> list[str]:
+    """The parts of a text between the marks, such as ``;``, that stand in no string."""
+    found = [""]
+    for quoted, other in _STRINGS.findall(text):
+        if other == mark:
+            found.append("")
+        else:
+            found[-1] += quoted or other
+    return found
 
 
 _DEEPEST = 32
@@ -195,7 +214,7 @@ class _Reader:
             return _number(value)
         if kind == "string":
             self.advance()
-            return value[1:-1]
+            return value[1:-1].replace(2 * value[0], value[0])
         if kind == "name" and value in _WORDS:
             self.advance()
             return _WORDS[value]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedjax_compress import registry
 from fedjax_compress.errors import InputError, SpecError
-from fedjax_compress.spec import Call, Pipe, format_value, parse
+from fedjax_compress.spec import Call, Pipe, format_value, parse, split
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,8}", fullmatch=True).filter(
     lambda n: n not in {"true", "false", "True", "False", "inf"}
@@ -42,6 +43,45 @@ pipes = st.recursive(scalars, calls, max_leaves=12).filter(
 @given(pipes)
 def test_what_is_written_is_read_back(pipe):
     assert parse(str(pipe)) == pipe
+
+
+TEXTS = st.text() | st.text("'\"\\\n\t |;(),=é世 a", max_size=12)
+
+
+@given(TEXTS, TEXTS)
+def test_any_string_is_read_back(one, other):
+    """Both kinds of quotes, backslashes, lines, any script: alone, named, in a list."""
+    first, second = format_value(one), format_value(other)
+    text = f"f({first}, ({second}, {first}), x={second}) | g({second})"
+    pipe = parse(text)
+    assert str(pipe) == text
+    read = [pipe.calls[0].args[0], *pipe.calls[0].args[1], pipe.calls[0].kwargs[0][1]]
+    read += pipe.calls[1].args
+    found = [registry.convert(str, value, "x", text, 0) for value in read]
+    assert found == [one, other, one, other, other]
+    assert split(f"{first};{second}; ", ";") == [first, second, " "]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("it's", '"it\'s"'),
+        ('a "b"', "'a \"b\"'"),
+        ('it\'s "b"', '"it\'s ""b"""'),
+        ("C:\\data\\x", '"C:\\data\\x"'),
+        ("", '""'),
+    ],
+)
+def test_how_a_string_is_written(value, text):
+    assert format_value(value) == text
+    assert parse(f"f({text})").calls[0].args == (value,)
+    assert parse("f('it''s')").calls[0].args == ("it's",)
+
+
+def test_an_error_shows_its_line():
+    with pytest.raises(SpecError) as caught:
+        parse("f('a\nb', &)")
+    assert str(caught.value).split("\n")[1:] == ["  b', &)", "      ^"]
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,14 @@ def fjord(
 
     A client of largest rate p_max holds the first units of each layer. At each local
     step a rate p is drawn uniformly from those of ``rates`` up to p_max; the network of
-    the first max(1, round(p units)) units learns from the batch by the loss
+    the first max(1, round(p units)) units learns from the batch by the loss CE(z_p, y).
+    With a, the ``distillation``, above 0 it learns from the client's largest one, which
+    is trained at every step, too, by the loss
 
-      CE(z_p, y) + distillation KL(softmax(z_pmax) || softmax(z_p)),
+      CE(z_pmax, y) + (1 - a) CE(z_p, y) + a KL(softmax(z_pmax) || softmax(z_p)),
 
-    with z_pmax not differentiated. Each parameter is averaged over those that hold it;
-    one that nobody held stays.
+    in whose last term z_pmax is not differentiated. Each parameter is averaged over
+    those that hold it; one that nobody held stays.
 
     Travels: down, the downlink's fields for the parameters that the client holds; up,
     the uplink's fields for their update.
@@ -65,21 +67,21 @@ def fjord(
       rates: from the largest, each above 0 and at most 1; a program compiles all.
       assign: a largest rate for each client for good (fixed) or each round (dynamic).
       shares: of the clients with each largest rate, as ratios; none for equal ones.
-      distillation: weight of the self-distillation; 0 leaves it out.
+      distillation: a, from 0 to 1; 0 leaves the larger network out, 1 is the authors'.
+        A step then computes two networks.
 
     Raises:
       InputError: an option out of its range; a model without cuts; a local update
         without frames; and before the first round, a link that keeps a state.
 
-    Reference: Horvath et al. 2021, section 3 (ordered dropout) and algorithm 1.
+    Reference: Horvath et al. 2021, section 3 (ordered dropout, knowledge distillation
+    with temperature 1) and algorithm 1; the first author's code for what is trained.
     Deviations: all clients of a round with the same largest rate draw the same rates,
       so that those side by side train networks of one size at a step; counts are
       rounded to the nearest, not up.
     """
-    if not 0 <= distillation < float("inf"):
-        raise InputError(
-            f"distillation must be finite and not negative, not {distillation}"
-        )
+    if not 0 <= distillation <= 1:
+        raise InputError(f"distillation must be from 0 to 1, not {distillation}")
     falling(rates)
     widths = widths_of(cuts_for(local, "fjord"), rates)
 
@@ -122,19 +124,20 @@ def _prefix(whole: Width, part: Width) -> Callable[..., Array]:
 
 
 def _distilled(narrow: Model, wide: Model, weight: float) -> Model:
-    """The narrow model, whose loss also draws it to the wide one's outputs."""
+    """Both models: the wide one learns from the labels, the narrow one from it."""
     if not weight:
         return narrow
 
     def apply(params: Params, features: Array, key: Key | None) -> Any:
-        taught = jax.lax.stop_gradient(wide.apply(params, features, key))
-        return narrow.apply(params, features, key), taught
+        return narrow.apply(params, features, key), wide.apply(params, features, key)
 
     def loss(outputs: Any, labels: Array) -> Array:
-        mine, taught = outputs
+        mine, teacher = outputs
+        taught = jax.lax.stop_gradient(teacher)
         gap = jax.nn.log_softmax(taught) - jax.nn.log_softmax(mine)
         distance = jnp.sum(jax.nn.softmax(taught) * gap, axis=-1)
         distance = distance.reshape(distance.shape[0], -1).mean(axis=1)
-        return wide.loss(mine, labels) + weight * distance
+        narrower = (1 - weight) * wide.loss(mine, labels) if weight < 1 else 0
+        return wide.loss(teacher, labels) + narrower + weight * distance
 
     return narrow._replace(apply=apply, loss=loss)

@@ -68,8 +68,9 @@ def lotteryfl(
 
     A client gets w m_k, with m_k its mask so far, and scores it on its own rows. If the
     accuracy exceeds ``threshold`` and more than ``target`` of the weights are left, of
-    every weight tensor the ``prune_rate`` smallest of those left are pruned, and the
-    others start from what they were before the first round. It trains w m_k and sends
+    every weight tensor those left are pruned whose |w| is below their ``prune_rate``
+    quantile (of n different ones the ceil(prune_rate (n - 1)) smallest), and the others
+    start from what they were before the first round. It trains w m_k and sends
     its weights. Each parameter becomes the mean over the clients that hold it; one that
     nobody holds stays.
 
@@ -94,7 +95,8 @@ def lotteryfl(
 
     Reference: Li et al. 2020, algorithm 1, and its code.
     Deviations: the accuracy is that on the client's training rows, the paper's on rows
-      held out; what is evaluated is the mean, not each client's own ticket.
+      held out; what is evaluated is the mean, not each client's own ticket; a weight
+      that is left and happens to be zero still counts.
     """
     if not 0 < prune_rate < 1:
         raise InputError(f"prune_rate must be above 0 and below 1, not {prune_rate}")
@@ -190,13 +192,19 @@ def _weights(params: Params) -> Tree:
 
 
 def _smaller(params: Params, mask: Tree, rate: float) -> Tree:
-    """The mask without the smallest ``rate`` of what each weight tensor has left."""
+    """The mask without what lies below the ``rate`` quantile of |w| of what is left.
+
+    Between the two places of a sorted array that it falls between, a quantile is above
+    the former: so what stays is at least the ceil(rate (n - 1))-th smallest, from 0.
+    """
 
     def fewer(weights: Array, mask: Array) -> Array:
         left = jnp.sum(mask, dtype=jnp.int32)
-        cut = jnp.floor(rate * left.astype(jnp.float32)).astype(jnp.int32)
+        cut = prune.ceiled(rate, jnp.maximum(left - 1, 0))
         # Of what is left even a zero comes before what is pruned.
-        order = jnp.where(mask, ranking.magnitudes(weights) + 1, 0).reshape(-1)
-        return ranking.largest(order, left - cut).reshape(mask.shape) & mask
+        ranks = jnp.minimum(ranking.magnitudes(weights) + 1, ranking.INFINITE)
+        ranks = jnp.where(mask, ranks, 0)
+        least = ranking.kth_largest(ranks.reshape(-1), jnp.maximum(left - cut, 1))
+        return mask & (ranks >= least)
 
     return jax.tree.map(fewer, _weights(params), mask)

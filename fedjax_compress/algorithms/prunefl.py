@@ -36,7 +36,7 @@ from fedjax_compress.typing import (
 )
 
 _LAST = 5
-"""Reconfigurations that must have changed little for the first stage to end."""
+"""Reconfigurations after the first that must have changed little for it to end."""
 _LITTLE = 0.1
 _LOOK = 10
 """Rounds of the first stage between two looks at the accuracy."""
@@ -76,7 +76,10 @@ def prunefl(
 ) -> Algorithm:
     """PruneFL: adaptive pruning that maximises the loss reduction per second.
 
-    First, client ``first`` trains and reconfigures alone (``initial_rounds``); then
+    First, client ``first`` trains alone for at most ``initial_rounds``. Every ten
+    rounds it looks whether it is right on 1.5 / classes of its rows; once it is, the
+    round that begins there ends with a new mask, as does each ``initial_every``-th
+    after it, until five in a row have changed the density by a tenth at most. Then
     after each ``every`` rounds the server chooses the mask M that maximises
 
       Gamma(M) = sum_{j in M} g_j^2 / (c + sum_{j in M} t_j),
@@ -126,9 +129,10 @@ def prunefl(
     Deviations: in the first stage a round is one run of the local update (the authors':
       one pass over ten batches, with gradients squared batch by batch) and the accuracy
       is that on all rows of the client; g_j^2 misses the square of the learning rate,
-      which cancels in Gamma. What clients have gathered of weights out of use reaches
-      the server only from those that take part in the last round before a mask: where a
-      cohort is a part of the population, such weights are credited with less.
+      which cancels in Gamma. The authors' masks come one round later, after 51, 101,
+      151 rounds, with the same d. What clients have gathered of weights out of use
+      reaches the server only from those that take part in the last round before a mask:
+      where a cohort is a part of the population, such weights are credited with less.
     """
     if initial_every < 1:
         raise InputError(f"initial_every must be at least 1 round, not {initial_every}")
@@ -201,6 +205,13 @@ def prunefl(
             number, params, mask, squares, past, started, changed = state
             key = jax.random.fold_in(coin.private, number)
             view = prune.apply(mask, params)
+
+            def score() -> Array:
+                return accuracy(net, view, shard) >= 1.5 / classes
+
+            looks = (started < 0) & (number % _LOOK == 0)
+            begins = jax.lax.cond(looks, score, lambda: jnp.zeros((), bool))
+            started = jnp.where(begins, number, started)
             frame = Frame(view, lambda w: prune.apply(mask, w))
             update, _, metrics = local.run(
                 view, local.init(params), shard, key, frame=frame
@@ -208,17 +219,7 @@ def prunefl(
             params = tree.add(params, prune.apply(mask, update))
             n = processed(metrics)
             squares = jax.tree.map(lambda s, u: s + n * u * u, squares, update)
-            number = number + 1
-
-            def score() -> Array:
-                right = accuracy(net, prune.apply(mask, params), shard)
-                return right >= 1.5 / classes
-
-            looks = (started < 0) & (number % _LOOK == 0)
-            begins = jax.lax.cond(looks, score, lambda: jnp.zeros((), bool))
-            started = jnp.where(begins, number, started)
-            since = number - started
-            due = begins | ((started >= 0) & (since % initial_every == 0))
+            due = (started >= 0) & ((number - started) % initial_every == 0)
 
             def anew() -> tuple:
                 made = prune.reconfigure(params, mask, squares, model, removable, cap)
@@ -231,11 +232,12 @@ def prunefl(
             step = jnp.abs(now - was) / was
             past = jnp.where(due, jnp.roll(past, 1).at[0].set(step), past)
             changed = changed + due.astype(jnp.int32)
-            return number, params, made, squares, past, started, changed
+            return number + 1, params, made, squares, past, started, changed
 
         def going(state: tuple) -> Array:
             number, _, _, _, past, _, changed = state
-            settled = (changed >= _LAST) & jnp.all(past <= _LITTLE)
+            # The first of all has none before it to differ from.
+            settled = (changed > _LAST) & jnp.all(past <= _LITTLE)
             return (number < initial_rounds) & ~settled
 
         classes = jax.eval_shape(

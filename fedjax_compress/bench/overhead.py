@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedjax_compress import spec
 from fedjax_compress.errors import InputError
 
 IDENTITY = "identity"
@@ -46,7 +47,7 @@ def links(uplink: str = IDENTITY) -> tuple[Links, ...]:
     """
     if uplink == IDENTITY:
         return OVERHEAD
-    named = [part.strip() for part in uplink.split(";")]
+    named = [part.strip() for part in spec.split(uplink, ";")]
     if not all(named) or len(set(named)) < len(named):
         raise InputError(
             f"uplink {uplink!r} needs different specifications joined by ';', as in "

@@ -12,7 +12,8 @@ from fedjax_compress import wire
 from fedjax_compress.compress.chaining import chain
 from fedjax_compress.compress.normal_levels import lloyd_max
 from fedjax_compress.compress.random_k_selection import random_k
-from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.rotated_blocks import BLOCK, blocks_of
+from fedjax_compress.compress.rotation import rotation
 from fedjax_compress.compress.stages import nan_unless_finite, relative, stateless
 from fedjax_compress.compress.two_means import two_means_stage
 from fedjax_compress.errors import InputError
@@ -27,22 +28,23 @@ _COMPARED = 15
 @register("stage")
 def drive(
     scale: Literal["unbiased", "mmse"] = "unbiased",
-    block: int = 8192,
+    block: int = BLOCK,
     plus: bool = False,
 ) -> Stage:
     """DRIVE: the signs of the rotated array, with the scale that makes it unbiased.
 
-    y = R x, a randomized Hadamard rotation of the array's own (``hadamard``); with S =
-    ||y||_2**2 / ||y||_1 the array arrives as S R^-1 sign(y), the sign of zero being
-    plus. So <C(x), x> = ||x||**2, whatever the rotation. With scale mmse,
-    S = ||y||_1 / n, the least error. If an element is not finite, all arrive as NaN.
+    y = R x, a randomized Hadamard rotation of the array's own in blocks (``hadamard``,
+    with no shorter ones); with S = ||y||_2**2 / ||y||_1 of each block of y the array
+    arrives as R^-1 (S sign(y)), the sign of zero being plus. So <C(x), x> = ||x||**2,
+    whatever the rotation. With scale mmse, S = ||y||_1 / m of the m elements of a
+    block, the least error. If an element is not finite, all arrive as NaN.
 
-    With plus, DRIVE+: instead of signs, two values of y's own, the means of their
-    elements after eight steps of Lloyd's iteration from the signs, times S =
+    With plus, DRIVE+: instead of signs, two values of each block's own, the means of
+    their elements after eight steps of Lloyd's iteration from the signs, times S =
     ||y||_2**2 / <q, y> where q is y at these values; with mmse S = 1.
 
-    What travels: n bits; S, 32 bits, or with plus both values, 64 bits. The shared key
-    gives the rotation.
+    What travels: n bits; for each of the ceil(n / N) blocks of N <= ``block`` elements
+    S, 32 bits, or with plus both values, 64 bits. The shared key gives the rotation.
 
     Args:
       scale: unbiased; or mmse, for use under error_feedback.
@@ -54,13 +56,16 @@ def drive(
 
     Claims: with scale mmse a contraction with alpha = 1 / n. Unbiased is not claimed:
     it is exact for uniform rotations, and approximate for Hadamard ones, badly so for
-    a few elements. Clients must not share their rotation, and here they do not.
+    a few elements, or where one holds a good part of a block's energy. Clients must not
+    share their rotation, and here they do not.
 
     Error: pi / 2 - 1 of ||x||**2, with mmse 1 - 2 / pi, once there are many elements;
     with plus about the same then, and with mmse never more than without.
 
     Reference: Vargaftik et al. 2021 (DRIVE), algorithm 1, and its DRIVE+.
-    Deviation: nothing is padded, see ``hadamard``.
+    Deviations: nothing is padded, see ``hadamard``; a scale for each block, where the
+    paper rotates the whole array and has one. Blocks differ in energy, so that one
+    scale for all would be biased; 32 bits in 131,072 are not noticed.
     """
     if plus:
         return two_means_stage(scale, block)
@@ -71,22 +76,23 @@ def drive(
 def eden(
     bits: float = 1,
     scale: Literal["unbiased", "mmse"] = "unbiased",
-    block: int = 8192,
+    block: int = BLOCK,
     code: wire.SymbolCode = "fixed",
 ) -> Stage:
     """EDEN: the rotated array at the best levels for Gaussians, scaled to be unbiased.
 
-    y = R x, a randomized Hadamard rotation of the array's own (``hadamard``);
-    z = y sqrt(n) / ||y|| is about Gaussian, q_i is the level nearest to z_i of the
-    2**bits that are best for N(0, 1) (Lloyd-Max); with S = ||y||**2 / <q, y> the array
-    arrives as S R^-1 q. So <C(x), x> = ||x||**2, whatever the rotation. With scale
-    mmse, S = <q, y> / ||q||**2, the least error. If an element is not finite, all
-    arrive as NaN.
+    y = R x, a randomized Hadamard rotation of the array's own in blocks (``hadamard``,
+    with no shorter ones). In each block of m elements, z = y sqrt(m) / ||y|| is about
+    Gaussian, q_i is the level nearest to z_i of the 2**bits that are best for N(0, 1)
+    (Lloyd-Max), and S = ||y||**2 / <q, y>; the array arrives as R^-1 (S q). So
+    <C(x), x> = ||x||**2, whatever the rotation. With scale mmse, S = <q, y> / ||q||**2,
+    the least error. If an element is not finite, all arrive as NaN.
 
-    What travels: n * bits bits when fixed; S, 32 bits. The shared key gives the
-    rotation. Between whole numbers of bits, the first ceil(n (bits - floor(bits)))
-    elements of q take one bit more than the others. Below 1, a share ``bits`` of the
-    elements is sent, by ``random_k(bits) | eden(1)``.
+    What travels: n * bits bits when fixed; for each of the ceil(n / N) blocks of
+    N <= ``block`` elements S, 32 bits. The shared key gives the rotation. Between whole
+    numbers of bits, the first ceil(n (bits - floor(bits))) elements of q take one bit
+    more than the others. Below 1, a share ``bits`` of the elements is sent, by
+    ``random_k(bits) | eden(1)``.
 
     Args:
       bits: for an element, above 0 and at most 8.
@@ -101,18 +107,19 @@ def eden(
 
     Claims: with scale mmse and a whole number of bits a contraction with
     alpha = 4 a b / ((a + b)**2 n), a and b the least and the largest magnitude of a
-    level. What is kept, <q, y>**2 / ||q||**2, is at least ||q||_1**2 ||y||_1**2 /
-    (n ||q||)**2, since |q| grows with |y| (Chebyshev), and ||q||_1**2 / (n ||q||**2) is
-    at least 4 a b / (a + b)**2 (Polya and Szego). Unbiased is not claimed: it is exact
-    for uniform rotations, and approximate for Hadamard ones, badly so for a few
-    elements. Clients must not share their rotation, and here they do not.
+    level. Of a block of m elements <q, y>**2 / ||q||**2 is kept, at least
+    ||q||_1**2 ||y||_1**2 / (m ||q||)**2, since |q| grows with |y| (Chebyshev), and
+    ||q||_1**2 / (m ||q||**2) is at least 4 a b / (a + b)**2 (Polya and Szego). Unbiased
+    is not claimed, see ``drive``. Clients must not share their rotation, and here they
+    do not.
 
     Error: with D the distortion of the levels, D / (1 - D) of ||x||**2, and D with
     mmse, once there are many elements: 0.571, 0.133, 0.0358 and 0.00959 for 1 to 4
     bits.
 
     Reference: Vargaftik et al. 2022 (EDEN).
-    Deviations: nothing is padded, see ``hadamard``. Which elements take one bit more is
+    Deviations: nothing is padded, see ``hadamard``; a scale for each block, see
+    ``drive``. Which elements take one bit more is
     fixed, not drawn: the rotation has drawn already. The share below 1 is exact.
     """
     if not 0 < bits <= LARGEST_BITS:
@@ -129,24 +136,25 @@ def eden(
 
 def _rotated(tables, shares, scale, block, code) -> Stage:
     """The stage with these levels, each for a share of the elements that are left."""
-    rotation = hadamard(block)
+    rotated = rotation(block, shorter=False)
     tables = [np.asarray(levels, np.float32) for levels in tables]
 
     def encode(array, coin):
         largest, share = relative(array)
-        y, side, _ = rotation.encode(share, (), coin)
-        power = jnp.sum(y**2)
-        z = y * jnp.sqrt(y.size / jnp.where(power > 0, power, 1))
+        y, side, _ = rotated.encode(share, (), coin)
+        blocks = blocks_of(y.size, block)
+        power = blocks.sums(y**2)
+        z = y * blocks.spread(jnp.sqrt(blocks.sizes / jnp.where(power > 0, power, 1)))
         fields = []
         for part, levels in zip(_parts(z, shares), tables, strict=True):
             symbols = _nearest(part, levels).astype(jnp.uint8)
             fields.append(wire.Field(symbols, len(levels), code))
         q = _values(fields, tables)
-        along = jnp.sum(q * y)
+        along = blocks.sums(q * y)
         if scale == "unbiased":
             factor = power / jnp.where(along > 0, along, 1)
         else:
-            factor = along / jnp.sum(q**2)
+            factor = along / blocks.sums(q**2)
         factor = nan_unless_finite(largest * factor, array)
         return None, {
             "rotation": side,
@@ -156,8 +164,8 @@ def _rotated(tables, shares, scale, block, code) -> Stage:
 
     def decode(carrier, side, shared):
         q = _values(side["symbols"], tables)
-        q = rotation.decode(q, side["rotation"], shared)
-        return side["scales"].symbols * q
+        q = q * blocks_of(q.size, block).spread(side["scales"].symbols)
+        return rotated.decode(q, side["rotation"], shared)
 
     def alpha(n: int) -> float:
         a, b = float(tables[0][len(tables[0]) // 2]), float(tables[0][-1])

@@ -30,11 +30,12 @@ def hadamard(block: int = 8192) -> Stage:
 
     R x = H D x / sqrt(N) in each block of N elements, D random signs, H the
     Sylvester-Hadamard matrix: orthonormal, and afterwards every element is close to
-    Gaussian with the same variance, which is what a following quantizer likes.
+    Gaussian with the variance of its block, which is what a following quantizer likes.
     N = min(block, the largest power of two <= n), or up to 16 times less, but at least
     256, where that divides n. As many full blocks as there are share the front: each
     takes a run of min(N, 16) elements in turn, so that a region of large elements is
-    spread over all blocks. If elements remain, the last N elements are then rotated
+    spread over all blocks; a few single ones are not, and then the blocks' variances
+    differ. If elements remain, the last N elements are then rotated
     once more, with signs of their own, overlapping what is rotated already. Decoding
     undoes both in reverse order.
 
@@ -53,12 +54,26 @@ def hadamard(block: int = 8192) -> Stage:
     to twice as many elements. Two overlapping orthonormal rotations touch every
     element and leave n as it is.
     """
+    return rotation(block, shorter=True)
+
+
+def rotation(block: int, shorter: bool) -> Stage:
+    """The stage of ``hadamard``.
+
+    Args:
+      block: its option.
+      shorter: whether blocks may be shorter to divide the vector, which saves the last
+        rotation. Who sends a number for each block takes as few as there can be.
+
+    Raises:
+      InputError: block is not a power of two.
+    """
     if block < 1 or block & (block - 1):
         raise InputError(f"block must be a power of two, not {block}")
 
     def encode(array, coin):
         shape, vector = wire.shape_of(array), flat(array)
-        size, front = _cut(vector.size, block)
+        size, front = cut(vector.size, block, shorter)
         head = rotate(vector[:front] * _signs(coin.shared, 0, front), size)
         if front == vector.size:
             return head, {"shape": shape}
@@ -68,7 +83,7 @@ def hadamard(block: int = 8192) -> Stage:
 
     def decode(carrier, side, shared):
         vector = flat(carrier)
-        size, front = _cut(vector.size, block)
+        size, front = cut(vector.size, block, shorter)
         if front < vector.size:
             tail = rotate(vector[-size:], size) * _signs(shared, 1, size)
             vector = jnp.concatenate([vector[:-size], tail])
@@ -83,11 +98,11 @@ def hadamard(block: int = 8192) -> Stage:
     return stateless(encode, decode, claims)
 
 
-def _cut(n: int, block: int) -> tuple[int, int]:
+def cut(n: int, block: int, shorter: bool) -> tuple[int, int]:
     """Block size, and the number of elements in full blocks at the front."""
     size = min(block, 1 << (n.bit_length() - 1)) if n else 1
     divisor = n & -n
-    if max(size // _SHORTER, _SHORTEST) <= divisor < size:
+    if shorter and max(size // _SHORTER, _SHORTEST) <= divisor < size:
         size = divisor
     return size, n - n % size
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import wire
-from fedjax_compress.compress.rotation import hadamard
+from fedjax_compress.compress.rotated_blocks import Blocks, blocks_of
+from fedjax_compress.compress.rotation import rotation
 from fedjax_compress.compress.stages import nan_unless_finite, relative, stateless
 from fedjax_compress.typing import Array, Claims, Stage
 
@@ -18,16 +19,18 @@ _STEPS = 8
 
 def two_means_stage(scale: Literal["unbiased", "mmse"], block: int) -> Stage:
     """The stage of ``drive(plus=true)``, which describes it."""
-    rotation = hadamard(block)
+    rotated = rotation(block, shorter=False)
 
     def encode(array, coin):
         largest, share = relative(array)
-        y, side, _ = rotation.encode(share, (), coin)
-        above, low, high = two_means(y)
+        y, side, _ = rotated.encode(share, (), coin)
+        blocks = blocks_of(y.size, block)
+        above, low, high = two_means(y, blocks)
         factor = largest
         if scale == "unbiased":
-            along = jnp.sum(jnp.where(above, high, low) * y)
-            factor = largest * jnp.sum(y**2) / jnp.where(along > 0, along, 1)
+            q = jnp.where(above, blocks.spread(high), blocks.spread(low))
+            along = blocks.sums(q * y)
+            factor = largest * blocks.sums(y**2) / jnp.where(along > 0, along, 1)
         values = nan_unless_finite(factor * jnp.stack([low, high]), array)
         return None, {
             "rotation": side,
@@ -37,30 +40,39 @@ def two_means_stage(scale: Literal["unbiased", "mmse"], block: int) -> Stage:
 
     def decode(carrier, side, shared):
         low, high = side["scales"].symbols
-        y = jnp.where(side["symbols"].symbols, high, low)
-        return rotation.decode(y, side["rotation"], shared)
+        above = side["symbols"].symbols
+        blocks = blocks_of(above.size, block)
+        y = jnp.where(above, blocks.spread(high), blocks.spread(low))
+        return rotated.decode(y, side["rotation"], shared)
 
     claims = Claims(alpha=lambda n: 1 / n) if scale == "mmse" else Claims()
     return stateless(encode, decode, claims)
 
 
-def two_means(y: Array) -> tuple[Array, Array, Array]:
-    """Which elements take the upper of two values, and both values.
+def two_means(y: Array, blocks: Blocks) -> tuple[Array, Array, Array]:
+    """Which elements take the upper of their block's two values, and both values.
 
     Lloyd's iteration from the signs: values are the means of their elements, the
     boundary is halfway between. The error never rises. Where all elements lie on one
     side of the boundary, the other value is the boundary itself, and nobody takes it.
+
+    Args:
+      y: float32 [n].
+      blocks: of these.
+
+    Returns:
+      Bool [n]; the lower and the upper values, float32 [blocks].
     """
 
     def split(boundary: Array) -> tuple[Array, Array, Array]:
-        above = y >= boundary
-        count = jnp.sum(above)
-        many, few = (jnp.maximum(c, 1).astype(y.dtype) for c in (count, y.size - count))
-        high = jnp.sum(jnp.where(above, y, 0)) / many
-        low = jnp.sum(jnp.where(above, 0, y)) / few
+        above = y >= blocks.spread(boundary)
+        count = blocks.sums(above.astype(jnp.float32))
+        rest = blocks.sizes - count
+        high = blocks.sums(jnp.where(above, y, 0)) / jnp.maximum(count, 1)
+        low = blocks.sums(jnp.where(above, 0, y)) / jnp.maximum(rest, 1)
         return (
             above,
-            jnp.where(count < y.size, low, boundary),
+            jnp.where(rest > 0, low, boundary),
             jnp.where(count > 0, high, boundary),
         )
 
@@ -68,4 +80,5 @@ def two_means(y: Array) -> tuple[Array, Array, Array]:
         _, low, high = split(boundary)
         return (low + high) / 2
 
-    return split(jax.lax.fori_loop(0, _STEPS, step, jnp.zeros(())))
+    start = jnp.zeros(blocks.number, jnp.float32)
+    return split(jax.lax.fori_loop(0, _STEPS, step, start))

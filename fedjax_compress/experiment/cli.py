@@ -33,7 +33,7 @@ _POSITIONAL: dict[str, str | None] = {
     "report": "folders",
     "bench": None,
     "size": None,
-    "list": "kind",
+    "list": "name",
 }
 _DEFECT, _BAD_INPUT = 1, 2
 _SIGNALLED = 128
@@ -279,7 +279,7 @@ def _size(options: Any, base: Config) -> None:
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import describe
 
-    print(describe(options.kind))
+    print(describe(options.name))
 
 
 _COMMANDS = {

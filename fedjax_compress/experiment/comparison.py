@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from fedjax_compress import spec
 from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import files, show
 from fedjax_compress.experiment.build import (
@@ -63,7 +64,8 @@ def parse_scheme(text: str) -> Scheme:
     name, equals, rest = text.partition("=")
     if not equals or any(mark in name for mark in "(|;"):
         name, rest = "", text
-    uplink, _, downlink = rest.partition(";")
+    uplink, *others = spec.split(rest, ";")
+    downlink = ";".join(others)
     if not uplink.strip():
         raise InputError(
             f"scheme {text!r} has no uplink; write it as in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 
 from fedjax_compress import registry
@@ -28,24 +29,61 @@ KINDS = {
 }
 
 
-def describe(kind: str | None = None) -> str:
-    """Everything registered under a kind, or under all kinds, as text.
+def describe(name: str | None = None) -> str:
+    """What is registered, as text: all of it, all of a kind, or one in full.
+
+    Args:
+      name: None; a kind, for the first line of all that it has; or the name of anything
+        registered, for its whole page. One that several kinds have gives all pages.
 
     Raises:
-      InputError: unknown kind, with the nearest known one.
+      InputError: neither a kind nor a name, with the nearest of both.
     """
     kinds = registry.kinds()
-    if kind is not None and kind not in kinds:
-        raise InputError(f"unknown kind {kind!r}; {registry.nearest(kind, kinds)}")
-    blocks = [_block(k) for k in ([kind] if kind else kinds)]
+    if name is not None and name not in kinds:
+        return _pages(name, kinds)
+    blocks = [_block(k) for k in ([name] if name else kinds)]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _pages(name: str, kinds: list[str]) -> str:
+    tables = [registry.entries(kind) for kind in kinds]
+    if found := [table[name] for table in tables if name in table]:
+        return "\n\n\n".join(_page(entry) for entry in found)
+    hint = registry.nearest(name, [*kinds, *(n for table in tables for n in table)])
+    if hint.startswith("known"):
+        hint = registry.nearest(name, kinds)
+    raise InputError(f"unknown kind or name {name!r}; {hint}")
+
+
+def _page(entry: registry.Entry) -> str:
+    """The call, the docstring, and where names in its options are looked up."""
+    text = (inspect.getdoc(entry.factory) or "").replace("``", "")
+    lines = [_heading(entry.kind), "", *_call(entry)]
+    if text:
+        lines += ["", textwrap.indent(text, "  ")]
+    for option in entry.options():
+        if inner := registry.inner_kinds(option.type):
+            lines += ["", f"  {option.name} may name:"]
+            names = [n for kind in inner for n in registry.entries(kind)]
+            lines.append(
+                textwrap.fill(
+                    ", ".join(names), 88, initial_indent=" " * 6,
+                    subsequent_indent=" " * 6, break_on_hyphens=False,
+                )
+            )  # fmt: skip
+    return "\n".join(lines)
+
+
+def _heading(kind: str) -> str:
+    return f"{kind}  ({KINDS[kind]})" if kind in KINDS else kind
 
 
 def _block(kind: str) -> str:
     entries = registry.entries(kind)
     if not entries:
         return ""
-    lines = [f"{kind}  ({KINDS[kind]})" if kind in KINDS else kind]
+    lines = [_heading(kind)]
     for entry in entries.values():
         lines += ["", *_call(entry), f"      {entry.summary}"]
     return "\n".join(lines)

@@ -166,13 +166,16 @@ def report_options(base: Config) -> type:
 
 def list_options(base: Config) -> type:
     """Options of ``list``."""
-    text = "data, partition, sampling, model, local, stage, ...; all if not given"
-    about = arg(metavar="[KIND]", help=text, help_behavior_hint="")
-    kind = Annotated[str | None, Positional, about]
+    text = (
+        "data, partition, sampling, model, local, stage, ...: all that may be named "
+        "there; or a name, such as eden, for its whole page; everything if not given"
+    )
+    about = arg(metavar="[KIND|NAME]", help=text, help_behavior_hint="")
+    name = Annotated[str | None, Positional, about]
     return _make(
         "ListOptions",
         "Everything that a SPEC may name, with options, types and defaults.",
-        [("kind", kind, None)],
+        [("name", name, None)],
     )
 
 

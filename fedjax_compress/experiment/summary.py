@@ -10,13 +10,11 @@ from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts, versions
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.records import Record, clean
-from fedjax_compress.models import Cost, cost
+from fedjax_compress.models import cost
 from fedjax_compress.typing import Params
 
 _NAMES = ("data", "partition", "model", "local", "server", "algorithm", "seed")
 _COSTS = ("client_parameters", "client_macs", "client_flops")
-_known: dict[Any, list[Cost]] = {}
-"""Costs by model, algorithm and task: a grid asks for the same ones again."""
 _SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
 
 
@@ -63,7 +61,7 @@ def summarize(
             "compile_seconds": parts.simulator.compile_seconds,
             "clients_per_second": messages / seconds if seconds > 0 else 0.0,
             "parameters": parameters,
-            **_costs(config, parts),
+            **_costs(parts),
             "parameters_sha256": tree.sha256(params),
             "uplink": config.uplink,
             "downlink": config.downlink,
@@ -77,16 +75,12 @@ def summarize(
     )
 
 
-def _costs(config: Config, parts: Parts) -> dict[str, Any]:
+def _costs(parts: Parts) -> dict[str, Any]:
     """What clients train, for each tier: parameters, and operations for one row."""
-    task = parts.dataset.task
-    key = config.model, config.algorithm, task
-    if key not in _known:
-        try:
-            _known[key] = [cost(model, task) for model in parts.algorithm.trains]
-        except Exception:  # a finished run is not lost for a figure beside it
-            return dict.fromkeys(_COSTS)
-    found = _known[key]
+    try:
+        found = [cost(model, parts.dataset.task) for model in parts.algorithm.trains]
+    except Exception:  # a finished run is not lost for a figure beside it
+        return dict.fromkeys(_COSTS)
     return {
         "client_parameters": [each.parameters for each in found],
         "client_macs": [each.macs for each in found],

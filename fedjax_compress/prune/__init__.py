@@ -50,6 +50,9 @@ from fedjax_compress.prune.scores import (
     weight,
     weight_gradient,
 )
+from fedjax_compress.prune.shares import (
+    ceiled,
+)
 from fedjax_compress.prune.time_model import (
     TimeModel,
     conv2_femnist,
@@ -67,6 +70,7 @@ __all__ = [
     "all_kept",
     "apply",
     "block",
+    "ceiled",
     "channel",
     "column",
     "conv2_femnist",

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from fedjax_compress import ranking
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune.masks import ranks_among
-from fedjax_compress.prune.shares import portion, to_share
+from fedjax_compress.prune.shares import floored
 from fedjax_compress.prune.time_model import TimeModel
 from fedjax_compress.typing import Array, Params, Tree
 
@@ -44,9 +44,10 @@ def reconfigure(
 ) -> Tree:
     """A new mask of elements: protected ones, and others while they pay.
 
-    In each layer, of the kept elements those with |w| >= the floor(d kept)-th smallest
-    |w| among them are protected. Candidates are all others, pruned ones too. They stay
-    or come back as the text of this module says, with D_0 the squared gradients of all
+    In each layer, with the |w| of its kept elements in rising order s_0, s_1, ...,
+    those with |w| >= s_floor(d kept) are protected, so that floor(d kept) are not, or
+    fewer where some are equal. Candidates are all others, pruned ones too. They stay or
+    come back as the text of this module says, with D_0 the squared gradients of all
     that is protected or has no mask, and T_0 = c + t_l for each protected one.
 
     Args:
@@ -55,7 +56,7 @@ def reconfigure(
       squared_gradients: g^2 since the last reconfiguration, float32, like params; of
         pruned elements as well.
       times: c > 0 and t_l > 0, for the leaves that have a mask, in their order.
-      removable_share: d, in [0, 1].
+      removable_share: d, in [0, 1]; at 1 nothing is protected.
       max_density: largest share of the elements with a mask that stay; if it stops the
         algorithm, the candidates of the largest ratios stay, of equal ones the first.
         What is protected stays in any case. None for no limit.
@@ -64,7 +65,8 @@ def reconfigure(
       InputError: not as many times as leaves with a mask.
 
     Reference: Jiang et al. 2022 (PruneFL), further pruning, as in the authors' code.
-    Deviation: sums are in float32.
+    Deviations: sums are in float32; the authors' loop ends at one element more than
+    floor(max_density n); and d = 1 is out of range there.
     """
     structure: Any = jax.tree.structure(mask, is_leaf=lambda m: m is None)
     masks = structure.flatten_up_to(mask)
@@ -95,7 +97,7 @@ def reconfigure(
     taken = [r > limit for r in ratios]
     if max_density is not None:
         elements = sum(r.size for r in ratios)
-        room = portion(to_share(max_density), elements).whole - start.number
+        room = floored(max_density, elements) - start.number
         taken = _best(ratios, taken, jnp.maximum(room, 0))
     for i, p, t in zip(layers, protected, taken, strict=True):
         masks[i] = p | t
@@ -103,16 +105,12 @@ def reconfigure(
 
 
 def _protected(weight: Array, kept: Array, share: float | Array) -> Array:
-    """The kept elements with |w| at least the floor(share kept)-th smallest of them.
-
-    With none removable all stay, and with one as well: the threshold itself stays.
-    """
+    """The kept elements with |w| at least the floor(share kept)-th smallest, from 0."""
     count = jnp.sum(kept, dtype=jnp.int32)
-    removable = portion(to_share(share), count).whole
+    left = count - floored(share, count)
     ranks = ranks_among(weight, kept)
-    rank = count - jnp.maximum(removable, 1) + 1
-    threshold = ranking.kth_largest(ranks, jnp.maximum(rank, 1))
-    return kept & (ranks.reshape(weight.shape) >= threshold)
+    threshold = ranking.kth_largest(ranks, jnp.maximum(left, 1))
+    return kept & (ranks.reshape(weight.shape) >= threshold) & (left > 0)
 
 
 def _take(

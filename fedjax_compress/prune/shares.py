@@ -8,15 +8,19 @@ way.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_compress.typing import Array
 
 ONE = 1 << 30
 """The share 1."""
+_DENOMINATOR = 1 << 15
+"""The largest of fractions that stand for a number in Python."""
 
 
 class Portion(NamedTuple):
@@ -56,3 +60,30 @@ def rounded(share: Array, count: int | Array) -> Array:
     """The whole number nearest to the share of a count, halves up; int32."""
     whole, rest = portion(share, count)
     return whole + (rest >= ONE // 2).astype(jnp.int32)
+
+
+def floored(share: float | Array, count: int | Array) -> Array:
+    """floor(share * count), int32.
+
+    Args:
+      share: from 0 to 1. A number of Python stands for the fraction next to it with a
+        denominator of up to 2^15, so that 0.7 of 10 is 7 and not 6; an array is taken
+        as ``to_share`` takes it.
+      count: at least 0, below 2^31; a Python int or int32.
+    """
+    if isinstance(share, jax.Array | np.ndarray | np.generic):
+        return portion(to_share(share), count).whole
+    return _of_fraction(share, jnp.asarray(count, jnp.int32), 0)
+
+
+def ceiled(share: float, count: int | Array) -> Array:
+    """ceil(share * count), int32, of a number of Python as ``floored`` takes it."""
+    return _of_fraction(share, jnp.asarray(count, jnp.int32), 1)
+
+
+def _of_fraction(share: float, count: Array, up: int) -> Array:
+    """Up to the next whole number, or down: p n / q with n = a q + b is p a + p b / q,
+    and p b is below 2^30."""
+    exact = Fraction(min(max(share, 0), 1)).limit_denominator(_DENOMINATOR)
+    p, q = exact.as_integer_ratio()
+    return p * (count // q) + (p * (count % q) + up * (q - 1)) // q

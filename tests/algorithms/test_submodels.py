@@ -136,7 +136,7 @@ def test_a_masked_class_reads_zero_in_the_loss(bench):
 
 
 def test_fjord_trains_the_first_units_of_a_drawn_width(bench):
-    text = "fjord(rates=(1.0, 0.5, 0.17), distillation=0.5)"
+    text = "fjord(rates=(1.0, 0.5, 0.17))"
     algorithm = bench.build(text, local="sgd(lr=0.5, steps=1, batch=6)")
     seen = set()
     for reports, _ in bench.rounds(algorithm, 12)[1]:
@@ -148,6 +148,41 @@ def test_fjord_trains_the_first_units_of_a_drawn_width(bench):
     # All clients of a round draw one of 6, 3 and 1. One of three does not come in 12
     # rounds with probability 3 (2/3)^12 = 0.02; the draws are fixed by the seed.
     assert seen == {1, 3, 6}
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_fjord_distils_from_the_full_width_that_learns_at_every_step(bench, weight):
+    """One step against gradients by hand, as in the first author's code at weight 1:
+    the full width by its cross-entropy, and the drawn one by that with soft targets."""
+    text = f"fjord(rates=(1.0, 0.5), distillation={weight})"
+    still = {"server": "fedavg(lr=1e-9)", "local": "sgd(lr=1.0, steps=1, batch=6)"}
+    algorithm = bench.build(text, **still)
+    x, y = bench.data.features[:6], bench.data.labels[:6]
+
+    def outputs(params, units):
+        w, v = params["dense_1"], params["output"]
+        hidden = jax.nn.relu(x @ w["kernel"][:, :units] + w["bias"][:units])
+        return jax.nn.log_softmax(hidden @ v["kernel"][:units] + v["bias"])
+
+    def loss(params, units):
+        hard = jax.nn.one_hot(y, 3)
+        full, part = outputs(params, 6), outputs(params, units)
+        soft = jax.lax.stop_gradient(jnp.exp(full))
+        targets = weight * soft + (1 - weight) * hard
+        return -(full * hard).sum(1).mean() - (part * targets).sum(1).mean()
+
+    wanted = jax.jit(jax.grad(loss), static_argnums=1)
+    options = [jax.tree.leaves(wanted(bench.params, n)) for n in (6, 3)]
+    drawn = []
+    for reports, _ in bench.rounds(algorithm, 6, clients=1)[1]:
+        (update,) = updates_of(reports)
+        for n, grads in enumerate(options):
+            pairs = zip(update, grads, strict=True)
+            if all(np.allclose(u, -g, atol=1e-5) for u, g in pairs):
+                drawn.append(n)
+    # Each of 6 rounds is one of the two; both come, by the fixed seed.
+    assert len(drawn) == 6
+    assert set(drawn) == {0, 1}
 
 
 def test_fjord_of_a_small_client_draws_among_its_own_widths(bench):
@@ -181,7 +216,7 @@ def test_tiers_follow_shares_and_stay(bench):
         ("heterofl(rates=(1.0, 0.0))", "rates must be above 0"),
         ("heterofl(shares=(1.0,))", "shares must be 5 numbers"),
         ("heterofl(select=adaptive)", "cannot be chosen by score"),
-        ("fjord(distillation=-1.0)", "not negative, not -1.0"),
+        ("fjord(distillation=-1.0)", "must be from 0 to 1, not -1.0"),
     ],
 )
 def test_refusals_are_one_line(bench, text, said):

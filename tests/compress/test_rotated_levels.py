@@ -12,6 +12,7 @@ import scipy.stats
 
 from fedjax_compress import compress
 from fedjax_compress.compress.normal_levels import lloyd_max
+from fedjax_compress.compress.rotated_blocks import blocks_of
 from fedjax_compress.compress.two_means import two_means
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Coin
@@ -95,34 +96,55 @@ def rotated(x, coin):
     return np.asarray(jax.jit(jax.vmap(row))(jnp.eye(x.size)), np.float64).T
 
 
-@pytest.mark.parametrize("n", [64, 100])
+def parts(n):
+    """Places of each block of 64: runs of 16 in turn; the last 64 if some remain."""
+    full, owner = n // 64, np.arange(n) // 16
+    owner = owner % full
+    if n % 64:
+        owner[n - 64 :] = full
+    return [np.flatnonzero(owner == b) for b in range(owner.max() + 1)]
+
+
+def block_by_block(y, coded):
+    """What a function of one block makes of all of them."""
+    found = np.zeros_like(y)
+    for places in parts(y.size):
+        found[places] = coded(y[places])
+    return found
+
+
+@pytest.mark.parametrize("n", [64, 200])
 @pytest.mark.parametrize("scale", ["unbiased", "mmse"])
 def test_drive_equals_numpy(n, scale):
+    def coded(y):
+        s = np.sum(y**2) / np.sum(np.abs(y))
+        if scale == "mmse":
+            s = np.mean(np.abs(y))
+        return s * np.where(y >= 0, 1, -1)
+
     x, coin = lognormal(n), Coin(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
-    y = matrix @ x
-    s = np.sum(y**2) / np.sum(np.abs(y))
-    if scale == "mmse":
-        s = np.mean(np.abs(y))
-    expected = s * matrix.T @ np.where(y >= 0, 1, -1)
+    expected = matrix.T @ block_by_block(matrix @ x, coded)
     stage = compress.drive(scale, 64)
     found = arrived(stage, jnp.asarray(x), coin)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("n", [64, 100])
+@pytest.mark.parametrize("n", [64, 200])
 @pytest.mark.parametrize("scale", ["unbiased", "mmse"])
 def test_drive_plus_equals_numpy(n, scale):
+    def coded(y):
+        boundary = 0.0
+        for _ in range(9):
+            values = np.array([y[y < boundary].mean(), y[y >= boundary].mean()])
+            q, boundary = values[(y >= boundary).astype(int)], values.mean()
+        return q * (y @ y / (q @ y) if scale == "unbiased" else 1.0)
+
     x, coin = lognormal(n), Coin(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
-    y = matrix @ x
-    boundary = 0.0
-    for _ in range(9):
-        values = np.array([y[y < boundary].mean(), y[y >= boundary].mean()])
-        q, boundary = values[(y >= boundary).astype(int)], values.mean()
-    s = y @ y / (q @ y) if scale == "unbiased" else 1.0
+    expected = matrix.T @ block_by_block(matrix @ x, coded)
     found = arrived(compress.drive(scale, 64, plus=True), jnp.asarray(x), coin)
-    np.testing.assert_allclose(found, s * matrix.T @ q, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [3, 100])
@@ -139,24 +161,26 @@ def test_free_values_never_add_to_the_least_error(n):
 
 
 def test_elements_that_are_all_alike_are_exact():
-    for y in ([3.0, 3.0, 3.0], [-2.0, -2.0], [0.0, 0.0]):
-        above, low, high = two_means(jnp.asarray(y))
+    for y in ([3.0, 3.0, 3.0, 3.0], [-2.0, -2.0], [0.0, 0.0]):
+        above, (low,), (high,) = two_means(jnp.asarray(y), blocks_of(len(y), 4))
         np.testing.assert_allclose(jnp.where(above, high, low), y, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
 @pytest.mark.parametrize("scale", ["unbiased", "mmse"])
 def test_eden_equals_numpy(bits, scale):
-    x, coin = lognormal(100), Coin(jax.random.key(1), jax.random.key(2))
+    def coded(y):
+        z = y * np.sqrt(y.size) / np.linalg.norm(y)
+        levels = np.concatenate([-np.array(LEVELS[bits])[::-1], LEVELS[bits]])
+        q = levels[np.abs(z[:, None] - levels).argmin(axis=1)]
+        return q * (y @ y / (q @ y) if scale == "unbiased" else q @ y / (q @ q))
+
+    x, coin = lognormal(200), Coin(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
-    y = matrix @ x
-    z = y * np.sqrt(100) / np.linalg.norm(y)
-    levels = np.concatenate([-np.array(LEVELS[bits])[::-1], LEVELS[bits]])
-    q = levels[np.abs(z[:, None] - levels).argmin(axis=1)]
-    s = y @ y / (q @ y) if scale == "unbiased" else q @ y / (q @ q)
+    expected = matrix.T @ block_by_block(matrix @ x, coded)
     stage = compress.eden(bits, scale, 64)
     found = arrived(stage, jnp.asarray(x), coin)
-    np.testing.assert_allclose(found, s * matrix.T @ q, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 # What the scale is for
@@ -175,6 +199,41 @@ def test_the_projection_on_the_vector_is_exact_for_every_key(stage, n):
         np.testing.assert_allclose(rows @ share, share @ share, rtol=1e-5)
         if n == 1:
             np.testing.assert_allclose(rows[:, 0], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "stage", [compress.drive(block=64), compress.eden(4, block=64)]
+)
+def test_blocks_of_unequal_energy_each_keep_their_length(stage):
+    """No rotation mixes full blocks, so the projection is exact in each; and the error
+    is that of the table: within 10 %, for 20 rotations of 4 blocks of 64."""
+    x = np.random.default_rng(0).normal(size=256).astype(np.float32)
+    for scale, places in zip((100, 1, 30, 3), parts(256), strict=True):
+        x[places] *= scale
+    rows = np.asarray(draws(stage, jnp.asarray(x), 20), np.float64)
+    for places in parts(256):
+        power = np.sum(x[places].astype(np.float64) ** 2)
+        np.testing.assert_allclose(rows[:, places] @ x[places] / power, 1, rtol=1e-4)
+        lost = ((rows - x)[:, places] ** 2).sum(axis=1).mean() / power
+        assert lost < 0.63  # of one bit, 0.571; with one scale for all 1 and more
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(1, 0.5708), (4, 0.00959)])
+def test_a_heavy_tail_is_not_biased(bits, expected):
+    """131,072 lognormal elements of sigma 1.5, 20 rotations: error of the table, no
+    bias, the largest element as it was.
+
+    One element of a draw errs by sqrt(0.571 / n) ||x||, 1 % of the largest, 0.3 % in
+    the mean, of which 3 % is 12 times. With blocks of 8192 under one scale 16 to 33 %
+    were missing, and the bias was 2 to 8 %.
+    """
+    x = np.random.default_rng(1).lognormal(sigma=1.5, size=131_072).astype(np.float32)
+    rows = np.asarray(draws(compress.eden(bits), jnp.asarray(x), 20), np.float64)
+    power, mean = np.sum(x.astype(np.float64) ** 2), rows.mean(axis=0)
+    assert ((rows - x) ** 2).sum() / 20 / power == pytest.approx(expected, rel=0.02)
+    spread = ((rows - mean) ** 2).sum() / 19 / power
+    assert abs(((mean - x) ** 2).sum() / power - spread / 20) < 5e-4
+    assert mean[x.argmax()] / x.max() == pytest.approx(1, abs=0.03)
 
 
 def error(stage, x, count):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from fedjax_compress import registry
@@ -37,6 +39,42 @@ def test_lines_are_short() -> None:
         assert len(line) <= 100, line
 
 
-def test_unknown_kind() -> None:
-    with pytest.raises(InputError, match="unknown kind 'stages'; did you mean 'stage'"):
-        describe("stages")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("stages", "did you mean 'stage'"),
+        ("edn", "did you mean 'eden'"),
+        ("qqqqq", "known: aggregate, algorithm, "),
+    ],
+)
+def test_neither_kind_nor_name(name, hint) -> None:
+    with pytest.raises(InputError, match=f"unknown kind or name '{name}'; {hint}"):
+        describe(name)
+
+
+def test_everything_has_a_page_with_all_that_is_written_about_it() -> None:
+    for kind in registry.kinds():
+        for entry in registry.entries(kind).values():
+            page = describe(entry.name)
+            assert entry.name not in registry.kinds()  # which would hide its page
+            assert f"\n  {entry.name}" in page
+            assert f"{kind}  ({KINDS[kind]})" in page
+            about = (inspect.getdoc(entry.factory) or "").replace("``", "")
+            for line in about.splitlines():
+                assert f"  {line}" in page if line else True
+            for option in entry.options():
+                assert str(option) in " ".join(page.split())
+            assert all(len(line) <= 100 for line in page.splitlines())
+
+
+def test_a_name_of_two_kinds_gives_both_pages() -> None:
+    kinds = [k for k in registry.kinds() if "uniform" in registry.entries(k)]
+    assert len(kinds) > 1
+    page = describe("uniform")
+    assert [line.split("  ")[0] for line in page.splitlines() if "(--" in line] == kinds
+
+
+def test_a_page_says_what_options_may_name() -> None:
+    page = " ".join(describe("federated_dropout").split())
+    names = ", ".join(registry.entries("selector"))
+    assert f"select may name: {names}" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import pytest
 
 from fedjax_compress import registry, submodel
@@ -21,6 +22,26 @@ def test_a_dense_network_by_hand():
     # Gradients of both kernels and of the hidden layer, beside the forward pass.
     least = 2 * found.macs + 2 * found.macs + 2 * 6 * 3
     assert least <= found.flops <= 2 * least
+
+
+def test_equal_programs_are_compiled_once_and_others_are_not_mistaken(monkeypatch):
+    """Two models of one name: what counts is what they compute."""
+    task, compiled = Task((5,), 3), []
+    real = jax.stages.Lowered.compile
+
+    def noted(self, *given):
+        compiled.append(self)
+        return real(self, *given)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", noted)
+    plain, first = of("mlp(hidden=(6,))", task)
+    again = of("mlp(hidden=(6,))", task)[1]
+    assert (first, len(compiled)) == (again, 1)
+    quantized = registry.build("qat", "lsq", plain, task)
+    found = cost(quantized, task)
+    assert len(compiled) == 2
+    assert (first.parameters, found.parameters) == (57, 59)  # a step for each layer
+    assert found.flops > 2 * first.flops  # 1,378 and 274 in one version
 
 
 def test_a_sequence_counts_every_step():

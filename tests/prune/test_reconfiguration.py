@@ -34,8 +34,8 @@ def with_heap(weights, masks, squares, free, share, most=None):
     new, candidates = [], []
     for w, m, g, t in zip(weights, masks, squares, times, strict=True):
         used = np.flatnonzero(m)
-        removable = int(share * len(used))
-        threshold = np.sort(np.abs(w[used]))[removable - 1] if removable else 0
+        # Sorted, at index int(share n), counted from 0; beyond the end all may go.
+        threshold = np.append(np.sort(np.abs(w[used])), np.inf)[int(share * len(used))]
         keep = [j for j in used if abs(w[j]) >= threshold]
         num += sum(int(g[j]) for j in keep)
         den += t * len(keep)
@@ -122,26 +122,51 @@ def test_the_limit_stops_the_heap(seed, share, most):
         np.testing.assert_array_equal(one, other)
 
 
+def by_hand(w, mask, squares, free, share, **options):
+    """One layer with c = t = 1, and a free leaf with its squared gradient."""
+    found = ONE_LAYER(
+        {"w": np.float32([w]), "z": np.float32([0])},
+        {"w": np.array([mask], bool), "z": None},
+        {"w": np.float32([squares]), "z": np.float32([free])},
+        removable_share=share,
+        **options,
+    )
+    return found["w"][0].astype(int).tolist()
+
+
+ONE_LAYER = jax.jit(
+    functools.partial(prune.reconfigure, times=TimeModel(1.0, 0.5, (0.5,))),
+    static_argnames=("removable_share", "max_density"),
+)
+
+
+def test_half_of_four_may_go():
+    """|w| sorted at index 2, counted from 0, is 3: two are protected, two may go."""
+    assert by_hand([1, 2, 3, 4], [1] * 4, [0] * 4, 0, 0.5) == [0, 0, 1, 1]
+
+
+def test_a_share_written_in_decimals_is_not_one_short():
+    """0.7 of ten are seven, though float32's 0.7 is a little less."""
+    w = np.arange(1, 11)
+    assert sum(by_hand(w, [1] * 10, [0] * 10, 0, 0.7)) == 3
+    # All pay, 8 k / (1 + k) < 8, and the first are taken.
+    limited = by_hand(w, [1] * 10, [8] * 10, 0, 1.0, max_density=0.7)
+    assert limited == [1] * 7 + [0] * 3
+
+
 def test_by_hand():
-    """c = t = 1. Of the kept |w| = 1, 2, 3, 4 half may go: thr is 2, so only 1 may."""
-    model = TimeModel(1.0, 0.5, (0.5,))
-    params = {"w": np.float32([[1, -2, 3, -4, 9, 9]]), "z": np.float32([0])}
-    squares = {"w": np.float32([[8, 0, 0, 0, 7, 4]]), "z": np.float32([6])}
-    mask = {"w": np.array([[True] * 4 + [False] * 2]), "z": None}
-    function = jax.jit(functools.partial(prune.reconfigure, times=model))
-    found = function(params, mask, squares, removable_share=0.5)
-    # Protected: three of gain 0, so 6 / 4; 8 enters: 14 / 5; 7: 21 / 6; 4: 25 / 7.
-    assert found["w"].tolist() == [[True] * 6]
-    # With 10 more for the free, 16 / 4; 8: 24 / 5; 7: 31 / 6, which 4 does not exceed.
-    squares["z"] = np.float32([16])
-    found = function(params, mask, squares, removable_share=0.5)
-    assert found["w"].tolist() == [[True] * 5 + [False]]
-    limited = function(params, mask, squares, removable_share=0.5, max_density=0.7)
-    assert limited["w"].tolist() == [[True] * 4 + [False] * 2]
-    # With 20 for the free, the one in use is protected: 28 / 2, which nothing exceeds.
-    squares["z"] = np.float32([20])
-    few = {"w": np.array([[True] + [False] * 5]), "z": None}
-    assert function(params, few, squares, removable_share=0.5)["w"].sum() == 1
+    """Of the kept |w| = 1, 2, 3, 4 half may go: 1 and 2. Squares 8 and 2, then 7, 4."""
+    given = ([1, -2, 3, -4, 9, 9], [1] * 4 + [0] * 2, [8, 2, 0, 0, 7, 4])
+    # Protected: two of gain 0, so 6 / 3; 8 enters: 14 / 4; 7: 21 / 5; 4 and 2 do not.
+    assert by_hand(*given, 6, 0.5) == [1, 0, 1, 1, 1, 0]
+    # With less for the free, 0 / 3; 8: 8 / 4; 7: 15 / 5; 4: 19 / 6; 2 does not.
+    assert by_hand(*given, 0, 0.5) == [1, 0, 1, 1, 1, 1]
+    limited = by_hand(*given, 0, 0.5, max_density=0.7)
+    assert limited == [1, 0, 1, 1, 1, 0]
+    # With 30 for the free, 30 / 3, which nothing exceeds.
+    assert by_hand(*given, 30, 0.5) == [0, 0, 1, 1, 0, 0]
+    # Of one, floor(1 / 2) may go, none.
+    assert by_hand([1, 9], [1, 0], [0, 0], 30, 0.5) == [1, 0]
 
 
 def test_maps_over_shares():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import jax
@@ -9,7 +10,14 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fedjax_compress.prune.shares import ONE, portion, rounded, to_share
+from fedjax_compress.prune.shares import (
+    ONE,
+    ceiled,
+    floored,
+    portion,
+    rounded,
+    to_share,
+)
 
 PORTION, ROUNDED, TO_SHARE = jax.jit(portion), jax.jit(rounded), jax.jit(to_share)
 
@@ -35,3 +43,17 @@ def test_a_float_keeps_its_value(value):
 def test_shares_are_clipped():
     values = np.float32([-1, 0, 1, 2])
     assert TO_SHARE(values).tolist() == [0, 0, ONE, ONE]
+
+
+DECIMALS = (0.0, 0.1, 0.2, 0.29, 0.3, 0.7, 0.9, 0.9999, 1.0)
+EACH = jax.jit(lambda n: [(floored(s, n), ceiled(s, n)) for s in DECIMALS])
+
+
+@example(2**31 - 1)
+@given(st.integers(0, 2**31 - 1) | st.integers(0, 1000))
+def test_decimal_fractions_of_counts(count):
+    for share, (down, up) in zip(DECIMALS, EACH(np.int32(count)), strict=True):
+        exact = Fraction(str(share)) * count
+        assert (int(down), int(up)) == (math.floor(exact), math.ceil(exact))
+    share = np.float32(0.3)
+    assert int(floored(share, count)) == int(PORTION(TO_SHARE(share), count).whole)

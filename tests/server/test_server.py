@@ -23,8 +23,10 @@ def trajectory(text):
     return np.asarray(params["w"])
 
 
-def adaptive(lr, b1, tau, second, initial=0.0):
-    w, m, v = START.astype(np.float64), np.zeros(4), np.full(4, initial)
+def adaptive(lr, b1, tau, second, initial=None):
+    """Algorithm 2 of Reddi et al. 2021, from v_-1 = tau^2 unless told otherwise."""
+    w, m, v = START.astype(np.float64), np.zeros(4), np.full(4, tau**2)
+    v = v if initial is None else np.full(4, initial)
     for u in UPDATES.astype(np.float64):
         m = b1 * m + (1 - b1) * u
         v = second(v, u)
@@ -73,10 +75,15 @@ def test_adaptive_methods_follow_the_paper():
 
     options = "lr=0.1, b1=0.8, b2=0.95, tau=0.01"
     start = f"{options}, initial=0.4"
+    large = options.replace("0.01", "0.5")  # what v starts at is seen
     for text, expected in [
         ("fedadagrad(lr=0.1, tau=0.01)", adaptive(0.1, 0.0, 0.01, adagrad)),
         (f"fedadam({options})", adaptive(0.1, 0.8, 0.01, adam)),
         (f"fedyogi({options})", adaptive(0.1, 0.8, 0.01, yogi)),
+        (f"fedadam({large})", adaptive(0.1, 0.8, 0.5, adam)),
+        (f"fedyogi({large})", adaptive(0.1, 0.8, 0.5, yogi)),
+        ("fedadagrad(lr=0.1, tau=0.5)", adaptive(0.1, 0.0, 0.5, adagrad)),
+        (f"fedadam({options}, initial=0.0)", adaptive(0.1, 0.8, 0.01, adam, 0.0)),
         (f"fedyogi({start})", adaptive(0.1, 0.8, 0.01, yogi, 0.4)),
     ]:
         np.testing.assert_allclose(trajectory(text), expected, rtol=1e-4)

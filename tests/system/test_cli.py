@@ -77,7 +77,7 @@ def subprocess_of(arguments: list[str], **options: Any) -> subprocess.Popen[str]
         (["report", "none"], "there is no folder none"),
         (["compare", "--scheme", "a="], "scheme 'a=' has no uplink"),
         (["compare", "--uplink", "identity"], "compare has no option --uplink"),
-        (["list", "modl"], "unknown kind 'modl'; did you mean 'model'?"),
+        (["list", "modl"], "unknown kind or name 'modl'; did you mean 'model'?"),
     ],
 )
 def test_bad_input_is_one_line(
