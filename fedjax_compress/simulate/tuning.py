@@ -122,6 +122,8 @@ def tune(
     ids: np.ndarray,
     cohort: int,
     start: Choice,
+    *,
+    seconds: float = 30.0,
 ) -> Tuned:
     """The search for a run, on the devices at hand.
 
@@ -130,6 +132,7 @@ def tune(
       ids: clients of one round, from which samples are taken.
       cohort: clients a round.
       start: where to start; zeros and ``auto`` are filled by the fixed rules.
+      seconds: no new candidate is begun after this time.
     """
     platform = jax.default_backend()
     devices = start.devices or choose_devices(cohort)
@@ -153,6 +156,7 @@ def tune(
         forms=forms,
         devices=sorted({1, devices}),
         most_lanes=cohort,
+        seconds=seconds,
     )
 
 
