@@ -101,8 +101,8 @@ class Programs:
     def trace(self, phase: int, inputs: tuple, residence: Residence) -> Any:
         """The program of a phase, traced: ``jax.stages.Traced``.
 
-        Nothing of it belongs to a platform yet. ``.lower()`` is for the devices at hand,
-        ``.lower(lowering_platforms=("cuda", "tpu"))`` for others.
+        Nothing of it belongs to a platform yet: ``.lower()`` is for the devices at
+        hand, ``.lower(lowering_platforms=("cuda", "tpu"))`` for others.
 
         Args:
           phase: number of the phase.
