@@ -86,7 +86,7 @@ class Programs:
                     self._known_by(phase, residence),
                     inputs,
                     self.placement.mesh.devices.flat,
-                    lambda: self._lower(phase, inputs, residence),
+                    lambda: self.trace(phase, inputs, residence).lower(),
                 )
             self.digests[self._layout(phase, residence)] = text
         return self.compiled[phase]
@@ -108,8 +108,18 @@ class Programs:
             "layout": [self.placement.devices, *residence],
         }
 
-    def _lower(self, phase: int, inputs: tuple, residence: Residence) -> Any:
-        """The program of a phase for these inputs, lowered and not yet compiled."""
+    def trace(self, phase: int, inputs: tuple, residence: Residence) -> Any:
+        """The program of a phase, traced: ``jax.stages.Traced``.
+
+        Nothing of it belongs to a platform yet: ``.lower()`` is for the devices at
+        hand, ``.lower(lowering_platforms=("cuda", "tpu"))`` for others.
+
+        Args:
+          phase: number of the phase.
+          inputs: rows, key data, server, store, seats, number of the first round and of
+            rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
+          residence: where things live.
+        """
         split = PartitionSpec(None, AXIS)
         whole, parts = PartitionSpec(), PartitionSpec(AXIS)
         rows = whole if residence.rows else parts
@@ -123,7 +133,8 @@ class Programs:
             out_specs=(whole, stores, records),
             check_vma=False,
         )
-        return jax.jit(program, donate_argnums=(2, 3)).lower(*inputs)
+        with convolution_form(self.convolution):
+            return jax.jit(program, donate_argnums=(2, 3)).trace(*inputs)
 
     def _rounds(
         self, algorithm, resident, data, root, server, store, seats, first, rounds

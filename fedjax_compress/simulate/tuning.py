@@ -123,6 +123,8 @@ def tune(
     ids: np.ndarray,
     cohort: int,
     start: Choice,
+    *,
+    seconds: float = 30.0,
 ) -> Tuned:
     """The search for a run, on the devices at hand.
 
@@ -131,6 +133,7 @@ def tune(
       ids: clients of one round, from which samples are taken.
       cohort: clients a round.
       start: where to start; zeros and ``auto`` are filled by the fixed rules.
+      seconds: no new candidate is begun after this time.
     """
     platform = jax.default_backend()
     devices = start.devices or choose_devices(cohort)
@@ -154,6 +157,7 @@ def tune(
         forms=forms,
         devices=sorted({1, devices}),
         most_lanes=cohort,
+        seconds=seconds,
     )
 
 

@@ -28,7 +28,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import zstandard
 
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.registry import nearest
@@ -109,6 +108,8 @@ def _sealed(plain: bytes, parts: list[Field], method: str) -> bytes:
     if method == "deflate":
         body = zlib.compress(plain, DEFLATE_LEVEL)
     else:
+        import zstandard  # not needed by a run, whose bill it is no part of
+
         body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(plain)
     checksum = zlib.crc32(body)
     head = _HEADER.pack(magic, VERSION, 0, len(plain), structure(parts), checksum)
@@ -155,18 +156,36 @@ def _read(reader: BitReader, field: Field) -> Any:
 
 def _plain(body: bytes, length: int, method: str) -> bytes:
     """The body as it was before squeezing, of exactly this length."""
-    try:
-        if method == "deflate":
-            inflate = zlib.decompressobj()
-            plain = inflate.decompress(body, length + 1)
-            whole = inflate.eof and not inflate.unused_data
-        else:  # zstandard makes room for what its frame says, so that is read first
-            whole = zstandard.get_frame_parameters(body).content_size == length
-            unzip = zstandard.ZstdDecompressor()
-            plain = unzip.decompress(body, allow_extra_data=False) if whole else b""
-    except (zlib.error, zstandard.ZstdError) as error:
-        reason = str(error).splitlines()[0]
-        raise WireError(f"the message cannot be unsqueezed: {reason}") from None
+    plain, whole = {"deflate": _inflated, "zstd": _unzipped}[method](body, length)
     if len(plain) != length or not whole:
         raise WireError(f"the message does not unsqueeze to {length} bytes")
     return plain
+
+
+def _inflated(body: bytes, length: int) -> tuple[bytes, bool]:
+    """At most one byte more than ``length``, and whether that was all."""
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(body, length + 1)
+    except zlib.error as error:
+        raise _damaged(error) from None
+    return plain, inflate.eof and not inflate.unused_data
+
+
+def _unzipped(body: bytes, length: int) -> tuple[bytes, bool]:
+    """Likewise; nothing where the frame says another length, for which it makes room
+    before it unpacks."""
+    import zstandard
+
+    try:
+        if zstandard.get_frame_parameters(body).content_size != length:
+            return b"", False
+        unzip = zstandard.ZstdDecompressor()
+        return unzip.decompress(body, allow_extra_data=False), True
+    except zstandard.ZstdError as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> WireError:
+    reason = str(error).splitlines()[0]
+    return WireError(f"the message cannot be unsqueezed: {reason}")

@@ -1,0 +1,1 @@
+"""What ``gpu.py`` is made of; ``plan`` says which parts there are."""

@@ -1,0 +1,278 @@
+"""Nothing in a round is bound to a CPU: all of it lowers for GPUs and TPUs.
+
+Everything registered is traced once and lowered for both; nothing compiles or runs, so
+no accelerator is needed. That it would also compile and fit there is not shown.
+"""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_compress import compress, registry, wire
+from fedjax_compress.clients import ClientData
+from fedjax_compress.errors import InputError
+from fedjax_compress.randomness import GENERATORS, root_key
+from fedjax_compress.simulate.phases import Phases
+from fedjax_compress.simulate.placement import Placement
+from fedjax_compress.simulate.programs import Programs, Residence
+from fedjax_compress.simulate.round import Seats, client_coin
+from fedjax_compress.typing import Coin, Task
+
+ACCELERATORS = ("cuda", "tpu")
+KNOWN = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+"""What XLA itself makes of these, on any platform; other custom calls need a library
+of one platform, or call Python."""
+CLIENTS, ROWS, LANES, CHUNKS = 13, 40, 4, 2
+TASK = Task((5,), 3)
+IMAGES, TEXT = Task((16, 16), 4), Task((5,), 7, tokens=True)
+LINKS = {
+    "dense": ("uniform(bits=4)",),
+    "sparse": ("on_vector(top_k(0.3))", "nonzero(code=fixed)"),
+    "rotated": ("on_vector(hadamard | uniform(bits=4))",),
+}
+"""The first that an algorithm takes is lowered; all take elementwise ones."""
+ALGORITHMS = {
+    "fetch_sgd": "fetch_sgd(rows=3, columns=5)",
+    "heterofl": "heterofl(rates=(1.0, 0.5))",
+    "fjord": "fjord(rates=(1.0, 0.5))",
+    "prunefl": "prunefl(times=own, computation=(1e-6, 2e-6))",
+}
+"""For those whose defaults suit no model of two small layers, or many tiers."""
+MODELS = {
+    "cnn": "cnn(widths=(2, 3), dense=5)",
+    "resnet12": "resnet12(maps=4, conv=direct)",
+    "resnet18": "resnet18(width=2, conv=direct)",
+    "char_lstm": "char_lstm(embedding=2, hidden=3)",
+}
+PARTS = {"optax": "optax(adam, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
+_CALL = re.compile(r'custom_call\s*@"?([\w.]+)|call_target_name = "([\w.]+)"')
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for kind in ("algorithm", "model", "qat", "local", "aggregate", "server"):
+        if f"{kind}_name" in metafunc.fixturenames:
+            metafunc.parametrize(f"{kind}_name", list(registry.entries(kind)))
+
+
+def assert_lowers(traced):
+    """For both accelerators, from one trace, and without calls of foreign code."""
+    text = traced.lower(lowering_platforms=ACCELERATORS).as_text()
+    called = {a or b for a, b in _CALL.findall(text)}
+    assert called <= KNOWN, f"bound to one platform: {called - KNOWN}"
+
+
+def shape(*sizes, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def rows_of(task, clients=CLIENTS, rows=ROWS):
+    """The shapes of a population's rows."""
+    kind = jnp.int32 if task.tokens else jnp.float32
+    labels = shape(rows, *(task.shape if task.tokens else ()), dtype=jnp.int32)
+    offsets = shape(clients + 1, dtype=jnp.int32)
+    return ClientData(shape(rows, *task.shape, dtype=kind), labels, offsets)
+
+
+def part(kind, name, *context):
+    return registry.build(kind, PARTS.get(name, name), *context)
+
+
+def algorithm_of(name, link, model, local="sgd(batch=4, shuffle=false)"):
+    return registry.build(
+        "algorithm",
+        ALGORITHMS.get(name, name),
+        registry.build("local", local, model),
+        registry.build("aggregate", "mean"),
+        registry.build("server", "fedavgm(momentum=0.5)"),
+        compress.parse(link),
+        compress.parse("identity"),
+    )
+
+
+def traced_round(
+    algorithm, task, params, *, generator="mix", form="auto", devices=1, resident=True
+):
+    """One round of ``algorithm`` as the engine builds it, traced on shapes alone."""
+    key = root_key(0, generator)
+    server = jax.eval_shape(algorithm.init, key, params)
+    state = jax.eval_shape(algorithm.client_init, params)
+    chunks = CHUNKS * devices
+    lead = (CLIENTS,) if resident else (chunks, LANES)
+    store = jax.tree.map(lambda x: shape(*lead, *x.shape, dtype=x.dtype), state)
+    seat, number = shape(1, chunks, LANES, dtype=jnp.int32), shape(dtype=jnp.int32)
+    seats = Seats(seat, seat, seat, None if algorithm.tiers is None else seat)
+    root = jax.eval_shape(lambda: jax.random.key_data(key))
+    inputs = (rows_of(task), root, server, store, seats, number, number)
+    programs = Programs(Phases(algorithm), Placement(devices), key, form, None)
+    return programs.trace(0, inputs, Residence(LANES, resident, True))
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A small network and the shapes of its parameters."""
+    model = registry.build("model", "mlp(hidden=(6,))", TASK)
+    return model, jax.eval_shape(model.init, jax.random.key(0))
+
+
+def taken(name, model, kind):
+    """The algorithm with the first link that it takes of a kind, and the refusals."""
+    refusals = {}
+    for link in LINKS[kind]:
+        try:
+            return algorithm_of(name, link, model), refusals
+        except InputError as refusal:
+            refusals[link] = refusal.reason
+    return None, refusals
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_rounds_of_every_algorithm_with_every_link_it_takes(
+    network, algorithm_name, kind
+):
+    """One may refuse a link only for not being elementwise, in words that say so."""
+    model, params = network
+    algorithm, refusals = taken(algorithm_name, model, kind)
+    for link, reason in refusals.items():
+        assert "elementwise" in reason
+        assert not compress.parse(link).claims.elementwise
+    if algorithm is not None:
+        assert_lowers(traced_round(algorithm, TASK, params))
+
+
+def test_dense_and_sparse_links_may_not_be_refused():
+    """The last of each kind, lest the test above accepts that everything is refused."""
+    for kind in ("dense", "sparse"):
+        assert compress.parse(LINKS[kind][-1]).claims.elementwise
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"generator": generator} for generator in GENERATORS if generator != "mix"),
+        {"devices": 2, "resident": False},
+    ],
+)
+def test_rounds_in_every_layout(network, options):
+    model, params = network
+    link = "error_feedback(uniform(bits=4))"
+    algorithm = algorithm_of("fedavg", link, model)
+    assert_lowers(traced_round(algorithm, TASK, params, **options))
+
+
+@pytest.mark.parametrize("form", ["patches", "winograd", "direct"])
+def test_rounds_in_every_form_of_a_convolution(form):
+    model = registry.build("model", "cnn(widths=(2,), dense=3)", IMAGES)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    algorithm = algorithm_of("fedavg", "identity", model)
+    assert_lowers(traced_round(algorithm, IMAGES, params, form=form))
+
+
+def test_what_one_client_does_before_the_first_round(network):
+    model, params = network
+    algorithm = algorithm_of("prunefl", "identity", model)
+    root = root_key(0)
+
+    def work(server, data):
+        place = jnp.zeros((), jnp.int32)
+        shard = data.shard(place, data.size_of(place))
+        return algorithm.begin.run(server, shard, client_coin(root, place, place))
+
+    server = jax.eval_shape(algorithm.init, root, params)
+    assert_lowers(jax.jit(work).trace(server, rows_of(TASK)))
+
+
+def test_messages_of_every_compressor(entry_name, examples):
+    """Encoded, measured and decoded, for clients side by side."""
+    compressor = compress.parse(examples.get(entry_name, entry_name))
+    some = {"body": {"kernel": shape(3, 4, 5)}, "head": shape(7), "scale": shape()}
+
+    def message(tree, keys):
+        coin = Coin(keys[0], keys[1])
+        payload, state = compressor.encode(tree, compressor.init(tree), coin)
+        decoded = compressor.decode(payload, tree, coin.shared)
+        return decoded, state, wire.size(payload), wire.nominal_size(payload)
+
+    lanes = jax.tree.map(lambda x: shape(2, *x.shape), some)
+    keys = jax.eval_shape(lambda: jax.random.split(root_key(0), (2, 2)))
+    assert_lowers(jax.jit(jax.vmap(message)).trace(lanes, keys))
+
+
+def assert_gradients_lower(model, task):
+    """Of the loss, for clients side by side, with what an evaluation counts."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    data = rows_of(task, rows=4)
+
+    def lane(params, features, labels, key):
+        def loss(params):
+            outputs = model.apply(params, features, key)
+            return model.loss(outputs, labels).mean(), model.correct(outputs, labels)
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    each = (params, data.features, data.labels)
+    lanes = jax.tree.map(lambda x: shape(2, *x.shape, dtype=x.dtype), each)
+    keys = jax.eval_shape(lambda: jax.random.split(root_key(0), 2))
+    assert_lowers(jax.jit(jax.vmap(lane)).trace(*lanes, keys))
+
+
+def test_gradients_of_every_model(model_name):
+    task = TEXT if model_name == "char_lstm" else IMAGES
+    text = MODELS.get(model_name, model_name)
+    assert_gradients_lower(registry.build("model", text, task), task)
+
+
+def test_gradients_of_every_quantized_model(network, qat_name):
+    text = PARTS.get(qat_name, qat_name)
+    assert_gradients_lower(registry.build("qat", text, network[0], TASK), TASK)
+
+
+def test_every_local_update(network, local_name):
+    model, params = network
+    local = registry.build("local", PARTS.get(local_name, local_name), model)
+
+    def client(params, data, key):
+        place = jnp.zeros((), jnp.int32)
+        shard = data.shard(place, data.size_of(place))
+        return local.run(params, local.init(params), shard, key)
+
+    key = jax.eval_shape(lambda: root_key(0))
+    assert_lowers(jax.jit(client).trace(params, rows_of(TASK), key))
+
+
+def test_every_server_optimizer(network, server_name):
+    params = network[1]
+    server = registry.build("server", PARTS.get(server_name, server_name))
+    state = jax.eval_shape(server.init, params)
+    assert_lowers(jax.jit(server.apply).trace(params, state, params))
+
+
+def test_every_aggregator(network, aggregate_name):
+    made = registry.build("aggregate", aggregate_name)
+    mean = jax.jit(lambda update, weight: made.finish(made.lift(update, weight)))
+    assert_lowers(mean.trace(network[1], shape()))
+
+
+def no_rule(x):
+    return jax.lax.linalg.schur(x)[0]
+
+
+def calls_python(x):
+    return jax.pure_callback(np.sort, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def calls_a_library(x):
+    return jax.ffi.ffi_call("of_the_cpu", jax.ShapeDtypeStruct(x.shape, x.dtype))(x)
+
+
+@pytest.mark.parametrize("bound", [no_rule, calls_python, calls_a_library])
+def test_what_is_bound_to_a_cpu_is_found(bound):
+    """In the midst of a round: the tests above can fail."""
+    aggregator = registry.build("aggregate", "mean")
+    work = lambda x: aggregator.finish(aggregator.lift(bound(x), 1.0))  # noqa: E731
+    with pytest.raises((AssertionError, NotImplementedError)):
+        assert_lowers(jax.jit(work).trace(shape(3, 3)))
