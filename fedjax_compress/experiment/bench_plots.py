@@ -128,7 +128,7 @@ def draw_links(results: list[Result], path: Path) -> Figure:
     lines = max(name.count("\n") + 1 for name in folded)
     figure.set_figheight(1.4 + max(0.55, 0.22 * lines) * len(rows))
     axes.grid(False)
-    texts = []
+    texts: list[Text] = []
     for row, (found, taken) in enumerate(zip(rows, times, strict=True)):
         sent = found["bytes_up_per_client"] / 1e3
         text = axes.annotate(
