@@ -5,12 +5,17 @@
 reads ``grid.json`` and ``grid.png`` of the folder that ``fedjax-compress compare``
 wrote, and writes ``digits.json``, ``digits.md`` and ``digits.png`` in that place. Ways
 and operations that are the same for all schemes have no column.
+
+    python experiments/table.py --picture experiments/survey2020/digits
+
+draws ``digits.png`` again from ``digits.json``.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -95,8 +100,24 @@ def _multiplications(scheme: dict[str, Any]) -> str:
     return " / ".join(f"{macs / 1e6:.3g}" for macs in scheme["client_macs"])
 
 
+def redraw(target: Path) -> None:
+    """The picture of a grid from what was kept of it."""
+    from fedjax_compress.experiment.grid_plots import draw_grid
+
+    schemes = json.loads(target.with_suffix(".json").read_text())["schemes"]
+    for s in schemes:
+        both = zip(s["bytes_up"]["values"], s["bytes_down"]["values"], strict=True)
+        sent = [(up + down) / 1e6 for up, down in both]
+        around = statistics.stdev(sent) if len(sent) > 1 else None
+        s["megabytes"] = {"mean": statistics.fmean(sent), "spread": around}
+    draw_grid(schemes, target.with_suffix(".png"))
+
+
 def main() -> int:
     """The command line: a folder, and where to."""
+    if sys.argv[1:2] == ["--picture"] and len(sys.argv) == 3:
+        redraw(Path(sys.argv[2]))
+        return 0
     if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)
         return 2

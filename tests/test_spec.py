@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedjax_compress import registry
@@ -45,9 +45,14 @@ def test_what_is_written_is_read_back(pipe):
     assert parse(str(pipe)) == pipe
 
 
-TEXTS = st.text() | st.text("'\"\\\n\t |;(),=é世 a", max_size=12)
+TEXTS = (
+    st.text()
+    | st.text("'\"\\ ", max_size=6)
+    | st.text("'\"\\\n\t |;(),=é世 a", max_size=12)
+)
 
 
+@example('it\'s "b"', "\\'\"\n''é;")
 @given(TEXTS, TEXTS)
 def test_any_string_is_read_back(one, other):
     """Both kinds of quotes, backslashes, lines, any script: alone, named, in a list."""

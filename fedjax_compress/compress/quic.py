@@ -65,6 +65,7 @@ def quic_fl(
     def encode(array, coin):
         largest, share = relative(array)
         y, side, _ = rotated.encode(share, (), coin)
+        assert y is not None  # a rotation always has a carrier
         blocks = blocks_of(y.size, block)
         unit = jnp.sqrt(blocks.sums(y**2) / blocks.sizes)
         z = y * blocks.spread(1 / jnp.where(unit > 0, unit, 1))

@@ -142,6 +142,7 @@ def _rotated(tables, shares, scale, block, code) -> Stage:
     def encode(array, coin):
         largest, share = relative(array)
         y, side, _ = rotated.encode(share, (), coin)
+        assert y is not None  # a rotation always has a carrier
         blocks = blocks_of(y.size, block)
         power = blocks.sums(y**2)
         z = y * blocks.spread(jnp.sqrt(blocks.sizes / jnp.where(power > 0, power, 1)))

@@ -24,6 +24,7 @@ def two_means_stage(scale: Literal["unbiased", "mmse"], block: int) -> Stage:
     def encode(array, coin):
         largest, share = relative(array)
         y, side, _ = rotated.encode(share, (), coin)
+        assert y is not None  # a rotation always has a carrier
         blocks = blocks_of(y.size, block)
         above, low, high = two_means(y, blocks)
         factor = largest

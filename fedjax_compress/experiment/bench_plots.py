@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _COLORS = dict(zip(CONTENDERS, (PALETTE[1], PALETTE[2], PALETTE[0]), strict=True
 _STYLES = dict(zip(CONTENDERS, ("o-", "s--", "^:"), strict=True))
 _NAMES = {"engine": "engine", "loop": "Python loop", "bound": "SGD, no clients"}
 _GAP = 1.15
+_WIDE = 44
+"""Letters in a line of a bar's name."""
 
 
 def draw_sweep(results: list[Result], name: str, path: Path) -> Figure:
@@ -120,17 +123,41 @@ def draw_links(results: list[Result], path: Path) -> Figure:
     positions = range(len(rows))
     colors = [PALETTE[1] if r is not rows[-1] else "#bbbbbb" for r in rows]
     axes.barh(positions, times, color=colors, height=0.6)
-    axes.set_yticks(positions, names)
+    folded = [_folded(name) for name in names]
+    axes.set_yticks(positions, folded)
+    lines = max(name.count("\n") + 1 for name in folded)
+    figure.set_figheight(1.4 + max(0.55, 0.22 * lines) * len(rows))
     axes.grid(False)
+    texts: list[Text] = []
     for row, (found, taken) in enumerate(zip(rows, times, strict=True)):
         sent = found["bytes_up_per_client"] / 1e3
-        axes.annotate(
+        text = axes.annotate(
             f"{taken:.2f}   {sent:,.1f} kB up a client", (taken, row), (6, 0),
             textcoords="offset points", va="center", fontsize=11,
         )  # fmt: skip
-    axes.set_xlim(0, 1.5 * max(times))
+        text.set_in_layout(False)  # the axis makes room for it, not the figure
+        texts.append(text)
+    axes.set_xlim(0, _room(axes, times, texts))
     save(figure, path)
     return figure
+
+
+def _folded(name: str) -> str:
+    return "\n".join(textwrap.fill(line, _WIDE) for line in name.split("\n"))
+
+
+def _room(axes: Axes, lengths: list[float], texts: list[Text]) -> float:
+    """Where the axis ends so that the text beside each bar fits."""
+    canvas = axes.figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    frame = axes.get_window_extent().width
+    ends = [1.5 * max(lengths)]
+    for length, text in zip(lengths, texts, strict=True):
+        width = text.get_window_extent(canvas.get_renderer()).width
+        share = (width + 12 * axes.figure.figure.dpi / 72) / frame
+        ends.append(length / (1 - min(share, 0.9)))
+    return max(ends)
 
 
 def _names(rows: list[Result]) -> list[str]:

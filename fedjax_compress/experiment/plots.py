@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedjax_compress.experiment import words
@@ -38,15 +40,27 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def style(axes: Axes, title: str, x: str = "", y: str = "") -> None:
-    """Two spines, a faint grid, a title at the left."""
-    axes.set_title(title, loc="left", fontsize=13, weight="bold")
-    axes.set_xlabel(x, fontsize=12)
-    axes.set_ylabel(y, fontsize=12)
+    """Two spines, a faint grid, a title at the left; long labels take several lines."""
+    _fold(axes, axes.set_title(title, loc="left", fontsize=13, weight="bold"))
+    _fold(axes, axes.set_xlabel(x, fontsize=12))
+    _fold(axes, axes.set_ylabel(y, fontsize=12), upright=True)
     axes.tick_params(labelsize=11)
     axes.grid(True, color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _fold(axes: Axes, text: Text, upright: bool = False) -> None:
+    """Breaks a text into the fewest lines that are no longer than their axis."""
+    canvas = axes.figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    frame, words = axes.get_window_extent(), text.get_text()
+    for lines in range(1, len(words.split()) + 1):
+        text.set_text(textwrap.fill(words, math.ceil(1.1 * len(words) / lines)))
+        box = text.get_window_extent(canvas.get_renderer())
+        if box.height <= frame.height if upright else box.width <= frame.width:
+            break
 
 
 def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figure:
