@@ -230,7 +230,7 @@ def test_optax_by_name(model, columns):
         np.testing.assert_allclose(np.abs(leaf), 0.01, rtol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:optax.dpsgd is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of optax
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -18,12 +18,12 @@ from fedjax_compress.typing import LocalUpdate
 CLIENTS, ROWS = 4, 8
 
 
-def simulator_of(update, observe=None, **options):
-    """Clients add ``update(params)``; the server takes the mean as it is."""
+def simulator_of(update, observe=None, rows=ROWS, **options):
+    """Clients add ``update(params, size)``; the server takes the mean as it is."""
 
     def run(params, state, shard, key):
         metrics = {"loss": jnp.ones(()), "examples": shard.size.astype(jnp.float32)}
-        return update(params), state, metrics
+        return update(params, shard.size), state, metrics
 
     algorithm = algorithms.fedavg(
         LocalUpdate(lambda params: (), run),
@@ -34,8 +34,8 @@ def simulator_of(update, observe=None, **options):
     )
     if observe is not None:
         algorithm = algorithm._replace(observe=observe)
-    owner = np.arange(ROWS, dtype=np.int32) % CLIENTS
-    columns = np.zeros((ROWS, 1), np.float32), np.zeros(ROWS, np.int32)
+    owner = np.arange(rows, dtype=np.int32) % CLIENTS
+    columns = np.zeros((rows, 1), np.float32), np.zeros(rows, np.int32)
     options = {"cohort": 2, "lanes": 1, **options}
     sampling = registry.build("sampling", "uniform")
     return Simulator(
@@ -47,7 +47,8 @@ def simulator_of(update, observe=None, **options):
 def test_the_run_ends_with_the_state_before(rounds_per_call):
     """1.5e38 a round: 1.5, then 3.0, and 4.5 times 10^38 is more than float32 holds."""
     simulator = simulator_of(
-        lambda params: jnp.full_like(params, 1.5e38), rounds_per_call=rounds_per_call
+        lambda params, size: jnp.full_like(params, 1.5e38),
+        rounds_per_call=rounds_per_call,
     )
     start = simulator.start(jnp.zeros(3))
     with pytest.raises(Diverged, match="not finite after round 3") as caught:
@@ -63,8 +64,27 @@ def test_the_run_ends_with_the_state_before(rounds_per_call):
         simulator.advance(found.state, 1)
 
 
+def test_no_round_of_the_same_call_follows():
+    """Clients take turns; the one with the most rows is too much, the next is not."""
+
+    def update(params, size):
+        return jnp.where(size > 2, jnp.full_like(params, 3e38), 1e37)
+
+    simulator = simulator_of(update, rows=9, cohort=1, rounds_per_call=4)
+    simulator.sampling = lambda seed, round, sizes, cohort: np.array([3 - round])
+    start = simulator.start(jnp.full(3, 1e38))
+    with pytest.raises(Diverged) as caught:
+        simulator.advance(start, 4)
+    assert caught.value.round == 4
+    simulator.sampling = lambda seed, round, sizes, cohort: np.array([round])
+    with pytest.raises(Diverged) as caught:
+        simulator.advance(simulator.start(jnp.full(3, 1e38)), 4)
+    assert caught.value.round == 1
+    np.testing.assert_allclose(caught.value.state.server.params, 1e38, rtol=1e-6)
+
+
 def test_a_report_that_is_not_finite_is_no_divergence():
-    simulator = simulator_of(lambda params: params * jnp.inf)
+    simulator = simulator_of(lambda params, size: params * jnp.inf)
     state, records = simulator.advance(simulator.start(jnp.ones(3)), 2)
     assert [r["dropped"] for r in records] == [2, 2]
     assert not any("diverged" in r for r in records)
@@ -73,7 +93,7 @@ def test_a_report_that_is_not_finite_is_no_divergence():
 
 def test_the_identity_of_a_run_changes_with_its_code():
     def identity_of(factor):
-        simulator = simulator_of(lambda params: factor * params)
+        simulator = simulator_of(lambda params, size: factor * params)
         before = simulator.identity()
         simulator.advance(simulator.start(jnp.ones(3)), 1)
         assert list(before) == ["sampling"]
@@ -94,7 +114,7 @@ def test_the_identity_of_a_run_changes_with_its_code():
     ],
 )
 def test_what_is_observed_must_fit_a_record(observe, words):
-    simulator = simulator_of(lambda params: params, observe)
+    simulator = simulator_of(lambda params, size: params, observe)
     with pytest.raises(InputError, match=words):
         simulator.advance(simulator.start(jnp.ones(3)), 1)
 
@@ -108,7 +128,7 @@ def test_what_is_observed_must_fit_a_record(observe, words):
     ],
 )
 def test_parameters_that_no_round_can_begin_with(params, words):
-    simulator = simulator_of(lambda params: params)
+    simulator = simulator_of(lambda params, size: params)
     with pytest.raises(InputError, match=words):
         simulator.start(params)
 
@@ -130,7 +150,7 @@ def sampled(ids):
     ],
 )
 def test_a_sampling_of_ones_own_is_checked_before_the_first_round(ids, words):
-    simulator = simulator_of(lambda params: params)
+    simulator = simulator_of(lambda params, size: params)
     simulator.sampling = sampled(ids)
     state = simulator.start(jnp.ones(3))
     with pytest.raises(InputError, match=f"sampling, round 1: .*{words}"):
