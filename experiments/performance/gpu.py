@@ -62,6 +62,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.data is not None and not options.data.is_dir():
         parser.error(f"--data: there is no folder {options.data}")
+    if options.data is not None and options.quick:
+        parser.error("--quick makes the few rows that it needs; leave --data out")
     if not options.seconds > 0:
         parser.error(f"--seconds must be above 0, not {options.seconds:g}")
     return options

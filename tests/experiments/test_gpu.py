@@ -203,6 +203,7 @@ def test_a_file_of_something_else_is_left_as_it_is(gpu, tmp_path, text, said):
         (["--parts", "w9"], "gpu.py: there is no part 'w9'"),
         (["--output", "nowhere/x.json"], "gpu.py: cannot write nowhere/x.json"),
         (["--data", "nowhere"], "--data: there is no folder nowhere"),
+        (["--quick", "--data", "."], "--quick makes the few rows that it needs"),
         (["--seconds", "0"], "--seconds must be above 0, not 0"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 from gpu_parts.plan import NAMES, PlanError
 
 WHAT = "fedjax_compress on one accelerator"
+READ = "experiments/performance/README.md says how"
 NOT_BEGUN = "not begun: the time for everything was over"
 _ABOUT, _PIECES, _FIGURE = "about", "pieces", "figure"
 _DONE, _FAILED = "done", "failed"
@@ -33,7 +34,8 @@ class Book:
 
     def __init__(self, path: Path, quick: bool):
         self.path = path
-        self.content: dict[str, Any] = {"what": WHAT, "quick": quick, "parts": {}}
+        self.content: dict[str, Any] = {"what": WHAT, "read": READ, "quick": quick}
+        self.content["parts"] = {}
         if path.exists():
             self.content = _read(path)
             if self.content["quick"] != quick:

@@ -81,7 +81,7 @@ def about() -> dict[str, Any]:
         "devices": jax.device_count(),
         "device_memory_mb": None if limit is None else round(limit / 1e6),
         "cores": os.cpu_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "xla_flags": os.environ.get("XLA_FLAGS", "").strip(),
     }
 
 

@@ -13,16 +13,19 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
 SYNTHETIC = "synthetic rows of the same shape; accuracies on them mean nothing"
-_SEED = 7
+_SEED, _DISTINCT = 7, 50_000
 
 
-def femnist(folder: Path | None, writers: int, mean_rows: float) -> tuple[Dataset, str]:
+def femnist(
+    folder: Path | None, writers: int, mean_rows: float, test_rows: int
+) -> tuple[Dataset, str]:
     """28 x 28 pixels, 62 classes, by writer; and words that say what they are.
 
     Args:
       folder: with femnist/writers_105.npz, or None.
       writers: of the synthetic rows.
       mean_rows: of a writer of the synthetic rows.
+      test_rows: of the synthetic rows.
     """
 
     def real(folder: Path) -> Dataset:
@@ -35,7 +38,7 @@ def femnist(folder: Path | None, writers: int, mean_rows: float) -> tuple[Datase
         sizes = np.exp(0.4 * random.standard_normal(writers))
         sizes = np.maximum(1, np.rint(sizes * mean_rows / sizes.mean())).astype(int)
         owner = np.repeat(np.arange(writers, dtype=np.int32), sizes)
-        return _made("femnist", Task((28, 28, 1), 62), owner, len(owner), 2_000)
+        return _made("femnist", Task((28, 28, 1), 62), owner, len(owner), test_rows)
 
     return _real_or_made(folder, real, made)
 
@@ -65,20 +68,26 @@ def _real_or_made(
     try:
         found = real(folder)
     except (InputError, ImportError) as error:
-        return made(), f"{SYNTHETIC} (in --data: {' '.join(str(error).split())})"
+        why = " ".join(str(error).split()).split(";")[0]
+        return made(), f"{SYNTHETIC} (--data: {why})"
     return found, f"{found.name}, real rows"
 
 
 def _made(
     name: str, task: Task, owner: np.ndarray | None, rows: int, test_rows: int
 ) -> Dataset:
-    """Noise on a pattern of 4 x 4 blocks for each class, uint8."""
+    """Noise on a pattern of 4 x 4 blocks for each class, uint8; at most ``_DISTINCT``
+    rows, some of them more than once where more are wanted."""
     random = np.random.default_rng(_SEED)
     height, width, channels = task.shape
     coarse = (task.classes, height // 4, width // 4, channels)
     pattern = random.integers(0, 128, coarse, np.uint8).repeat(4, 1).repeat(4, 2)
 
     def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+        if number > _DISTINCT:
+            features, labels = draw(_DISTINCT)
+            which = random.integers(0, _DISTINCT, number)
+            return features[which], labels[which]
         labels = random.integers(0, task.classes, number).astype(np.int32)
         noise = random.integers(0, 128, (number, *task.shape), np.uint8)
         noise += pattern[labels]

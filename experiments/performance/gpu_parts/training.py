@@ -15,7 +15,7 @@ from gpu_parts.measuring import Figure, per_round
 
 SHOWN = (
     "model", "augment", "qat", "local", "server", "aggregate", "partition", "algorithm",
-    "uplink", "downlink", "cohort", "seed",
+    "uplink", "downlink", "cohort", "rounds_per_call", "seed",
 )  # fmt: skip
 
 
