@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import traceback
 from pathlib import PurePath
 
 _NO_DEFECT = (
@@ -56,7 +57,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _in_jax_settings(error: Exception) -> bool:
     """Whether the error was raised where jax reads its settings."""
-    trace, name = error.__traceback__, ""
-    while trace is not None:
-        trace, name = trace.tb_next, trace.tb_frame.f_code.co_filename
+    name = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
     return PurePath(name).parts[-len(_OF_JAX) :] == _OF_JAX

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 from fedjax_compress.errors import InputError
 
@@ -43,15 +44,16 @@ def check_settings() -> None:
     """
     import jax
 
-    if jax.config.jax_enable_x64:
+    config: Any = jax.config
+    if config.jax_enable_x64:
         raise InputError(
             "JAX_ENABLE_X64 is on, but everything here is float32 and int32; unset it"
         )
-    if jax.config.jax_disable_jit:
+    if config.jax_disable_jit:
         raise InputError(
             "JAX_DISABLE_JIT is on, but a round is one compiled program; unset it"
         )
-    if "disallow" in str(jax.config.jax_transfer_guard):
+    if "disallow" in str(config.jax_transfer_guard):
         raise InputError(
             "JAX_TRANSFER_GUARD forbids what goes to the device before a round and "
             "comes back after it; unset it"
@@ -66,7 +68,8 @@ def start_devices() -> None:
     """
     import jax
 
-    wanted = jax.config.jax_platforms
+    config: Any = jax.config
+    wanted = config.jax_platforms
     try:
         jax.devices()
     except Exception as error:

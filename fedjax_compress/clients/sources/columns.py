@@ -112,7 +112,9 @@ def _open(path: str) -> np.lib.npyio.NpzFile:
         raise InputError(_not_read(file, path, ".npz", error)) from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise InputError(f"{path} holds one bare array; save it with numpy.savez")
-    if not any(member.endswith(".npy") for member in archive.zip.namelist()):
+    if archive.zip is None or not any(
+        member.endswith(".npy") for member in archive.zip.namelist()
+    ):
         archive.close()
         raise InputError(f"{path} is no .npz: it {describe_kind(file)}")
     return archive
