@@ -89,8 +89,8 @@ def measure(parts: list[Part], options: argparse.Namespace, book: Book) -> bool:
         again = shlex.join(command(options, "--parts", part.name))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         limit = round(seconds, 1)
-        kept = book.begin(part.name, command=again, began=now, limit_seconds=limit)
         begin, status = time.monotonic(), NOT_BEGUN
+        kept = book.begin(part.name, command=again, began=now, limit_seconds=limit)
         try:
             if seconds:
                 what[:2] = [sys.executable, str(HERE)]

@@ -49,7 +49,7 @@ MODELS = {
     "resnet18": "resnet18(width=2, conv=direct)",
     "char_lstm": "char_lstm(embedding=2, hidden=3)",
 }
-PARTS = {"optax": "optax(adam, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
+PARTS = {"optax": "optax(lion, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
 _CALL = re.compile(r'custom_call\s*@"?([\w.]+)|call_target_name = "([\w.]+)"')
 
 

@@ -6,6 +6,7 @@ What the parts measure is not tested here: ``gpu.py --quick`` runs them all.
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -228,3 +229,19 @@ def test_parts_for_which_there_is_no_time_are_not_begun(repository, tmp_path):
         "not begun: the time for everything was over"
     }
     assert kept["w2"]["command"] == "python experiments/performance/gpu.py --parts w2"
+
+
+def test_a_command_that_is_ended_writes_so_and_ends_its_part(repository, tmp_path):
+    script = repository / "experiments" / "performance" / "gpu.py"
+    command = [PYTHON, str(script), "--parts", "environment", "--quick"]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    path = tmp_path / "gpu.json"
+    while running.poll() is None and '"running"' not in (
+        path.read_text() if path.exists() else ""
+    ):
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    said = running.communicate()[1]
+    assert (running.returncode, said) == (130, "stopped; gpu.json has what was found\n")
+    kept = json.loads(path.read_text())["parts"]["environment"]
+    assert kept["status"] == "stopped from outside"
