@@ -158,7 +158,7 @@ def fetch_sgd(
         if removal == "zero":
             due, moving = (t.at[row, places].set(0) for t in (due, moving))
         else:
-            due = due.at[row, places].add(-signs * heavy[found])
+            due = due.at[row, places].add(-signs * heavy[found][None])
         update = _unflat(heavy, server.params)
         params, state = optimizer.apply(update, server.optimizer, server.params)
         return FetchSgdServer(params, state, server.downlink, moving, due)

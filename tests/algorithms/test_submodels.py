@@ -127,7 +127,7 @@ def test_a_masked_class_reads_zero_in_the_loss(bench):
 
     def loss(params):
         outputs = bench.model.apply(params, x, None)
-        shown = outputs * jnp.array([0.0, 1.0, 0.0])
+        shown = outputs * jnp.array([[0.0, 1.0, 0.0]])
         return bench.model.loss(shown, y).mean()
 
     grads = jax.jit(jax.grad(loss))(bench.params)
