@@ -8,7 +8,7 @@ NEWEST ?= $(shell for v in 3.13 3.12; do for p in python$$v \
 	$$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 VENV := .venv
 PY := $(VENV)/bin/python
-PYTEST := $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
+PYTEST := $(PY) -m pytest -q -n $(WORKERS)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

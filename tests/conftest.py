@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,6 +32,14 @@ FULL_EFFORT = {
 }
 LONGEST = ("system", "contract", "algorithms", "simulate", "experiment", "documents")
 """Rooms whose tests begin first, so that no process is left with a long one."""
+BY_CASE = {
+    "contract/test_algorithms.py": "",
+    "contract/test_claims.py": "",
+    "contract/test_compressors.py": "",
+    "contract/test_drawn_trees.py": "",
+    "contract/test_qat.py": "qat ",
+}
+"""Files whose tests are grouped by their case, and what stands before its name."""
 SMOKE = (
     "test_documents.py",
     "test_layers.py",
@@ -106,34 +115,47 @@ with contextlib.suppress(ImportError, AttributeError):  # a jax that is made oth
     share_programs(os.environ[FOLDER])
 
 
-def group_of(item: pytest.Item) -> str:
-    """The group of a test, or else its file."""
-    marks = [str(mark.args[0]) for mark in item.iter_markers("xdist_group")]
-    return marks[0] if marks else place_of(item).as_posix()
+def group_of(name: str) -> str:
+    """The group of a test, by its name: what it compiles is shared within it.
 
-
-def place_of(item: pytest.Item) -> Path:
-    """The file of a test, from the folder of all tests."""
-    return item.path.relative_to(Path(__file__).parent)
+    In the files of ``BY_CASE`` that is the case, as in ``test_x.py::test_y[case-1]``,
+    whichever of the files it is in; else the file.
+    """
+    file, _, rest = name.partition("::")
+    place = file.removeprefix("tests/")
+    if place in BY_CASE and "[" in rest:
+        case = rest.partition("[")[2].removesuffix("]")
+        return BY_CASE[place] + re.sub(r"-\d+$", "", case)
+    return place
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a group follow each other, in one process; long groups come first."""
+    """Tests of a group follow each other; long groups come first."""
     places: dict[str, tuple[int, int]] = {}
     for number, item in enumerate(items):
-        group, room = group_of(item), place_of(item).parts[0]
+        group, room = group_of(item.nodeid), item.nodeid.split("/")[1]
         rank = LONGEST.index(room) if room in LONGEST else len(LONGEST)
         places.setdefault(group, (rank, number))
-        item.add_marker(pytest.mark.xdist_group(group))
         if group in SMOKE:
             item.add_marker(pytest.mark.smoke)
-    items.sort(key=lambda item: places[group_of(item)])
+    items.sort(key=lambda item: places[group_of(item.nodeid)])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each group goes to one process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return ByGroup(config, log)
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Compiled programs are forgotten where they begin to fill the memory."""
-    apart = nextitem is None or group_of(nextitem) != group_of(item)
+    apart = nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid)
     if apart and memory() > MOST_MEMORY:
         import jax
 

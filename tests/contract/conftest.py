@@ -98,10 +98,8 @@ def specifications() -> list[Any]:
     The tests of one specification run in one process, so that it compiles once.
     """
     usual = [EXAMPLES.get(name, name) for name in names()] + VARIANTS
-    group = pytest.mark.xdist_group
-    return [pytest.param(s, marks=group(s)) for s in usual] + [
-        pytest.param(s, marks=[group(s), pytest.mark.slow]) for s in SLOW_VARIANTS
-    ]
+    slow = [pytest.param(s, marks=pytest.mark.slow) for s in SLOW_VARIANTS]
+    return usual + slow
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -85,13 +85,12 @@ others."""
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "algorithm_name" not in metafunc.fixturenames:
         return
-    names, group = [*registry.entries("algorithm"), *MORE], pytest.mark.xdist_group
+    names = [*registry.entries("algorithm"), *MORE]
     wanted = next((x for x in LAYOUTS if x in metafunc.fixturenames), None)
     if wanted is None:
-        each = [pytest.param(name, marks=group(name)) for name in names]
-        return metafunc.parametrize("algorithm_name", each)
+        return metafunc.parametrize("algorithm_name", names)
     pairs = [
-        pytest.param(name, layout, marks=group(name), id=f"{name}-{number}")
+        pytest.param(name, layout, id=f"{name}-{number}")
         for name in names
         for number, layout in enumerate(LAYOUTS[wanted][name not in EACH_BY_ITSELF])
     ]

@@ -47,9 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     forms = [EXAMPLES.get(name, name) for name in registry.entries("qat")]
     for name, values in (("form", forms), ("any_form", forms + VARIANTS)):
         if name in metafunc.fixturenames:
-            group_of = pytest.mark.xdist_group
-            each = [pytest.param(f, marks=group_of(f"qat {f}")) for f in values]
-            metafunc.parametrize(name, each)
+            metafunc.parametrize(name, values)
 
 
 @functools.cache
