@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
-NEWEST ?= $(shell for v in 3.13 3.12; do for p in python$$v \
+NEWEST ?= $(shell for v in 3.14 3.13 3.12; do for p in python$$v \
 	$(HOME)/.pyenv/versions/$$v.*/bin/python; do \
 	$$p -c 'import venv' 2>/dev/null && echo $$p && exit; done; done)
 VENV := .venv

@@ -11,14 +11,15 @@ import atexit
 import contextlib
 import gc
 import os
-import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from groups import group_of, is_smoke, rank_of
 
 DEVICES = "--xla_force_host_platform_device_count"
 LITTLE_EFFORT = {
@@ -30,34 +31,6 @@ FULL_EFFORT = {
     "xla_backend_optimization_level": 3,
     "xla_llvm_disable_expensive_passes": False,
 }
-LONGEST = ("system", "contract", "algorithms", "simulate", "experiment", "documents")
-"""Rooms whose tests begin first, so that no process is left with a long one."""
-BY_CASE = {
-    "contract/test_algorithms.py": "",
-    "contract/test_claims.py": "",
-    "contract/test_compressors.py": "",
-    "contract/test_drawn_trees.py": "",
-    "contract/test_qat.py": "qat ",
-}
-"""Files whose tests are grouped by their case, and what stands before its name."""
-SMOKE = (
-    "test_documents.py",
-    "test_layers.py",
-    "test_public_names.py",
-    "test_registry.py",
-    "test_spec.py",
-    "clients/test_npz.py",
-    "experiment/test_runner.py",
-    "server/test_server.py",
-    "simulate/test_checkpoint.py",
-    "system/test_default_run.py",
-    "wire/test_message.py",
-    "fedavg",
-    "qat integer(bits=4)",
-    "error_feedback(top_k(0.3) | qsgd(bits=4))",
-    "hadamard",
-)
-"""Files and groups that are a first look: one of each kind, each library used once."""
 MOST_MEMORY = 3 * 2**29
 """Bytes above which a process forgets its compiled programs between groups."""
 FOLDER = "FEDJAX_COMPRESS_TESTS_CACHE"
@@ -115,29 +88,13 @@ with contextlib.suppress(ImportError, AttributeError):  # a jax that is made oth
     share_programs(os.environ[FOLDER])
 
 
-def group_of(name: str) -> str:
-    """The group of a test, by its name: what it compiles is shared within it.
-
-    In the files of ``BY_CASE`` that is the case, as in ``test_x.py::test_y[case-1]``,
-    whichever of the files it is in; else the file.
-    """
-    file, _, rest = name.partition("::")
-    place = file.removeprefix("tests/")
-    if place in BY_CASE and "[" in rest:
-        case = rest.partition("[")[2].removesuffix("]")
-        return BY_CASE[place] + re.sub(r"-\d+$", "", case)
-    return place
-
-
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a group follow each other; long groups come first."""
     places: dict[str, tuple[int, int]] = {}
     for number, item in enumerate(items):
-        group, room = group_of(item.nodeid), item.nodeid.split("/")[1]
-        rank = LONGEST.index(room) if room in LONGEST else len(LONGEST)
-        places.setdefault(group, (rank, number))
-        if group in SMOKE:
+        places.setdefault(group_of(item.nodeid), (rank_of(item.nodeid), number))
+        if is_smoke(item.nodeid):
             item.add_marker(pytest.mark.smoke)
     items.sort(key=lambda item: places[group_of(item.nodeid)])
 
@@ -173,6 +130,21 @@ def memory() -> int:
 def full_effort() -> dict[str, Any]:
     """Options of a program that is to be compiled as users compile it."""
     return FULL_EFFORT
+
+
+@pytest.fixture(scope="module")
+def as_for_users() -> Iterator[None]:
+    """Rounds are compiled with full effort."""
+    import jax
+
+    compile_ = jax.stages.Lowered.compile
+
+    def fully(self: Any, compiler_options: Any = None) -> Any:
+        return compile_(self, {**(compiler_options or {}), **FULL_EFFORT})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, "compile", fully)
+        yield
 
 
 @pytest.fixture(scope="session")

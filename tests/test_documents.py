@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import groups
 import pytest
 
 import fedjax_compress
@@ -107,6 +108,16 @@ def test_jax_is_bounded_by_what_is_tested(repository):
     (bounds,) = [d for d in project["dependencies"] if d.startswith("jax>")]
     major, minor = newer.split(".")
     assert bounds == f"jax>={older},<{major}.{int(minor) + 1}"
+
+
+def test_the_first_look_has_what_it_names(repository):
+    """Files that are there, and cases that are registered."""
+    cases = {name for kind in registry.kinds() for name in registry.entries(kind)}
+    for group in groups.SMOKE:
+        name = group.removeprefix("qat ").split("(")[0]
+        assert (repository / "tests" / group).is_file() or name in cases, group
+    for place in groups.BY_CASE:
+        assert (repository / "tests" / place).is_file()
 
 
 def normal(name: str) -> str:

@@ -4,12 +4,12 @@ Command, in each environment whose versions are to be compared::
 
     python experiments/performance/compile_times.py
 
-For each algorithm the default run with it (one round, two devices, ten lanes); for each
-stage and compressor one message of the default model, encoded, decoded and counted. A
-name that needs options has them in ``OPTIONS``. Processor seconds, which other work on
-the machine disturbs less, of tracing and lowering, and of compiling. Nothing is taken
-from a cache. Adds the figures to ``results/compile_times.json``, by version of
-jax, and prints them beside those that are there. Three minutes on two CPU cores.
+For each algorithm the default run with it (one round, two devices, ten lanes): tracing,
+lowering and compiling its round, as ``summary.json`` has it. For each stage and
+compressor one message of the default model, encoded, decoded and counted. Options of
+those that need some stand in ``OPTIONS``. Wall-clock seconds; nothing is taken from a
+cache. Adds the figures to ``results/compile_times.json``, by version of jax, and prints
+them beside those that are there. Three minutes on two idle CPU cores.
 
 A figure that is many times that of its neighbours, or of the other version, says that a
 compiler computes the same thing again and again: a program of n steps, each of which
@@ -19,22 +19,16 @@ reads the one before twice, has 2^n of them written out.
 from __future__ import annotations
 
 import json
-import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["FEDJAX_COMPRESS_CACHE"] = "off"
-
 import jax
 
-from fedjax_compress import compress, registry, wire
-from fedjax_compress.experiment import Config
-from fedjax_compress.experiment.build import build, load_data, request_devices
-from fedjax_compress.simulate import program_cache
-from fedjax_compress.simulate.compiling import compile_program
+from fedjax_compress import clients, compress, models, registry, wire
+from fedjax_compress.experiment import Config, run
 from fedjax_compress.typing import Coin
 
 RESULTS = Path(__file__).parent / "results" / "compile_times.json"
@@ -70,43 +64,20 @@ LINKS = {
 """For those that do not take the default links."""
 
 
-def timed(lower: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """A program and the seconds that lowering and compiling it took."""
-    start = time.process_time()
-    lowered = lower()
-    middle = time.process_time()
-    program = compile_program(lowered)
-    return program, {
-        "lower": round(middle - start, 3),
-        "compile": round(time.process_time() - middle, 3),
-    }
-
-
-def algorithm(name: str) -> dict[str, float]:
+def algorithm(name: str) -> float:
     """Of the first round of the default run with an algorithm."""
-    settings = {"algorithm": OPTIONS.get(name, name), "rounds": 1, "tune": "never"}
-    config = Config(**(settings | LINKS.get(name, {})), lanes=10, devices=2)
-    parts = build(config, load_data(config))
-    found: dict[str, float] = {}
-
-    def keep(what: Any, inputs: Any, devices: Any, lower: Callable[[], Any]) -> Any:
-        program, seconds = timed(lower)
-        found.update(seconds)
-        return program
-
-    usual, program_cache.find = program_cache.find, keep
-    try:
-        parts.simulator.advance(parts.simulator.start(parts.params), 1)
-    finally:
-        program_cache.find = usual
-    return found
+    settings = {"algorithm": OPTIONS.get(name, name)} | LINKS.get(name, {})
+    config = Config(rounds=1, tune="never", lanes=10, devices=2, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        summary = run(config, Path(folder, "run"), quiet=True)
+    return float(summary["compile_seconds"])
 
 
-def stage(name: str) -> dict[str, float]:
+def stage(name: str) -> float:
     """Of one message of the default model."""
     compressor = compress.parse(OPTIONS.get(name, name))
-    config = Config()
-    params = build(config, load_data(config)).params
+    model = models.mlp(clients.digits().task, hidden=(128, 64))
+    params = jax.eval_shape(model.init, jax.random.key(0))
     keys = jax.random.split(jax.random.key(0))
 
     def message(tree: Any, state: Any, coin: Coin) -> Any:
@@ -114,11 +85,12 @@ def stage(name: str) -> dict[str, float]:
         return compressor.decode(payload, tree, coin.shared), state, wire.bits(payload)
 
     inputs = params, compressor.init(params), Coin(keys[0], keys[1])
-    return timed(lambda: jax.jit(message).lower(*inputs))[1]
+    begin = time.perf_counter()
+    jax.jit(message).lower(*inputs).compile()
+    return time.perf_counter() - begin
 
 
 def main() -> None:
-    request_devices(2)
     only = sys.argv[1:]
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     mine = results.setdefault(f"jax {jax.__version__}", {})
@@ -127,12 +99,12 @@ def main() -> None:
         for name in registry.entries(kind):
             if only and name not in only:
                 continue
-            mine[f"{kind} {name}"] = measure(name)
-            every = [
-                f"{version} {rows.get(f'{kind} {name}', '-')}"
+            mine[f"{kind} {name}"] = round(measure(name), 2)
+            found = [
+                f"{version} {rows.get(f'{kind} {name}', '-')} s"
                 for version, rows in results.items()
             ]
-            print(f"{kind} {name}: {'; '.join(every)}", flush=True)
+            print(f"{kind} {name}: {'; '.join(found)}", flush=True)
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -68,8 +68,9 @@ def on_vector(stage: Stage) -> Compressor:
 
     def encode(values, state, coin):
         shape = _vector_shape(values)
+        # Without the empty ones: of one element and empty slices XLA makes a crash.
         leaves = [jnp.asarray(x).reshape(-1) for x in jax.tree.leaves(values)]
-        parts = [leaf.astype(shape.dtype) for leaf in leaves]
+        parts = [leaf.astype(shape.dtype) for leaf in leaves if leaf.size]
         vector = jnp.concatenate(parts) if parts else jnp.zeros(0, shape.dtype)
         return _encode(stage, vector, state, coin)
 
@@ -78,7 +79,7 @@ def on_vector(stage: Stage) -> Compressor:
         vector = _decode(stage, payload, _vector_shape(like), shared)
         leaves, start = [], 0
         for s in shapes:
-            part = vector[start : start + s.size]
+            part = vector[start : start + s.size] if s.size else jnp.zeros(0, s.dtype)
             leaves.append(part.reshape(s.shape).astype(s.dtype))
             start += s.size
         return jax.tree.unflatten(jax.tree.structure(like), leaves)

@@ -211,6 +211,34 @@ def test_edge_inputs_of_a_single_element_stay_finite(case, make_tree, make_coin)
         assert int(bits) >= 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "on_vector(hadamard | uniform(bits=4))",
+        "on_vector(random_k(0.5) | qsgd(bits=3, code=elias))",
+        "count_sketch(rows=3, columns=4)",
+        "error_feedback(on_vector(top_k(0.3)))",
+        "kashin",
+        "eden",
+    ],
+)
+def test_a_message_of_a_single_element_stays_finite(text, alone, make_coin):
+    """Of those that flatten, pad or rotate: nothing else is in the message."""
+    compressor = compress.parse(text)
+    rows = jnp.stack(list(edge_inputs(1).values()))
+    state = compressor.init(alone(rows[0]))
+
+    def message(values):
+        payload, after = compressor.encode(values, state, make_coin(1))
+        return compressor.decode(payload, values, make_coin(1).shared), after
+
+    decoded, after = jax.jit(jax.vmap(message))(alone(rows))
+    for leaf in jax.tree.leaves((decoded, after)):
+        assert np.isfinite(leaf).all()
+    zero = list(edge_inputs(1)).index("zero")
+    assert not np.asarray(decoded["body"])[zero].any()
+
+
 def test_what_is_not_finite_never_becomes_finite(case, alone, make_coin):
     """An element that is not finite spoils the decoded tree, unless it is not sent.
 

@@ -79,11 +79,9 @@ def test_what_a_part_said_is_kept_when_it_is_killed_with_its_children(gpu, tmp_p
     mark = tmp_path / "child"
     child = f"open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     then = f"os.fork() or exec({child!r})\ntime.sleep(60)"
-    begin = time.monotonic()
-    status = gpu.running.run(told(['{"a": 1}', "noise", "[1]"], then), 5, heard.append)
-    assert status == "killed at its limit of 5 s"
+    status = gpu.running.run(told(['{"a": 1}', "noise", "[1]"], then), 9, heard.append)
+    assert status == "killed at its limit of 9 s"
     assert heard == [{"a": 1}]
-    assert time.monotonic() - begin < 30
     pid = mark.read_text()
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True)
     assert state.stdout.strip()[:1] in (b"", b"Z")
@@ -236,9 +234,11 @@ def test_a_command_that_is_ended_writes_so_and_ends_its_part(repository, tmp_pat
     command = [PYTHON, str(script), "--parts", "environment", "--quick"]
     running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     path = tmp_path / "gpu.json"
+    end = time.monotonic() + 300
     while running.poll() is None and '"running"' not in (
         path.read_text() if path.exists() else ""
     ):
+        assert time.monotonic() < end
         time.sleep(0.05)
     running.send_signal(signal.SIGTERM)
     said = running.communicate()[1]

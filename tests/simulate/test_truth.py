@@ -2,6 +2,7 @@
 
 The loop knows nothing of chunks, lanes or devices. Logistic regression and its
 gradient are written by hand; keys follow root -> round -> private or shared -> client.
+The engine is compiled as for users here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ WIDTH, CLASSES = 6, 4
 LR, BATCH, EPOCHS = 0.3, 4, 2
 BROADCAST, CLIENT, PRIVATE, SHARED = 0, 1, 0, 1
 LOCAL, UPLINK = 0, 1
+
+
+pytestmark = pytest.mark.usefixtures("as_for_users")
 
 
 def ragged_data():

@@ -21,7 +21,11 @@ def test_the_default_run_learns_and_saves_bytes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fedjax_compress", "run", "--quiet"]
     as_for_users = environment(XLA_FLAGS="", FEDJAX_COMPRESS_CACHE="off")
     subprocess.run(
-        [*command, "--output", "default"], cwd=tmp_path, env=as_for_users, check=True
+        [*command, "--output", "default"],
+        cwd=tmp_path,
+        env=as_for_users,
+        check=True,
+        timeout=900,  # one that compiles for ever fails
     )
     summary = files.read_json(tmp_path / "default" / files.SUMMARY)
     assert summary["test_accuracy"] >= 0.94
