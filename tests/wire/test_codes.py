@@ -26,18 +26,7 @@ from fedjax_compress.wire.radix import block
 SYMBOLS = [name for name, code in wire.codes.items() if not code.increasing]
 INDICES = ["golomb", "bitmask", "fixed", "words", "best"]
 COUNT = jax.jit(wire.bits)
-SHAPES = [
-    (1, 67),
-    (2, 67),
-    (3, 67),
-    (16, 1),
-    (16, 0),
-    (2**31, 1),
-    (1, 0),
-    (255, 67),
-    (1000, 67),
-    (2**31, 67),
-]
+SHAPES = [(1, 67), (3, 67), (255, 67), (2**31, 67), (16, 1), (2**31, 1)]
 """Alphabets and numbers of symbols; each pair is a program for every code."""
 
 
@@ -392,7 +381,12 @@ def test_packing_is_vectorised(code, alphabet):
 def test_codes_count_under_vmap():
     """One number for each lane, though every lane is a message of its own."""
     rows = jnp.asarray([[0, 1, 2, 3], [1, 5, 9, 30], [7, 8, 20, 31]])
-    for code in sorted(wire.codes):
-        lanes = jax.vmap(lambda r, c=code: wire.bits(wire.Field(r, 32, c)))(rows)
+
+    @jax.jit
+    @jax.vmap
+    def count(row):
+        return {code: wire.bits(wire.Field(row, 32, code)) for code in wire.codes}
+
+    for code, lanes in count(rows).items():
         alone = [len(bits_of(code, r, 32)) for r in np.asarray(rows)]
         assert lanes.tolist() == alone
