@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -36,7 +37,7 @@ from fedjax_compress.experiment.grid_report import table as grid_table
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.reporting import read_finished, table
 from fedjax_compress.experiment.saving import ProgramWarning, Saver
-from fedjax_compress.typing import Stage
+from fedjax_compress.typing import ServerOptimizer, Stage
 
 BASE = Config(
     clients=8,
@@ -292,29 +293,46 @@ def test_a_state_is_whole_by_what_all_processes_know(round, resident, store, who
     assert saver.is_whole(state, 7) is whole
 
 
+def fails_in_round_2() -> ServerOptimizer:
+    """The model after round 1 is fine, and after round 2 it is infinite."""
+
+    def apply(mean: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        factor = jnp.where(state > 0, jnp.inf, 1e-6)
+        return jax.tree.map(lambda p, m: p + factor * m, params, mean), state + 1
+
+    return ServerOptimizer(lambda params: jnp.zeros((), jnp.int32), apply)
+
+
 @pytest.mark.parametrize(
-    ("changes", "lost_in"),
+    ("changes", "dropped"),
     [
         # Client states are those after the round, so that they are not saved.
-        ({"uplink": "error_feedback(identity)"}, 1),
+        (
+            {"server": "fails_in_round_2", "uplink": "error_feedback(identity)"},
+            [0, 0],
+        ),
         # Finite after round 1, but too large for anybody to compute with in round 2.
-        ({"server": "fedavg(lr=1e20)", "model": "mlp(hidden=(4,))"}, 2),
+        ({"server": "fedavg(lr=1e20)", "model": "mlp(hidden=(4,))"}, [0, 4]),
     ],
 )
 def test_what_is_kept_where_the_state_before_is_not_whole(
-    changes: dict[str, str], lost_in: int, tmp_path: Path
+    changes: dict[str, str],
+    dropped: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    table = dict(registry.entries("server"))
+    monkeypatch.setitem(registry._entries, "server", table)
+    registry.register("server")(fails_in_round_2)
     config = dataclasses.replace(BASE, evaluate_every=3, **changes)
     with pytest.raises(Diverged) as caught:
         run(config, tmp_path / "run", quiet=True)
-    assert caught.value.round == lost_in
+    assert caught.value.round == 2
     assert "the model after round 0;" in str(caught.value)
     history = records.read(tmp_path / "run" / files.METRICS)
-    assert [r.get("diverged", False) for r in history] == [False] * (lost_in - 1) + [
-        True
-    ]
-    assert [r["dropped"] for r in history] == [0, 4][:lost_in]
-    assert read_finished(tmp_path / "run").summary["diverged"] == lost_in
+    assert [r.get("diverged", False) for r in history] == [False, True]
+    assert [r["dropped"] for r in history] == dropped
+    assert read_finished(tmp_path / "run").summary["diverged"] == 2
     _, params = trained(tmp_path / "run")
     assert all(np.abs(x).max() < 9 for x in jax.tree.leaves(params))
 
