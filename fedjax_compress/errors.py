@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+_SHOWN = 100
+"""Characters of a long line that are shown on either side of a spot."""
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used. The message is one clear line.
@@ -19,7 +22,7 @@ class SpecError(InputError):
 
     Args:
       reason: what is wrong and what would be right, in one line.
-      text: the whole specification.
+      text: the whole specification; of a long line the surroundings are shown.
       position: index into ``text`` of the offending character.
     """
 
@@ -30,9 +33,18 @@ class SpecError(InputError):
         message = reason
         if text and position is not None:
             start = text.rfind("\n", 0, position) + 1
-            line = text[start:].partition("\n")[0]
-            message = f"{reason}\n  {line}\n  {' ' * (position - start)}^"
+            line, spot = _around(text[start:].partition("\n")[0], position - start)
+            message = f"{reason}\n  {line}\n  {' ' * spot}^"
         super().__init__(message)
+
+
+def _around(line: str, spot: int) -> tuple[str, int]:
+    """What is shown of a line, and where the spot is in it."""
+    begin = max(0, spot - _SHOWN) if len(line) > 2 * _SHOWN else 0
+    before = "..." if begin else ""
+    after = "..." if len(line) > begin + 2 * _SHOWN else ""
+    shown = line[begin : begin + 2 * _SHOWN]
+    return f"{before}{shown}{after}", spot - begin + len(before)
 
 
 class CheckpointError(InputError):
@@ -49,7 +61,7 @@ class Lost(Exception):
 
 
 class Diverged(Exception):
-    """The server's model is not finite any more. The message is one line.
+    """The server's model is not finite, or of no use to anybody. One line says it.
 
     The command line prints it and exits with ``STATUS``.
 

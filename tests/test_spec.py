@@ -83,6 +83,18 @@ def test_how_a_string_is_written(value, text):
     assert parse("f('it''s')").calls[0].args == ("it's",)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 5000), (5000, 0), (900, 900)])
+def test_of_a_long_line_the_surroundings_are_shown(before, after):
+    line = "a" * before + "?" + "b" * after
+    reason, shown, caret = str(SpecError("no", line, before)).splitlines()
+    assert reason == "no"
+    assert shown[caret.index("^")] == "?"
+    assert 100 < len(shown) < 220
+    assert ("..." in shown[:6]) == (before > 100)
+    assert shown.endswith("...") == (after > 100)
+    assert str(SpecError("no", "short", 2)) == "no\n  short\n    ^"
+
+
 def test_an_error_shows_its_line():
     with pytest.raises(SpecError) as caught:
         parse("f('a\nb', &)")
@@ -187,7 +199,7 @@ def test_an_error_shows_the_spot(text, position, reason):
     assert error.position == position
     told, written, caret = str(error).split("\n")
     assert told == error.reason
-    assert written == f"  {text}"
+    assert written == f"  {text if len(text) <= 200 else text[:200] + '...'}"
     assert caret == " " * (2 + position) + "^"
 
 

@@ -108,6 +108,7 @@ def main() -> int:
         case.devices or host.cores() if case.contender == ENGINE else 1
     )
     try:
+        host.start_devices()
         serve(case, sys.stdin, answer)
     except InputError as error:
         answer({"error": str(error)})

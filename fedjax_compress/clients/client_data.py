@@ -101,7 +101,11 @@ def check_owners(what: str, found: object, rows: int) -> np.ndarray:
 
 
 def group(
-    features: np.ndarray, labels: np.ndarray, assignment: np.ndarray, clients: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    assignment: np.ndarray,
+    clients: int | None = None,
+    what: str = "the assignment",
 ) -> ClientData:
     """Rows by client, on the host; the order within a client is kept.
 
@@ -113,22 +117,23 @@ def group(
       features: [rows, ...].
       labels: [rows, ...].
       assignment: int [rows], client id of each row; -1 leaves the row out.
-      clients: number of clients; one without rows gets an empty range.
+      clients: number of clients; one without rows gets an empty range. None: one
+        more than the largest id.
+      what: whose result the assignment is, for messages.
 
     Raises:
       InputError: an id of ``clients`` or more, or below -1, ids that are not whole
         numbers, lengths that differ, or too many rows.
     """
-    if not len(features) == len(labels) == len(assignment):
+    if len(features) != len(labels):
         raise InputError(
-            f"{len(features)} rows of features, {len(labels)} labels and "
-            f"{len(assignment)} client ids; the three must agree"
+            f"{len(features)} rows of features, {len(labels)} labels; they must agree"
         )
-    assignment = check_owners("the assignment", assignment, len(labels))
-    if len(assignment) and int(assignment.max()) >= clients:
-        raise InputError(
-            f"client id {int(assignment.max())} lies outside 0..{clients - 1}"
-        )
+    assignment = check_owners(what, assignment, len(labels))
+    most = int(assignment.max()) + 1 if len(assignment) else 0
+    clients = most if clients is None else clients
+    if most > clients:
+        raise InputError(f"client id {most - 1} lies outside 0..{clients - 1}")
     if len(assignment) >= 2**31:
         raise InputError(f"{len(assignment)} rows; at most {2**31 - 1} can be indexed")
     used = assignment[assignment >= 0]

@@ -188,23 +188,28 @@ def expect(array: np.ndarray, scattered: bool) -> None:
 
 
 def check_finite(where: str, features: np.ndarray) -> None:
-    """Raises InputError that names the first row with a NaN or an infinity."""
+    """Raises InputError that names the first row with a NaN, an infinity or a number
+    that is too large for float32."""
     if not np.issubdtype(features.dtype, np.inexact):
         return
     bad = 0
-    first: tuple[int, object] | None = None
+    first: tuple[int, Any] | None = None
     for start, part in pieces(features):
         rows = part.reshape(len(part), -1)
         wrong = ~np.isfinite(rows)
+        if features.dtype.itemsize > 4:
+            wrong |= np.abs(rows) > np.finfo(np.float32).max
         hit = wrong.any(axis=1)
         bad += int(hit.sum())
         if first is None and hit.any():
             row = int(hit.argmax())
             first = start + row, rows[row, int(wrong[row].argmax())]
     if first is not None:
+        row, value = first
+        why = "too large for float32" if np.isfinite(value) else "not finite"
         raise InputError(
-            f"{where}: {bad} rows have features that are not finite, "
-            f"first row {first[0]} ({first[1]}); mend or leave out these rows"
+            f"{where}: {bad} rows have features that are {why}, "
+            f"first row {row} ({value}); mend or leave out these rows"
         )
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import platform
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,11 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import fedjax_compress
-from fedjax_compress import clients, registry, tree
+from fedjax_compress import clients, registry
 from fedjax_compress.clients import ClientData, Dataset
-from fedjax_compress.clients.client_data import check_owners
-from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.components import (
@@ -26,7 +20,7 @@ from fedjax_compress.experiment.components import (
     check_links,
     check_specs,
 )
-from fedjax_compress.experiment.config import FIELDS, Config, with_field
+from fedjax_compress.experiment.config import Config, with_field
 from fedjax_compress.randomness import root_key
 from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
@@ -44,11 +38,6 @@ _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
 _LINKS = ("uplink", "downlink")
-_FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
-"""Settings that a run may change on its way. All but ``devices`` change no number, and
-that one changes the order of sums only."""
-_LATER = ("augment", "qat")
-"""Settings that runs of earlier versions do not know: these go on at the defaults."""
 
 
 class Parts(NamedTuple):
@@ -105,13 +94,11 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
     with within("the partition"):
         owner = with_field("partition", partition, dataset, config.clients, rng)
-    rows = len(dataset.train_labels)
-    owner = check_owners("partition: it", owner, rows)
-    if not (owner >= 0).any():
-        raise InputError("partition: it must give some row to a client, and gives none")
     data = clients.group(
-        dataset.train_features, dataset.train_labels, owner, int(owner.max()) + 1
+        dataset.train_features, dataset.train_labels, owner, what="partition: it"
     )
+    if not data.clients:
+        raise InputError("partition: it must give some row to a client, and gives none")
     if config.clients and data.clients != config.clients:
         raise InputError(
             f"partition: only {data.clients} of {config.clients} clients have rows; "
@@ -128,7 +115,7 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
             f"cohort is {config.cohort}, but there are only {data.clients} clients; "
             f"cohort can be at most {data.clients}"
         )
-    return data, owner
+    return data, np.asarray(owner)
 
 
 def test_rows(
@@ -260,62 +247,3 @@ def laid_out(config: Config, parts: Parts) -> Config:
         devices=simulator.devices,
         convolution=simulator.convolution,
     )
-
-
-def digest(parts: Parts) -> str:
-    """SHA-256 over all rows, their order and their owners."""
-    found = hashlib.sha256()
-    columns = [
-        parts.data.features,
-        parts.data.labels,
-        parts.data.offsets,
-        parts.dataset.test_features,
-        parts.dataset.test_labels,
-    ]
-    if parts.data.rows is not None:
-        columns.append(parts.data.rows)
-    for column in map(np.asarray, columns):
-        expect(column, scattered=False)
-        found.update(f"{column.dtype} {column.shape}\n".encode())
-        for _, piece in pieces(column):
-            found.update(np.ascontiguousarray(piece).data)
-    for column in map(np.asarray, (parts.data.features, parts.data.labels)):
-        expect(column, scattered=parts.data.rows is not None)
-    return found.hexdigest()
-
-
-def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
-    """All that must be the same for a run to go on bit for bit."""
-    settings = {n: getattr(config, n) for n in FIELDS if n not in _FREE}
-    for name in _LATER:
-        if settings[name] == FIELDS[name].default:
-            del settings[name]
-    return (
-        settings
-        | _new_scale(parts.dataset)
-        | {
-            "parameters": tree.count(parts.params),
-            "jax": jax.__version__,
-            "platform": jax.devices()[0].platform,
-            "device_kind": jax.devices()[0].device_kind,
-            "data_sha256": digest(parts),
-        }
-    )
-
-
-def _new_scale(dataset: Dataset) -> dict[str, float]:
-    """What divides the features, where earlier versions divided by something else."""
-    before = 255.0 if dataset.train_features.dtype.kind in "iu" else 1.0
-    scale = dataset.task.scale
-    return {} if scale in (None, before) else {"scale": scale}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers come from."""
-    return {
-        "fedjax_compress": fedjax_compress.__version__,
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "system": sys.platform,
-    }

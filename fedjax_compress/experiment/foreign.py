@@ -33,6 +33,8 @@ def explain(error: Exception) -> str | None:
         )
     if isinstance(error, ValueError) and _in_jax_settings(error):
         names = ", ".join(n for n in os.environ if n.startswith("JAX_"))
+        if not names:
+            return None
         return f"jax does not take a variable of the environment ({names}): {error}"
     return None
 

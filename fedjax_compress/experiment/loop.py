@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from fedjax_compress.errors import CheckpointError, Diverged
 from fedjax_compress.experiment import files, records, show
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.progress import Progress
-from fedjax_compress.experiment.records import Record
 from fedjax_compress.experiment.saving import Saver, checkpoints_of
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
@@ -107,6 +106,7 @@ def _rounds(
     """Rounds, with all that is due between them, until the last, a stop or the round
     after which the server's model is lost; its number, or 0."""
     simulator, link, lost = parts.simulator, distributed.link(), 0
+    judge = Judge(config, parts)
     if state.round == 0:
         saver.save(state)
     while state.round < config.rounds and not lost and not _stopped(stop, link):
@@ -120,36 +120,16 @@ def _rounds(
         if begun == 0:
             saver.wait()  # no line without a checkpoint to go back to
         if not lost:
-            lost = _judged(config, parts, state, fresh[-1])
+            lost = judge(state, fresh[-1])
         for record in fresh:
             metrics.append(record)
             progress.update(metrics.records[-1])
         if not lost and state.round % config.checkpoint_every == 0:
             saver.save(state)
-    if not lost or saver.is_whole(state, metrics.records):
+    if not lost or saver.is_whole(state, lost):
         saver.save(state)
     saver.wait()
     return state, lost
-
-
-def _judged(config: Config, parts: Parts, state: RunState, record: Record) -> int:
-    """Adds scores to a record where they are due; the round's number if, by them, the
-    server's model is lost.
-
-    A model may be finite and still so large that nothing can be computed with it. Then
-    no client hands in a finite update, and the loss on the test data is not finite.
-    """
-    link, nobody = distributed.link(), record["dropped"] == record["clients"]
-    scores: dict[str, float] = {}
-    if link.leads and (nobody or _evaluates(config, state.round)):
-        server = parts.simulator.placement.local(state.server)
-        scores = parts.evaluate(parts.algorithm.params(server))
-    if link.leads and _evaluates(config, state.round):
-        record.update(scores)
-    if not nobody or not link.lead(lambda: not math.isfinite(scores["test_loss"])):
-        return 0
-    record["diverged"] = True
-    return int(record["round"])
 
 
 def _opened(path: Path, after: int) -> records.Writer | records.Memory:
@@ -165,10 +145,6 @@ def _stopped(stop: Stop, link: Link) -> bool:
     if name := next((n for n in names if n), ""):
         stop.request(name)
     return bool(name)
-
-
-def _evaluates(config: Config, finished: int) -> bool:
-    return finished % config.evaluate_every == 0 or finished == config.rounds
 
 
 def _step(config: Config, finished: int) -> int:

@@ -14,11 +14,11 @@ from fedjax_compress.experiment import files, loop, saving, show
 from fedjax_compress.experiment.build import (
     Parts,
     build,
-    fingerprint,
     laid_out,
     request_devices,
 )
 from fedjax_compress.experiment.config import Config, difference, validate
+from fedjax_compress.experiment.fingerprint import fingerprint
 from fedjax_compress.experiment.loop import Summary
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.toml import dump_toml, load_toml

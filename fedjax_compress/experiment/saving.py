@@ -11,9 +11,9 @@ import jax
 
 from fedjax_compress.errors import Diverged
 from fedjax_compress.experiment import files
-from fedjax_compress.experiment.build import Parts, fingerprint, versions
+from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
-from fedjax_compress.experiment.records import Record
+from fedjax_compress.experiment.fingerprint import fingerprint, versions
 from fedjax_compress.simulate import Checkpoints, RunState, distributed
 
 _PROGRAMS, _VERSIONS = "programs", "versions"
@@ -96,15 +96,15 @@ class Saver:
             stacklevel=2,
         )
 
-    def is_whole(self, state: RunState, history: list[Record]) -> bool:
-        """Whether the state before the last round, which diverged, is all as it was.
+    def is_whole(self, state: RunState, lost: int) -> bool:
+        """Whether the state before the round in which the model was lost is all there.
 
-        Client states are as that round has left them; and a model that only showed in
-        the next round that it was lost has no state before it any more.
+        Client states are as that round has left them; and of a model that is finite
+        but of no use, the one before is gone. All processes come to the same.
         """
         resident = self.parts.simulator.resident
         stateless = resident and not jax.tree.leaves(state.store)
-        return stateless and state.round == len(history) - 1
+        return stateless and state.round == lost - 1
 
     def diverged(self, number: int) -> Diverged:
         """What to raise when the model was lost in a round."""

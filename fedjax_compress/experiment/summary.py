@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from fedjax_compress import tree
-from fedjax_compress.experiment.build import Parts, versions
+from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.fingerprint import versions
 from fedjax_compress.experiment.records import Record, clean
 from fedjax_compress.models import cost
 from fedjax_compress.typing import Params

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,17 +13,16 @@ import numpy as np
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
-from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate import beginning, handed_in, metrics
+from fedjax_compress.simulate import beginning, by_id, handed_in, limits, metrics
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.identity import first_cohort
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
     Planner,
     Sampling,
-    check_ids,
     choose_devices,
     choose_lanes,
 )
@@ -32,9 +31,6 @@ from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.streaming import Stream
 from fedjax_compress.simulate.supply import Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
-
-RESIDENT_LIMIT = 2**31
-"""Rows, or client states, of at most this many bytes live on the device."""
 
 
 class RunState(NamedTuple):
@@ -96,7 +92,7 @@ class Simulator:
         lanes: int = 0,
         devices: int = 1,
         rounds_per_call: int = 1,
-        resident_limit: int = RESIDENT_LIMIT,
+        resident_limit: int = limits.RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
         settings: dict[str, Any] | None = None,
@@ -105,14 +101,14 @@ class Simulator:
         self.algorithm = algorithm
         self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
-        _check(cohort, len(self.sizes), lanes, rounds_per_call)
+        limits.check(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.placement = Placement(devices or choose_devices(cohort))
         self.devices = devices = self.placement.devices
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.convolution: Form = convolution
-        self._streams = _streamed(data, resident_limit)
+        self._streams = limits.streams(data, resident_limit)
         self.rounds_per_call = 1 if self._streams else rounds_per_call
         self._rows = data if self._streams else self.placement.replicate(data)
         self._key = root_key(seed, generator)
@@ -138,6 +134,10 @@ class Simulator:
         """What compiling has taken so far."""
         return self.programs.seconds
 
+    @functools.cached_property
+    def _first(self) -> str:
+        return first_cohort(self.sampling, self.seed, self.sizes, self.cohort)
+
     def identity(self) -> dict[str, str]:
         """Digests of what has been run so far: of each program, by phase and layout,
         and of the first cohort. They are the same at another start of the same code.
@@ -145,10 +145,7 @@ class Simulator:
         Raises:
           InputError: the sampling gives something else than a cohort.
         """
-        ids = self.sampling(self.seed, 0, self.sizes, self.cohort)
-        ids = np.sort(check_ids(ids, self.cohort, self.clients, 0))
-        first = hashlib.sha256(ids.tobytes()).hexdigest()
-        return {"sampling": first, **self.programs.digests}
+        return {"sampling": self._first, **self.programs.digests}
 
     def start(self, params: Params) -> RunState:
         """The state before the first round.
@@ -206,17 +203,15 @@ class Simulator:
 
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
-        store = state.store if self._host is None else self._host.tree
-        if self._host is None and jax.tree.leaves(store):
-            store = {"ids": np.arange(self.clients, dtype=np.int32), "rows": store}
+        store = (
+            self._host.tree if self._host else by_id.saved(state.store, self.clients)
+        )
         return {"server": state.server, "store": store}
 
     def expected(self, state: RunState) -> Tree:
         """What a ``snapshot`` looks like, on whatever devices it was made."""
-        store = state.store if self._host is None else self._host.tree
-        if self._host is None and jax.tree.leaves(store):
-            template = jax.tree.map(lambda x: np.zeros(x.shape[1:], x.dtype), store)
-            store = HostStore(template, self.clients).tree
+        kept, clients = state.store, self.clients
+        store = self._host.tree if self._host else by_id.expected(kept, clients)
         return {"server": jax.device_get(state.server), "store": store}
 
     def place(self, saved: Tree, finished: int) -> RunState:
@@ -227,20 +222,9 @@ class Simulator:
         if self._host is not None:
             self._host.load(store)
             store = ()
-        elif jax.tree.leaves(store):
-            store = self._dense(store)
+        else:
+            store = by_id.dense(self._template, store, self.clients)
         return RunState(self.placement.replicate(saved["server"]), store, finished)
-
-    def _dense(self, store: Tree) -> Tree:
-        """Client states by id on the device; the template where there is none."""
-        ids = np.asarray(store["ids"])
-
-        def fill(start: np.ndarray, rows: Any) -> jax.Array:
-            whole = np.broadcast_to(start, (self.clients, *start.shape)).copy()
-            whole[ids] = rows
-            return jnp.asarray(whole)
-
-        return jax.tree.map(fill, self._template, store["rows"])
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
         """Runs ``rounds`` rounds.
@@ -254,6 +238,7 @@ class Simulator:
           Diverged: the server's model would not be finite after a round. The exception
             has the state before it, and the records up to it.
         """
+        _ = self._first  # drawn before a thread of its own draws cohorts
         records: list[dict] = []
         if state.round == 0 and self.algorithm.begin is not None and rounds > 0:
             state = state._replace(server=self._begun(state.server))
@@ -327,21 +312,3 @@ class Simulator:
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return data, self._root, state.server, store, seats, number, count
-
-
-def _streamed(data: ClientData, limit: int) -> bool:
-    """Whether the rows stay on the host."""
-    columns = jax.tree.leaves(data)
-    mapped = any(isinstance(c, np.memmap) for c in columns)
-    return mapped or sum(c.nbytes for c in columns) > limit
-
-
-def _check(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
-    if not 1 <= cohort <= clients:
-        raise InputError(
-            f"the cohort must be 1 to {clients} clients (the population), got {cohort}"
-        )
-    if lanes < 0:
-        raise InputError(f"lanes must not be negative (0 chooses), got {lanes}")
-    if rounds_per_call < 1:
-        raise InputError(f"rounds_per_call must be at least 1, got {rounds_per_call}")

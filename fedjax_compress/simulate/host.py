@@ -69,17 +69,31 @@ def start_devices() -> None:
     import jax
 
     config: Any = jax.config
-    wanted = config.jax_platforms
+    default = config.jax_default_device
     try:
         jax.devices()
+        if isinstance(default, str):
+            jax.devices(default)
     except Exception as error:
-        if not wanted:
-            raise
         reason = (str(error).strip() or "there is none").splitlines()[0]
+        told = _told(config)
+        them = "them" if "," in told else "it"
+        needs = "install what it needs, as in pip install 'fedjax_compress[cuda13]'"
         raise InputError(
-            f"jax cannot start JAX_PLATFORMS={wanted}: {reason}; unset it, or install "
-            "what it needs, as in pip install 'fedjax_compress[cuda13]'"
+            f"jax cannot start {told}: {reason}; unset {them}, or {needs}"
         ) from error
+
+
+def _told(config: Any) -> str:
+    """What jax was told of its devices, and else all variables that it reads."""
+    told = {
+        "JAX_PLATFORMS": config.jax_platforms,
+        "JAX_DEFAULT_DEVICE": config.jax_default_device,
+        "JAX_NUM_CPU_DEVICES": os.environ.get("JAX_NUM_CPU_DEVICES"),
+    }
+    said = [f"{name}={value}" for name, value in told.items() if value]
+    said = said or sorted(name for name in os.environ if name.startswith("JAX_"))
+    return ", ".join(said) or "any device"
 
 
 def request_devices(number: int) -> None:

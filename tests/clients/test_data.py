@@ -38,6 +38,12 @@ BAD = {
         lambda d: {"test_features": spoil(d.test_features, (3, 0), np.inf)},
         r"test part: .* first row 3 \(inf\)",
     ),
+    "too large for float32": (
+        lambda d: {
+            "train_features": spoil(d.train_features.astype(float), (2, 0), -1e200)
+        },
+        r"1 rows .* too large for float32, first row 2 \(-1e\+200\)",
+    ),
     "label too large": (
         lambda d: {"train_labels": spoil(d.train_labels, 5, 4)},
         r"train part: label 4 in row 5 lies outside 0\.\.3",

@@ -67,6 +67,30 @@ def test_npz_npy_and_text_say_what_a_file_looks_like(kind, tmp_path):
             assert cure in reason
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "'' does not exist"),
+        (".", r"\. is a folder, but npz reads"),
+        ("/", "/ is a folder, but npz reads"),
+    ],
+)
+def test_a_path_that_has_no_name(path, words):
+    with pytest.raises(InputError, match=words):
+        registry.build("data", f"npz(path='{path}')")
+
+
+def test_a_reason_that_the_system_has_no_words_for(tmp_path, monkeypatch):
+    (tmp_path / "text.json").write_text("{}")
+
+    def fails(stream):
+        raise OSError("the disk is away")
+
+    monkeypatch.setattr(json, "load", fails)
+    with pytest.raises(InputError, match="cannot be read: the disk is away"):
+        registry.build("data", f"text(path='{tmp_path}/text.json')")
+
+
 def test_a_npz_or_a_folder_in_the_wrong_place(tmp_path):
     np.savez(tmp_path / "rows.npz", x=np.zeros(3))
     with pytest.raises(InputError, match=r"arrays of numpy in one file \(\.npz\)"):

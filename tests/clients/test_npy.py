@@ -11,7 +11,7 @@ from fedjax_compress import registry
 from fedjax_compress.clients import group, npy
 from fedjax_compress.clients.data import pieces
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, build, run
+from fedjax_compress.experiment import Config, build, fingerprint, run
 from fedjax_compress.typing import Task
 
 ROWS, TEST_ROWS, CLIENTS = 120, 30, 6
@@ -194,7 +194,7 @@ def test_the_fingerprint_sees_who_owns_a_listed_row(save, columns):
     rows = np.array(parts.data.rows)
     rows[[0, -1]] = rows[[-1, 0]]
     other = parts._replace(data=dataclasses.replace(parts.data, rows=rows))
-    assert build.digest(parts) != build.digest(other)
+    assert fingerprint.digest(parts) != fingerprint.digest(other)
 
 
 def test_pieces_are_the_array_and_far_smaller():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import registry
+from fedjax_compress.clients.sources.columns import number_clients
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -100,6 +101,25 @@ def test_strangers_only_or_no_ids_in_the_test_file_give_no_test_clients(save, co
     assert data.own_clients == 3
 
 
+@pytest.mark.parametrize(
+    ("known", "nobody"),
+    [("3", ""), (3, -7), (3.0, -1.0), (3.0, np.nan), (b"3", b"")],
+)
+def test_a_test_row_may_be_of_nobody(known, nobody):
+    train = np.array([known] * 3)
+    test = np.array([nobody, known, nobody])
+    ids, test_ids = number_clients(train, test, "here")
+    np.testing.assert_array_equal(ids, [0, 0, 0])
+    np.testing.assert_array_equal(test_ids, [-1, 0, -1])
+    with pytest.raises(InputError, match=r"^here: client id.*row 0"):
+        number_clients(test, train, "here")
+
+
+def test_a_test_row_of_a_part_of_a_client_is_refused():
+    with pytest.raises(InputError, match=r"id 0\.5 in row 1 is no whole number"):
+        number_clients(np.arange(3.0), np.array([np.nan, 0.5]), "here")
+
+
 def test_names_in_one_part_and_numbers_in_the_other_are_refused(save, columns):
     train = save(columns)
     named = save(columns | {"writers": np.array(["ann"] * ROWS)}, "named.npz")
@@ -151,10 +171,24 @@ def test_colour_images_keep_their_channels(save, columns):
         ({"writers": np.zeros((ROWS, 1))}, ", client=writers", r"not \(60, 1\)"),
         ({"is_test": np.zeros(9)}, ", test_column=is_test", r"marks .*, not \(9,\)"),
         ({"images": np.zeros((ROWS, 0))}, "", r"row of features is empty: .*\(60, 0\)"),
-        ({"images": np.full((ROWS, 2), 1e300)}, "", "not finite, first row 0"),
+        (
+            {"images": np.full((ROWS, 2), 1e300)},
+            "",
+            r"for float32, first row \d \(1e\+300\)",
+        ),
         ({"writers": np.arange(ROWS)}, ", client=writers", "no row can be held out"),
         ({"writers": np.arange(ROWS) // 20 - 1}, ", client=writers", "not be negative"),
         ({"writers": np.full(ROWS, 0.5)}, ", client=writers", "id 0.5 in row 0 is no"),
+        (
+            {"writers": np.arange(ROWS) / 4},
+            ", client=writers",
+            "id 0.25 in row 1 is no whole number",
+        ),
+        (
+            {"writers": np.full(ROWS, np.inf)},
+            ", client=writers",
+            "id inf in row 0 is no whole number",
+        ),
         ({"writers": np.full(ROWS, "")}, ", client=writers", "id in row 0 is empty"),
         (
             {"writers": np.zeros(ROWS, "M8[D]")},

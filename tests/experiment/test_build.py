@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_compress.clients import Dataset
+from fedjax_compress.clients import Dataset, client_data
 from fedjax_compress.errors import InputError, SpecError
-from fedjax_compress.experiment import Config, build
+from fedjax_compress.experiment import Config, build, fingerprint
 from fedjax_compress.experiment.components import network
 from fedjax_compress.typing import Task
 
@@ -73,6 +73,21 @@ def test_empty_client_is_refused() -> None:
         build.deal(Config(partition="natural", cohort=2), dataset)
 
 
+def test_owners_are_read_and_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    usual = client_data.check_owners
+
+    def check(what: str, found: object, rows: int) -> np.ndarray:
+        said.append(what)
+        return usual(what, found, rows)
+
+    monkeypatch.setattr(client_data, "check_owners", check)
+    data, owner = build.deal(Config(partition="natural", cohort=2), small())
+    assert said == ["partition: it"]
+    np.testing.assert_array_equal(owner, np.arange(20) % 4)
+    np.testing.assert_array_equal(data.sizes, [5, 5, 5, 5])
+
+
 def test_a_model_that_does_not_fit_the_data() -> None:
     with pytest.raises(InputError) as caught:
         build.build_model(Config(model="cnn"), small())
@@ -92,8 +107,8 @@ def test_split_and_model_follow_the_seed() -> None:
     one, same, other = (
         build.build(dataclasses.replace(base, seed=seed), small()) for seed in (1, 1, 2)
     )
-    assert build.digest(one) == build.digest(same)
-    assert build.digest(one) != build.digest(other)
+    assert fingerprint.digest(one) == fingerprint.digest(same)
+    assert fingerprint.digest(one) != fingerprint.digest(other)
     leaves = [jax.tree.leaves(parts.params) for parts in (one, same, other)]
     assert all(np.array_equal(a, b) for a, b in zip(*leaves[:2], strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(*leaves[1:], strict=True))
@@ -102,10 +117,10 @@ def test_split_and_model_follow_the_seed() -> None:
 def test_fingerprint_holds_what_changes_numbers() -> None:
     base = Config(clients=4, cohort=2, model="logistic")
     parts = build.build(base, small())
-    found = build.fingerprint(base, parts)
+    found = fingerprint.fingerprint(base, parts)
     for free in ("rounds", "checkpoint_every", "keep", "devices"):
         changed = dataclasses.replace(base, **{free: 77})
-        assert build.fingerprint(changed, parts) == found
+        assert fingerprint.fingerprint(changed, parts) == found
     for name in ("seed", "uplink", "lanes", "convolution", "local", "data"):
         assert name in found
     for name in ("jax", "platform", "device_kind", "data_sha256"):
@@ -114,7 +129,7 @@ def test_fingerprint_holds_what_changes_numbers() -> None:
     for name, text in (("qat", "binary"), ("augment", "normalise")):
         assert name not in found
         changed = dataclasses.replace(base, **{name: text})
-        assert build.fingerprint(changed, parts) == {**found, name: text}
+        assert fingerprint.fingerprint(changed, parts) == {**found, name: text}
 
 
 def test_a_source_of_ones_own_is_scaled_by_the_same_rule() -> None:
@@ -126,7 +141,7 @@ def test_a_source_of_ones_own_is_scaled_by_the_same_rule() -> None:
     for dataset, wanted in ((base, None), (table, 1.0)):
         parts = build.build(config, dataset)
         assert parts.dataset.task.scale == 1
-        assert build.fingerprint(config, parts).get("scale") == wanted
+        assert fingerprint.fingerprint(config, parts).get("scale") == wanted
     mixed = dataclasses.replace(base, test_features=rows)
     with pytest.raises(InputError, match=r"float32 in the train .* int64 in the test"):
         build.build(config, mixed)

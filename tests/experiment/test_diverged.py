@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
-from fedjax_compress import tree
+from fedjax_compress import registry, tree
 from fedjax_compress.errors import Diverged
 from fedjax_compress.experiment import (
     Config,
@@ -25,16 +26,18 @@ from fedjax_compress.experiment import (
     dump_toml,
     files,
     gridding,
-    loop,
     records,
+    resume,
     run,
     trained,
 )
 from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid import jobs
 from fedjax_compress.experiment.grid_report import table as grid_table
+from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.reporting import read_finished, table
 from fedjax_compress.experiment.saving import ProgramWarning, Saver
+from fedjax_compress.typing import ServerOptimizer, Stage
 
 BASE = Config(
     clients=8,
@@ -205,24 +208,52 @@ def test_a_grid_marks_it_goes_on_and_does_not_try_again(
     assert len(jobs(grid)) == 4
 
 
+def judge_of(config: Config, evaluate: Any) -> Judge:
+    placement = SimpleNamespace(local=lambda server: server)
+    parts: Any = SimpleNamespace(
+        simulator=SimpleNamespace(placement=placement),
+        algorithm=SimpleNamespace(params=lambda server: server),
+        evaluate=evaluate,
+    )
+    return Judge(config, parts)
+
+
+def after(number: int, server: float = 1.0) -> Any:
+    return SimpleNamespace(server=server, round=number)
+
+
 @pytest.mark.parametrize(
     ("dropped", "loss", "lost_in"),
     [(4, np.nan, 7), (4, np.inf, 7), (4, 2.0, 0), (3, np.nan, 0)],
 )
 def test_a_model_with_which_nothing_can_be_computed(dropped, loss, lost_in):
     """Finite, but nobody can learn from it, and its loss is not finite."""
-    placement = SimpleNamespace(local=lambda server: server)
-    parts: Any = SimpleNamespace(
-        simulator=SimpleNamespace(placement=placement),
-        algorithm=SimpleNamespace(params=lambda server: server),
-        evaluate=lambda params: {"test_loss": loss},
-    )
     config = dataclasses.replace(BASE, rounds=100, evaluate_every=10)
-    state: Any = SimpleNamespace(server=1.0, round=7)
+    judge = judge_of(config, lambda params: {"test_loss": loss})
     record = {"round": 7, "dropped": dropped, "clients": 4}
-    assert loop._judged(config, parts, state, record) == lost_in
+    assert judge(after(7), record) == lost_in
     assert record.get("diverged", False) == bool(lost_in)
     assert "test_loss" not in record
+
+
+def test_a_model_that_nobody_changes_is_scored_once():
+    """Whoever takes part is dropped in 4 rounds; in round 5 another model comes."""
+    config = dataclasses.replace(BASE, rounds=100, evaluate_every=2)
+    scored: list[float] = []
+
+    def evaluate(params: float) -> dict[str, float]:
+        scored.append(params)
+        return {"test_loss": params}
+
+    judge, records = judge_of(config, evaluate), []
+    for number, server in ((1, 1.0), (2, 1.0), (3, 1.0), (4, 1.0), (5, 2.0), (6, 2.0)):
+        records.append({"round": number, "dropped": 4, "clients": 4})
+        assert judge(after(number, server), records[-1]) == 0
+    assert scored == [1.0, 2.0]
+    assert [r.get("test_loss") for r in records] == [None, 1.0, None, 1.0, None, 2.0]
+    fine = {"round": 8, "dropped": 0, "clients": 4}
+    assert judge(after(8, 2.0), fine) == 0
+    assert fine["test_loss"] == 2.0
 
 
 def saver_of(before: dict[str, Any]) -> Saver:
@@ -243,3 +274,94 @@ def test_another_program_is_said_once_and_the_same_one_is_not():
         saver_of(before).compare({"sampling": "other", "[0]": "b"})
     saver_of(before).compare({"sampling": "a", "[0]": "b", "[1]": "new"})
     saver_of({}).compare({"sampling": "a"})
+
+
+@pytest.mark.parametrize(
+    ("round", "resident", "store", "whole"),
+    [
+        (6, True, (), True),
+        (7, True, (), False),
+        (6, True, {"residual": np.zeros(2)}, False),
+        (6, False, (), False),
+    ],
+)
+def test_a_state_is_whole_by_what_all_processes_know(round, resident, store, whole):
+    """The model was lost in round 7; of a resumed run only one process has records."""
+    saver = saver_of({})
+    saver.parts = SimpleNamespace(simulator=SimpleNamespace(resident=resident))
+    state: Any = SimpleNamespace(round=round, store=store)
+    assert saver.is_whole(state, 7) is whole
+
+
+def fails_in_round_2() -> ServerOptimizer:
+    """The model after round 1 is fine, and after round 2 it is infinite."""
+
+    def apply(mean: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        factor = jnp.where(state > 0, jnp.inf, 1e-6)
+        return jax.tree.map(lambda p, m: p + factor * m, params, mean), state + 1
+
+    return ServerOptimizer(lambda params: jnp.zeros((), jnp.int32), apply)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dropped"),
+    [
+        # Client states are those after the round, so that they are not saved.
+        (
+            {"server": "fails_in_round_2", "uplink": "error_feedback(identity)"},
+            [0, 0],
+        ),
+        # Finite after round 1, but too large for anybody to compute with in round 2.
+        ({"server": "fedavg(lr=1e20)", "model": "mlp(hidden=(4,))"}, [0, 4]),
+    ],
+)
+def test_what_is_kept_where_the_state_before_is_not_whole(
+    changes: dict[str, str],
+    dropped: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    table = dict(registry.entries("server"))
+    monkeypatch.setitem(registry._entries, "server", table)
+    registry.register("server")(fails_in_round_2)
+    config = dataclasses.replace(BASE, evaluate_every=3, **changes)
+    with pytest.raises(Diverged) as caught:
+        run(config, tmp_path / "run", quiet=True)
+    assert caught.value.round == 2
+    assert "the model after round 0;" in str(caught.value)
+    history = records.read(tmp_path / "run" / files.METRICS)
+    assert [r.get("diverged", False) for r in history] == [False, True]
+    assert [r["dropped"] for r in history] == dropped
+    assert read_finished(tmp_path / "run").summary["diverged"] == 2
+    _, params = trained(tmp_path / "run")
+    assert all(np.abs(x).max() < 9 for x in jax.tree.leaves(params))
+
+
+def mine(scale: float) -> None:
+    """Registers a stage that sends everything as it is and scales what arrives."""
+    usual = registry.build("stage", "identity")
+
+    def halved() -> Stage:
+        def decode(carrier: Any, side: Any, key: Any) -> Any:
+            return scale * usual.decode(carrier, side, key)
+
+        return usual._replace(decode=decode)
+
+    registry.register("stage")(halved)
+
+
+def test_a_resume_warns_where_a_stage_of_ones_own_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Warnings are errors here: the resume of the same code gives none."""
+    table = dict(registry.entries("stage"))
+    monkeypatch.setitem(registry._entries, "stage", table)
+    fine = dataclasses.replace(
+        BASE, rounds=1, uplink="halved", local="sgd(steps=1, batch=5)", server="fedavg"
+    )
+    mine(0.5)
+    run(fine, tmp_path / "run", quiet=True)
+    resume(tmp_path / "run", {"rounds": 2}, quiet=True)
+    mine(0.25)
+    with pytest.warns(ProgramWarning, match="^the program of a round is not the one"):
+        resume(tmp_path / "run", {"rounds": 3}, quiet=True)

@@ -24,8 +24,10 @@ from fedjax_compress.experiment import Config, files
 from fedjax_compress.experiment.components import network
 from fedjax_compress.experiment.foreign import explain
 from fedjax_compress.models import from_linen
+from fedjax_compress.simulate import host
 from fedjax_compress.typing import Task
 
+JAX_CONFIG = "jax/_src/config.py"
 PREFIX = "fedjax-compress: error: "
 
 
@@ -139,6 +141,45 @@ def test_settings_of_jax_with_which_no_round_runs(
     assert line.startswith(name.upper())
     assert line.endswith("; unset it")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_where_jax_reads_settings_is_ours_where_none_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ValueError, match="no_such_setting") as caught:
+        exec(compile("raise ValueError('no_such_setting')", JAX_CONFIG, "exec"))
+    monkeypatch.setenv("JAX_LOG_COMPILES", "1")
+    assert "JAX_LOG_COMPILES" in (explain(caught.value) or "")
+    for name in [name for name in os.environ if name.startswith("JAX_")]:
+        monkeypatch.delenv(name)
+    assert explain(caught.value) is None
+
+
+@pytest.mark.parametrize("command", [["size", "--shape", "5"], ["run"]])
+def test_a_device_that_is_not_there(
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with setting("jax_default_device", "tpu"):
+        line = line_of([*command, "--model", "logistic", "--quiet"], capsys)
+    assert line.startswith("jax cannot start JAX_DEFAULT_DEVICE=tpu: ")
+    assert "unset it" in line
+    assert "logistic" not in line
+
+
+def test_devices_that_jax_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def devices(*names: str) -> None:
+        raise RuntimeError("there is no way\nat all")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "0")
+    with pytest.raises(InputError) as caught:
+        host.start_devices()
+    assert "JAX_NUM_CPU_DEVICES=0: there is no way; unset it" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ Local updates here are made up, so that a round compiles in no time.
 
 from __future__ import annotations
 
+import threading
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -103,6 +105,24 @@ def test_the_identity_of_a_run_changes_with_its_code():
     assert one == again
     assert list(one) == list(other)
     assert [n for n in one if one[n] != other[n]] == list(one)[1:]
+
+
+def test_the_first_cohort_is_drawn_once_for_it_and_before_the_supplier_draws():
+    """A sampling with a generator of its own is never asked by two threads."""
+    simulator = simulator_of(lambda params, size: params)
+    drawn = []
+
+    def sampling(seed, round, sizes, cohort):
+        drawn.append(threading.current_thread() is threading.main_thread())
+        return np.arange(cohort)
+
+    simulator.sampling = sampling
+    state = simulator.start(jnp.ones(3))
+    for _ in range(2):
+        state, _ = simulator.advance(state, 1)
+        assert simulator.identity() == simulator.identity()
+    assert drawn[0]
+    assert not any(drawn[1:])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import check_rows
+from fedjax_compress.clients.data import check_finite, check_rows
 from fedjax_compress.clients.sources.kinds import describe_kind
 from fedjax_compress.errors import InputError
 
@@ -174,8 +174,9 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
     if tokens:
         return array.astype(np.int32, copy=False)
     if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # found later, as not finite
-            array = array.astype(np.float32, copy=False)
+        if array.dtype.kind == "f" and array.dtype.itemsize > 4:
+            check_finite(where, array)
+        array = array.astype(np.float32, copy=False)
     return array[..., None] if array.ndim == 3 else array
 
 
@@ -220,19 +221,15 @@ def number_clients(
     """Client ids of any kind (numbers with gaps, names) to 0, 1, ... in sorted order.
 
     Returns:
-      int32 [train rows] and int32 [test rows], the latter -1 for a client without
-      training rows, or None where no test row belongs to a training client.
+      int32 [train rows] and int32 [test rows], the latter -1 for nobody (an id that is
+      negative, NaN or empty) and for a client without training rows, or None where no
+      test row belongs to a training client.
     """
     if train.ndim != 1 or (test is not None and test.ndim != 1):
         raise InputError(f"{where}: client ids must be one column, one id a row")
-    for ids in (train,) if test is None else (train, test):
-        _check_ids(ids, where)
-    if train.dtype.kind in "if" and train.size and train.min() < 0:
-        row = int(np.argmax(train < 0))
-        raise InputError(
-            f"{where}: client ids must not be negative, but {np.sum(train < 0)} are, "
-            f"the first in row {row} ({train[row]:g}); leave out rows of nobody"
-        )
+    check_ids(train, where)
+    if test is not None:
+        _check_whole_ids(test, where)
     if test is not None and (train.dtype.kind in "SU") != (test.dtype.kind in "SU"):
         raise InputError(
             f"{where}: client ids are {train.dtype} in the train part, "
@@ -248,24 +245,43 @@ def number_clients(
     return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
 
 
-def _check_ids(ids: np.ndarray, where: str) -> None:
-    """Raises InputError unless ids are names or whole numbers, none of them missing."""
+def check_ids(ids: np.ndarray, where: str) -> None:
+    """Raises InputError unless ids are names or whole numbers, and each row has one."""
+    _check_whole_ids(ids, where)
+    if not len(missing := np.flatnonzero(_is_missing(ids))):
+        return
+    row = int(missing[0])
+    if ids.dtype.kind in "SU":
+        raise InputError(f"{where}: client id in row {row} is empty")
+    if ids.dtype.kind == "f" and np.isnan(ids[row]):
+        raise InputError(f"{where}: client ids must not be NaN, as in row {row}")
+    raise InputError(
+        f"{where}: client ids must not be negative, but {np.sum(ids < 0)} are, "
+        f"the first in row {row} ({ids[row]:g}); leave out rows of nobody"
+    )
+
+
+def _is_missing(ids: np.ndarray) -> np.ndarray:
+    """Rows of nobody: a negative number, NaN or an empty name."""
+    if ids.dtype.kind in "SU":
+        return ids == np.zeros((), ids.dtype)
+    return np.isnan(ids) | (ids < 0)
+
+
+def _check_whole_ids(ids: np.ndarray, where: str) -> None:
+    """Raises InputError unless ids are names or whole numbers, some maybe missing."""
     if ids.dtype.kind not in "biufSU":
         raise InputError(
             f"{where}: client ids must be whole numbers or names, not {ids.dtype}"
         )
-    if ids.dtype.kind == "f":
-        if not np.isfinite(ids).all():
-            raise InputError(f"{where}: client ids must not be NaN or infinite")
-        wrong, why = ids != np.round(ids), "is no whole number"
-    elif ids.dtype.kind in "SU":
-        wrong, why = ids == np.zeros((), ids.dtype), "is empty"
-    else:
+    if ids.dtype.kind != "f":
         return
+    wrong = ~_is_missing(ids) & (np.isinf(ids) | (ids != np.round(ids)))
     if wrong.any():
         row = int(wrong.argmax())
-        shown = f"{ids[row]:g} " if ids.dtype.kind == "f" else ""
-        raise InputError(f"{where}: client id {shown}in row {row} {why}")
+        raise InputError(
+            f"{where}: client id {ids[row]:g} in row {row} is no whole number"
+        )
 
 
 def number_of_classes(given: int, *labels: np.ndarray) -> int:

@@ -15,6 +15,7 @@ from fedjax_compress.clients.sources.columns import (
     as_labels,
     check_columns,
     check_features,
+    check_ids,
     has_array,
     load_npz,
     number_clients,
@@ -137,6 +138,8 @@ def _held_out(file: _File, name: str, holdout: float) -> tuple[_Part, _Part]:
     (x, y, ids), held = file
     if held is None:
         groups = ids
+        if ids is not None:
+            check_ids(ids, name)
         if groups is None:
             groups = y if y.ndim == 1 else np.zeros(len(y), np.int32)
         held = hold_out(groups, holdout)
@@ -154,7 +157,8 @@ def _held_out(file: _File, name: str, holdout: float) -> tuple[_Part, _Part]:
 
 def _name(path: str) -> str:
     """Folder and file without ending: ``mnist/train``."""
-    return "/".join(Path(path).with_suffix("").parts[-2:])
+    whole = Path(path)
+    return "/".join((*whole.parts[:-1], whole.stem)[-2:])
 
 
 def _inverted(part: _Part, name: str) -> _Part:

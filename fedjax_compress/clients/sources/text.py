@@ -106,7 +106,8 @@ def _read(path: str) -> list[list[str]]:
         pairs = zip(data["users"], data["speeches"], strict=True)
         speeches = [[str(speech) for speech in said] for _, said in pairs if said]
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        reason = error.strerror or error
+        raise InputError(f"{path} cannot be read: {reason}") from None
     except (ValueError, KeyError, TypeError, EOFError, lzma.LZMAError):
         kind = describe_kind(file)
         other = "" if "JSON" in kind or "xz" in kind else f"; it {kind.split(';')[0]}"

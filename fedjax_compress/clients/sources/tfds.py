@@ -16,6 +16,7 @@ from fedjax_compress.clients.sources.columns import (
     as_features,
     as_labels,
     check_features,
+    check_ids,
     number_clients,
     number_of_classes,
 )
@@ -74,6 +75,8 @@ def tfds(
         test_x, test_y, *test_ids = _columns(builder, test, names)
         test_own = test_ids[0] if client else None
     else:
+        if own is not None:
+            check_ids(own, name)
         held = hold_out(y if own is None else own, holdout)
         test_x, test_y, test_own = x[held], y[held], None if own is None else own[held]
         x, y, own = x[~held], y[~held], None if own is None else own[~held]

@@ -1,0 +1,57 @@
+"""Scores of the server's model, and whether they say that it is lost."""
+
+from __future__ import annotations
+
+import math
+
+from fedjax_compress import tree
+from fedjax_compress.experiment.build import Parts
+from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.records import Record
+from fedjax_compress.simulate import RunState, distributed
+
+
+class Judge:
+    """Adds scores to records where they are due.
+
+    A model that has been scored is not scored again: it stays the same for as long as
+    nobody hands in an update.
+    """
+
+    def __init__(self, config: Config, parts: Parts):
+        self.config, self.parts = config, parts
+        self._known: tuple[str, dict[str, float]] = "", {}
+
+    def __call__(self, state: RunState, record: Record) -> int:
+        """The round's number if the server's model is lost by its scores, or 0.
+
+        A model may be finite and still so large that nothing can be computed with it.
+        Then no client hands in a finite update, and the loss on the test data is not
+        finite.
+        """
+        link, nobody = distributed.link(), record["dropped"] == record["clients"]
+        due = evaluates(self.config, state.round)
+        scores: dict[str, float] = {}
+        if link.leads and (nobody or due):
+            scores = self._scores(state, nobody)
+        if link.leads and due:
+            record.update(scores)
+        if not nobody or not link.lead(lambda: not math.isfinite(scores["test_loss"])):
+            return 0
+        record["diverged"] = True
+        return int(record["round"])
+
+    def _scores(self, state: RunState, nobody: bool) -> dict[str, float]:
+        server = self.parts.simulator.placement.local(state.server)
+        params = self.parts.algorithm.params(server)
+        if not nobody:
+            return self.parts.evaluate(params)
+        digest = tree.sha256(params)
+        if digest != self._known[0]:
+            self._known = digest, self.parts.evaluate(params)
+        return self._known[1]
+
+
+def evaluates(config: Config, finished: int) -> bool:
+    """Whether scores are due after so many rounds."""
+    return finished % config.evaluate_every == 0 or finished == config.rounds
