@@ -33,7 +33,8 @@ def divisor(scale: Scale, train: np.ndarray, test: np.ndarray, where: str) -> fl
     Raises:
       InputError: features that are no numbers; a divisor that is not positive and
         finite; or, for ``auto``, parts that differ so that no one number can be right:
-        integers and floats, or pictures in 0..1 and whole numbers in 0..255.
+        integers and floats, or pictures in 0..1 and whole numbers in 0..255, unless
+        both are integers of one type.
     """
     if scale != "auto":
         value = 1.0 if scale == "none" else float(scale)
@@ -51,7 +52,9 @@ def divisor(scale: Scale, train: np.ndarray, test: np.ndarray, where: str) -> fl
         return 1.0  # what does not fit is refused elsewhere
     a, b = _numbers(train), _numbers(test)
     if {a, b} == {_UNIT, _BYTES}:
-        raise _conflict(where, a, b)
+        if real or train.dtype != test.dtype:
+            raise _conflict(where, a, b)
+        return PIXEL  # the other part is dark
     return PIXEL if a == b == _BYTES and not real else 1.0
 
 
@@ -59,7 +62,7 @@ def _conflict(where: str, train: str, test: str) -> InputError:
     return InputError(
         f"{where}: features are {train} in the train part, but {test} in the test "
         "part; store both alike, or say by what both are divided, as in scale=255 or "
-        "scale=none"
+        "scale=none; in a source of your own, Task(scale=255)"
     )
 
 

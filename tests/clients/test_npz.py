@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import registry
+from fedjax_compress.clients.sources.columns import number_clients
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -222,3 +223,22 @@ def test_files_that_are_none_are_refused(tmp_path, save, columns):
 
 def test_the_name_is_folder_and_file(save, columns, tmp_path):
     assert build(save(columns)).name == f"{tmp_path.name}/rows"
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (np.array(["b", "a"]), np.array(["a", "", "c"])),
+        (np.array([9, 7]), np.array([7, -1, 8])),
+        (np.array([9.0, 7.0]), np.array([7.0, np.nan, 8.0])),
+    ],
+)
+def test_a_test_row_of_nobody_is_of_no_client(train, test):
+    found = number_clients(train, test, "here")
+    assert [ids.tolist() for ids in found] == [[1, 0], [0, -1, -1]]
+    with pytest.raises(InputError, match=r"is empty|must not be (NaN|negative)"):
+        number_clients(test, train, "here")
+    if train.dtype.kind == "f":
+        for bad in (np.inf, 0.5):
+            with pytest.raises(InputError, match=r"infinite|no whole number"):
+                number_clients(train, np.array([7.0, bad]), "here")

@@ -78,7 +78,7 @@ def test_what_is_said_goes_before_the_rule(tmp_path):
     [
         ("uint8", "float", "are uint8 in the train part, but float64 in the test part"),
         ("float", "uint8", "are float64 in the train part, but uint8"),
-        ("uint8", "dark", r"whole numbers in 0..255 in the .* numbers in 0..1 in the"),
+        ("uint8", "mask", r"whole numbers in 0..255 in the .* numbers in 0..1 in the"),
         (
             "unit",
             "float",
@@ -91,11 +91,12 @@ def test_parts_that_no_one_number_suits_are_refused(tmp_path, train, test, messa
         "uint8": PICTURES.astype(np.uint8),
         "float": PICTURES.astype(float),
         "unit": PICTURES / 255,
-        "dark": (PICTURES / 255).astype(np.uint8),
+        "mask": PICTURES > 99,
     }
     with pytest.raises(InputError, match=message) as caught:
         scaled(own(kinds[train], kinds[test]))
     assert "scale=255" in str(caught.value)
+    assert "Task(scale=255)" in str(caught.value)
     assert "\n" not in str(caught.value)
     np.savez(tmp_path / "test.npz", images=kinds[test], labels=LABELS)
     option = f", test='{tmp_path}/test.npz'"
@@ -103,3 +104,10 @@ def test_parts_that_no_one_number_suits_are_refused(tmp_path, train, test, messa
         by_npz(tmp_path / "train.npz", kinds[train], option)
     found = by_npz(tmp_path / "train.npz", kinds[train], f"{option}, scale=255")
     assert found.task.scale == 255
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64"])
+def test_a_dark_part_is_read_as_the_other_one(kind):
+    bright, dark = PICTURES.astype(kind), (PICTURES // 255).astype(kind)
+    for parts in ((bright, dark), (bright, dark * 0), (dark, bright)):
+        assert scaled(own(*parts)).task.scale == 255

@@ -225,8 +225,9 @@ def number_clients(
     """
     if train.ndim != 1 or (test is not None and test.ndim != 1):
         raise InputError(f"{where}: client ids must be one column, one id a row")
-    for ids in (train,) if test is None else (train, test):
-        _check_ids(ids, where)
+    _check_ids(train, where)
+    if test is not None:
+        _check_ids(test, where, nobody=True)
     if train.dtype.kind in "if" and train.size and train.min() < 0:
         row = int(np.argmax(train < 0))
         raise InputError(
@@ -248,17 +249,20 @@ def number_clients(
     return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
 
 
-def _check_ids(ids: np.ndarray, where: str) -> None:
-    """Raises InputError unless ids are names or whole numbers, none of them missing."""
+def _check_ids(ids: np.ndarray, where: str, nobody: bool = False) -> None:
+    """Raises InputError unless ids are names or whole numbers.
+
+    An empty name or NaN is a row of nobody: refused, too, unless ``nobody`` is fine.
+    """
     if ids.dtype.kind not in "biufSU":
         raise InputError(
             f"{where}: client ids must be whole numbers or names, not {ids.dtype}"
         )
     if ids.dtype.kind == "f":
-        if not np.isfinite(ids).all():
+        if not (np.isfinite(ids) | (nobody & np.isnan(ids))).all():
             raise InputError(f"{where}: client ids must not be NaN or infinite")
-        wrong, why = ids != np.round(ids), "is no whole number"
-    elif ids.dtype.kind in "SU":
+        wrong, why = np.isfinite(ids) & (ids != np.round(ids)), "is no whole number"
+    elif ids.dtype.kind in "SU" and not nobody:
         wrong, why = ids == np.zeros((), ids.dtype), "is empty"
     else:
         return
