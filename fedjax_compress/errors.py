@@ -49,7 +49,9 @@ class Lost(Exception):
 
 
 class Diverged(Exception):
-    """The server's model is not finite any more. The message is one line.
+    """The server's model, or its loss on the test rows, is not finite any more.
+
+    The message is one line.
 
     The command line prints it and exits with ``STATUS``.
 
