@@ -8,15 +8,15 @@ compiled program is the same. What has been wrapped once is left as it is.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from fedjax_compress import returned
+from fedjax_compress import marks, returned
 from fedjax_compress.errors import InputError
+from fedjax_compress.promotion import spared
 from fedjax_compress.typing import (
     Aggregator,
     Array,
@@ -28,18 +28,19 @@ from fedjax_compress.typing import (
     Tree,
 )
 
-_MARK = "_checked"
-
 
 def model(given: Model) -> Model:
-    """The model whose functions are checked.
+    """The model whose functions are checked, a user's own traced as they are written.
 
     ``init``: at least one leaf, all float. ``loss``: float [batch]. ``correct``:
     [batch], where truth values become float32. ``constrain``: as its argument.
     """
     _expect("the model", given, Model)
-    if _is_checked(given.loss):
+    if marks.is_whole(given):
         return given
+    plain = marks.plain(given)
+    calls: dict[str, Any] = {n: spared(f) for n, f in marks.functions(plain).items()}
+    given = plain._replace(**calls)
 
     def init(key: Any) -> Params:
         return parameters("the model's init", given.init(key))
@@ -62,25 +63,27 @@ def model(given: Model) -> Model:
             made = inner(params)
             return returned.like("the model's constrain", made, params, _PARAMETERS)
 
-        constrain = _named("the model's constrain", constrained, inner)
-    return given._replace(
-        init=_named("the model's init", init, given.init),
-        apply=_named("the model's apply", given.apply, given.apply),
-        loss=_named("the model's loss", loss, given.loss),
-        correct=_named("the model's correct", correct, given.correct),
+        constrain = returned.named("the model's constrain", constrained, inner)
+    made = given._replace(
+        init=returned.named("the model's init", init, given.init),
+        apply=returned.named("the model's apply", given.apply),
+        loss=returned.named("the model's loss", loss, given.loss),
+        correct=returned.named("the model's correct", correct, given.correct),
         constrain=constrain,
     )
+    return marks.marked(made, plain)
 
 
 _PARAMETERS = "the parameters"
 
 
 def parameters(what: str, params: Params) -> Params:
-    """The parameters, if there are any and all leaves are float.
+    """The parameters, if there are any and all leaves are float; all as arrays.
 
     Raises:
       InputError: names the leaf that is not.
     """
+    params = jax.tree.map(_as_array, params)
     found = returned.leaves(params)
     if not found:
         raise InputError(f"{what} must give parameters, and gives none")
@@ -97,6 +100,15 @@ def parameters(what: str, params: Params) -> Params:
     return params
 
 
+def _as_array(leaf: Any) -> Any:
+    """A number of Python, or an array of another library, as an array."""
+    if isinstance(leaf, float):
+        return jnp.asarray(leaf, jnp.float32)  # has a type of its own, unlike 0.0
+    known = returned.is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
+    plain = isinstance(leaf, int) or hasattr(leaf, "__array__")
+    return np.asarray(leaf) if plain and not known else leaf
+
+
 def local(given: LocalUpdate) -> LocalUpdate:
     """The local update whose ``run`` is checked.
 
@@ -104,8 +116,9 @@ def local(given: LocalUpdate) -> LocalUpdate:
     and the metrics hold ``loss`` and ``examples``, numbers all of them.
     """
     _expect("local", given, LocalUpdate)
-    if _is_checked(given.run):
+    if marks.is_whole(given):
         return given
+    given = marks.plain(given)
     what = "the local update's run"
 
     def run(params: Params, state: Any, *rest: Any, **more: Any) -> Any:
@@ -116,36 +129,51 @@ def local(given: LocalUpdate) -> LocalUpdate:
                 f"{returned.describe(made)}"
             )
         frame = more.get("frame", rest[2] if len(rest) > 2 else None)
-        update, after, metrics = made
+        update, after, found = made
         trained = params if frame is None else frame.start
         returned.like(f"the update of {what}", update, trained, "what is trained")
         returned.like(f"the state of {what}", after, state, "the state before")
-        return update, after, _metrics(what, metrics)
+        return update, after, metrics(what, found)
 
-    return given._replace(run=_named(what, run, given.run))
+    made = given._replace(
+        init=returned.named("the local update's init", given.init),
+        run=returned.named(what, run, given.run),
+    )
+    return marks.marked(made, given)
 
 
-def _metrics(what: str, metrics: Any) -> dict[str, Array]:
-    """The metrics, whole numbers and those of Python as float32 scalars."""
-    if not isinstance(metrics, dict) or not {"loss", "examples"} <= set(metrics):
-        found = sorted(metrics) if isinstance(metrics, dict) else type(metrics).__name__
+NEEDED = ("loss", "examples")
+"""The metrics that there must be."""
+
+
+def metrics(what: str, given: Any, names: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The metrics, whole numbers and those of Python as float32 scalars.
+
+    Args:
+      what: of whom they are.
+      given: as they came back.
+      names: of those that must be numbers; all of them if empty.
+
+    Raises:
+      InputError: loss or examples are missing, or a metric is not one number.
+    """
+    if not isinstance(given, dict) or not set(NEEDED) <= set(given):
+        found = sorted(given) if isinstance(given, dict) else type(given).__name__
         raise InputError(
             f"the metrics of {what} must hold 'loss' and 'examples', not {found}"
         )
-    made = {}
-    for name, value in metrics.items():
-        whose = f"the metric {name!r} of {what}"
-        plain = isinstance(value, (bool, int, float))
-        array = jnp.asarray(value, jnp.float32) if plain else value
-        made[name] = returned.numbers(whose, array, (), "one number")
-    return made
+    return given | {
+        name: returned.number(f"the metric {name!r} of {what}", given[name])
+        for name in names or given
+    }
 
 
 def aggregator(given: Aggregator) -> Aggregator:
     """The aggregator: ``finish`` gives what ``lift`` was given, in its shapes."""
     _expect("the aggregator", given, Aggregator)
-    if _is_checked(given.lift):
+    if marks.is_whole(given):
         return given
+    given = marks.plain(given)
 
     def whole(tree: Tree, weight: Tree) -> Tree:
         return given.finish(given.lift(tree, weight))
@@ -158,10 +186,11 @@ def aggregator(given: Aggregator) -> Aggregator:
         returned.like(what, made, jax.tree.map(_as_float, wanted), "the updates")
         return given.lift(tree, weight)
 
-    return Aggregator(
-        _named("the aggregator's lift", lift, given.lift),
-        _named("the aggregator's finish", given.finish, given.finish),
+    made = Aggregator(
+        returned.named("the aggregator's lift", lift, given.lift),
+        returned.named("the aggregator's finish", given.finish),
     )
+    return marks.marked(made, given)
 
 
 def _as_float(leaf: Any) -> Any:
@@ -173,8 +202,9 @@ def _as_float(leaf: Any) -> Any:
 def optimizer(given: ServerOptimizer) -> ServerOptimizer:
     """The server optimizer: parameters and state keep their shapes and dtypes."""
     _expect("the server optimizer", given, ServerOptimizer)
-    if _is_checked(given.apply):
+    if marks.is_whole(given):
         return given
+    given = marks.plain(given)
     what = "the server optimizer's apply"
 
     def apply(update: Tree, state: Any, params: Params) -> tuple[Params, Any]:
@@ -187,17 +217,19 @@ def optimizer(given: ServerOptimizer) -> ServerOptimizer:
         returned.like(f"the state of {what}", made[1], state, "the state before")
         return made
 
-    return ServerOptimizer(
-        _named("the server optimizer's init", given.init, given.init),
-        _named(what, apply, given.apply),
+    made = ServerOptimizer(
+        returned.named("the server optimizer's init", given.init),
+        returned.named(what, apply, given.apply),
     )
+    return marks.marked(made, given)
 
 
 def compressor(given: Compressor, name: str = "the compressor") -> Compressor:
     """The compressor: what is decoded has the shapes and dtypes of what was encoded."""
     _expect(name, given, Compressor)
-    if _is_checked(given.decode):
+    if marks.is_whole(given):
         return given
+    given = marks.plain(given)
 
     def encode(values: Tree, state: Any, coin: Any) -> Any:
         made = given.encode(values, state, coin)
@@ -214,11 +246,12 @@ def compressor(given: Compressor, name: str = "the compressor") -> Compressor:
         made = given.decode(payload, like, key)
         return returned.like(f"what {name} decodes", made, like, "what was encoded")
 
-    return given._replace(
-        init=_named(f"init of {name}", given.init, given.init),
-        encode=_named(f"encode of {name}", encode, given.encode),
-        decode=_named(f"decode of {name}", decode, given.decode),
+    made = given._replace(
+        init=returned.named(f"init of {name}", given.init),
+        encode=returned.named(f"encode of {name}", encode, given.encode),
+        decode=returned.named(f"decode of {name}", decode, given.decode),
     )
+    return marks.marked(made, given)
 
 
 def _expect(name: str, given: Any, kind: type) -> None:
@@ -230,17 +263,3 @@ def _expect(name: str, given: Any, kind: type) -> None:
 def _type(given: Any) -> str:
     named = getattr(given, "__name__", None)
     return f"{type(given).__name__} {named!r}" if named else type(given).__name__
-
-
-def _named(what: str, function: Callable, original: Callable) -> Callable:
-    """The function, whose errors get a note, with the signature of the original."""
-
-    call = returned.named(what, function)
-    if callable(original):
-        functools.update_wrapper(call, original)
-    setattr(call, _MARK, True)
-    return call
-
-
-def _is_checked(function: Callable) -> bool:
-    return getattr(function, _MARK, False)

@@ -1,10 +1,9 @@
-"""Functions of other libraries: found by a name that a user wrote, run as written."""
+"""Functions of other libraries, found by a name that a user wrote."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import inspect
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.promotion import as_written
 from fedjax_compress.registry import nearest
 
 RATE = "learning_rate"
@@ -30,37 +30,43 @@ def optimizer(module: ModuleType, name: str, lr: float, options: dict[str, Any])
     Raises:
       InputError: no such function or option, an option that it refuses or needs and
         does not get, the learning rate once more under its other name, or an optimizer
-        that needs more than gradients (a line search, gradients of each example).
+        that needs more than gradients (a line search, gradients of each example). Its
+        ``init`` raises one for an option that it refuses only when it runs.
     """
     if RATE in options:
         raise InputError(f"lr and {RATE} are one option, given twice; leave {RATE} out")
     made = call_by_name(module, name, RATE, options | {RATE: lr})
     like = {"kernel": _leaf(2, 3), "bias": _leaf(3)}
-    try:
+
+    def step(params: Any) -> Any:
         with as_written():
-            jax.eval_shape(lambda p: made.update(p, made.init(p), p), like)
+            return made.update(params, made.init(params), params)
+
+    try:
+        jax.eval_shape(step, like)
     except Exception as error:
         raise InputError(
             f"{module.__name__}.{name} needs more than gradients, which is all that an "
             f"optimizer gets here ({_reason(error)}); take another, such as sgd or adam"
         ) from error
-    return made
+
+    @functools.cache
+    def lower() -> None:
+        try:
+            jax.jit(step).lower(like)
+        except Exception as error:
+            called = f"{module.__name__}.{name}"
+            raise InputError(f"{called}: {_reason(error)}") from error
+
+    def init(params: Any) -> Any:
+        lower()  # starts devices, which have to be in use by now
+        return made.init(params)
+
+    return made._replace(init=init)
 
 
 def _leaf(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
-
-
-@contextlib.contextmanager
-def as_written() -> Iterator[None]:
-    """Traces code of other libraries with the promotion that they are written for.
-
-    Ours promotes nothing silently, and runs where a user has jax refuse that
-    (``JAX_NUMPY_DTYPE_PROMOTION=strict``, ``JAX_NUMPY_RANK_PROMOTION=raise``). Some
-    optimizers of optax do: adam divides by ``1 - decay ** count`` of an integer.
-    """
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def call_by_name(

@@ -40,10 +40,16 @@ def within(what: str) -> Iterator[None]:
         raise
 
 
-def named(what: str, function: Callable) -> Callable:
-    """The function, whose errors get a note that names ``what``."""
+def named(what: str, function: Callable, original: Any = None) -> Callable:
+    """The function, whose errors get a note that names ``what``.
 
-    @functools.wraps(function)
+    Args:
+      what: of whom it is.
+      function: to be called.
+      original: what it stands for, whose name and signature it gets; itself if None.
+    """
+
+    @functools.wraps(original if callable(original) else function)
     def call(*args: Any, **options: Any) -> Any:
         with within(what):
             return function(*args, **options)
@@ -89,8 +95,15 @@ def numbers(what: str, value: Any, shape: tuple[int, ...], wanted: str) -> Array
     return jnp.asarray(value, jnp.float32)
 
 
+def number(what: str, value: Any) -> Array:
+    """One number, as ``numbers``; those of Python become float32 as well."""
+    if isinstance(value, bool | int | float):
+        value = jnp.asarray(value, jnp.float32)
+    return numbers(what, value, (), "one number")
+
+
 def is_array(value: Any) -> bool:
-    """Whether it is an array of jax or numpy, or a plain number."""
+    """Whether it is an array of jax or numpy, or a number of numpy."""
     return isinstance(value, (jax.Array, np.ndarray, np.generic))
 
 

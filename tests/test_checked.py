@@ -5,6 +5,8 @@ Only shapes are traced here; nothing compiles.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 from fedjax_compress import checked, returned
 from fedjax_compress.errors import InputError
+from fedjax_compress.simulate import handed_in
 from fedjax_compress.typing import (
     Aggregator,
     Compressor,
@@ -78,12 +81,23 @@ def test_right_scores_pass_as_they_are():
     [
         ({}, "gives none"),
         ({"w": jnp.ones(2), "n": {"count": jnp.arange(2)}}, r"n/count is int32\[2\]"),
-        ({"w": 1.0}, "arrays; w is float"),
+        ({"w": 1}, r"floats only; w is int64\[\]"),
+        ({"w": "x"}, "arrays; w is str"),
     ],
 )
 def test_parameters_are_floats(params, words):
     with pytest.raises(InputError, match=f"the model's init must give .*{words}"):
         model_of(init=lambda key: params).init(jax.random.key(0))
+
+
+def test_a_parameter_may_be_a_number_of_python():
+    model = model_of(init=lambda key: {"scale": 0.5})
+    scale = model.init(None)["scale"]
+    assert (scale.dtype, scale.shape, scale.weak_type) == (jnp.float32, (), False)
+    made = handed_in.parameters({"scale": 0.5, "w": [1.0, 2.0]})
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
+    with pytest.raises(InputError, match="parameter scale has 1 elements that are not"):
+        handed_in.parameters({"scale": float("nan")})
 
 
 def test_constrain_keeps_shapes():
@@ -185,6 +199,45 @@ def test_a_part_of_another_kind_is_named():
 def test_what_is_checked_is_not_checked_again():
     once = model_of()
     assert checked.model(once) is once
+    assert checked.model(once._replace(constrain=None, cuts=None)).loss is once.loss
+
+
+def test_a_function_that_is_replaced_is_checked():
+    model = model_of()
+    score = lambda o, y: o  # noqa: E731
+    for name in ("loss", "correct"):
+        changed = checked.model(model._replace(**{name: score}))
+        with pytest.raises(InputError, match=f"the model's {name} must give one"):
+            jax.eval_shape(getattr(changed, name), OUTPUTS, LABELS)
+    wrong = checked.model(model._replace(constrain=lambda p: {"w": p["w"]}))
+    with pytest.raises(InputError, match=r"constrain must have .*: b is missing"):
+        wrong.constrain(PARAMS)
+    up = Compressor(lambda like: (), lambda v, s, c: (v, s), lambda p, like, k: p)
+    up = checked.compressor(up)._replace(encode=lambda v, s, c: (v, jnp.ones(2)))
+    with pytest.raises(InputError, match="the state of the uplink must have"):
+        checked.compressor(up, "the uplink").encode(PARAMS, (), None)
+
+
+def test_a_finish_that_is_replaced_is_checked_in_place_of_the_old_one():
+    def aggregator(finish):
+        return checked.aggregator(Aggregator(lambda tree, weight: tree, finish))
+
+    right, wrong = aggregator(lambda acc: acc), aggregator(lambda acc: acc["w"])
+    with pytest.raises(InputError, match="the aggregator's finish makes"):
+        checked.aggregator(right._replace(finish=wrong.finish)).lift(PARAMS, 1.0)
+    mended = checked.aggregator(wrong._replace(finish=lambda acc: acc))
+    assert mended.lift(PARAMS, 1.0) is PARAMS
+
+
+def test_a_copy_of_a_checked_function_is_not_taken_for_it():
+    model = model_of()
+
+    @functools.wraps(model.loss)
+    def loss(outputs, labels):
+        return model.loss(outputs, labels)[:, None]
+
+    with pytest.raises(InputError, match=r"loss must give .*, not float32\[5, 1\]"):
+        jax.eval_shape(checked.model(model._replace(loss=loss)).loss, OUTPUTS, LABELS)
 
 
 def test_an_error_of_ones_own_keeps_its_traceback_and_names_the_function():

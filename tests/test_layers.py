@@ -19,6 +19,8 @@ LAYERS = [
         "shuffle",
         "randomness",
         "lookup",
+        "promotion",
+        "marks",
         "bitset",
         "ranking",
         "started",

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import as_written, call_by_name
+from fedjax_compress.lookup import call_by_name
+from fedjax_compress.promotion import as_written
 
 
 def test_what_is_missing_is_named():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any, NamedTuple
 
 import jax
@@ -48,14 +49,30 @@ def network(config: Config, task: Task) -> Model:
 
 
 def _fitting(text: str, task: Task) -> Model:
-    """The model of a SPEC; what its module raises on the way is no defect of ours."""
+    """The model of a SPEC.
+
+    One of ours that raises does not fit. One's own does not if flax or jax refuse what
+    it asks for; what its own lines raise is a bug of theirs, and stays as it is.
+    """
     try:
-        made: Model = registry.build("model", text, task)
+        with returned.within(f"the model {text}"):
+            made: Model = registry.build("model", text, task)
     except (InputError, MemoryError):
         raise
     except Exception as error:
+        if not (_from_here("model", text) or _raised_by(error) in _LIBRARIES):
+            raise
         raise InputError(_no_fit(text, task, error)) from error
     return made
+
+
+_LIBRARIES = ("flax", "jax", "numpy")
+
+
+def _raised_by(error: Exception) -> str:
+    """The package whose line raised it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).split(".")[0]
 
 
 def _no_fit(text: str, task: Task, error: Exception) -> str:
@@ -98,12 +115,14 @@ def build_model(config: Config, dataset: Dataset) -> Model:
 
 def _is_ours(config: Config) -> bool:
     """Whether all of the network comes from this package, so that it has no bug."""
-    for kind in ("model", "qat", "augment"):
-        call = spec.parse(getattr(config, kind)).calls[0]
-        home = registry.lookup(call, kind).factory.__module__
-        if home.split(".")[0] != __package__.split(".")[0]:
-            return False
-    return True
+    kinds = ("model", "qat", "augment")
+    return all(_from_here(kind, getattr(config, kind)) for kind in kinds)
+
+
+def _from_here(kind: str, text: str) -> bool:
+    """Whether what a SPEC names is part of this package."""
+    home = registry.lookup(spec.parse(text).calls[0], kind).factory.__module__
+    return home.split(".")[0] == __package__.split(".")[0]
 
 
 class Course(NamedTuple):

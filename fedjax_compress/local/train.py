@@ -8,7 +8,7 @@ import optax
 
 from fedjax_compress import checked, returned, tree
 from fedjax_compress.local.steps import Schedule
-from fedjax_compress.lookup import as_written
+from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import (
     Array,
     Batch,

@@ -184,24 +184,59 @@ def explained(names: tuple[str, ...] = ()) -> Iterator[None]:
 def dropouts_are_on() -> Iterator[None]:
     """What is traced inside is training.
 
+    One that is switched off in a call, by its own flag or by that of a module around
+    it, is meant to be, if another one is on: the module knows of training.
+
     Raises:
       InputError: a ``linen.Dropout`` was off all the same, for nobody has told it.
     """
-    off: list[str] = []
+    off: dict[bool, list[str]] = {True: [], False: []}
+    on: list[str] = []
+    calls: list[bool | None] = []
 
     def watch(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        layer = context.module
-        if isinstance(layer, linen.Dropout) and context.method_name == "__call__":
-            given = kwargs.get("deterministic", args[1] if len(args) > 1 else None)
-            state = layer.deterministic if given is None else given
-            if state is True and layer.rate > 0:
-                off.append("/".join(layer.path) or "Dropout")
-        return method(*args, **kwargs)
+        layer, name = context.module, context.method_name
+        # Nobody but us calls the outermost one, so what it is given says nothing.
+        calls.append(_told_by_call(layer, name, args, kwargs) if calls else None)
+        try:
+            if isinstance(layer, linen.Dropout) and name == "__call__":
+                given = _given(layer, name, args, kwargs).get("deterministic")
+                state = layer.deterministic if given is None else given
+                path = "/".join(layer.path) or "Dropout"
+                if state is True and layer.rate > 0:
+                    first = next(told for told in (*calls, False) if told is not None)
+                    off[first].append(path)
+                elif state is False:
+                    on.append(path)
+            return method(*args, **kwargs)
+        finally:
+            calls.pop()
 
     with linen.intercept_methods(watch):
         yield
-    if off:
+    untold = off[False] if on else off[False] + off[True]
+    if untold:
         raise InputError(
-            f"{off[0]} is off while the module is training, since nobody tells it: "
+            f"{untold[0]} is off while the module is training, since nobody tells it: "
             f"{_HOW}; rate=0 if it is to stay off"
         )
+
+
+def _given(layer: linen.Module, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
+    """The flags that a call of a method gives, by name."""
+    signature = inspect.signature(getattr(type(layer), name))
+    try:
+        bound = signature.bind_partial(layer, *args, **kwargs).arguments
+    except TypeError:  # the call itself will say so
+        return {}
+    return {flag: bound[flag] for flag in FLAGS if bound.get(flag) is not None}
+
+
+def _told_by_call(
+    layer: linen.Module, name: str, args: Any, kwargs: Any
+) -> bool | None:
+    """Whether a call gives the flag that the method has; None: it has none."""
+    takes = inspect.signature(getattr(type(layer), name)).parameters
+    if not any(flag in takes for flag in FLAGS):
+        return None
+    return bool(_given(layer, name, args, kwargs))

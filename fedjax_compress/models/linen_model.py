@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from fedjax_compress.models.adapt import (
 )
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
+from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task
 
 
@@ -45,8 +47,9 @@ def from_linen(
     and its fields, whatever their default; fields of modules that stand in its fields;
     and Dropout in ``linen.Sequential``. Modules made inside ``__call__`` or ``setup``
     are told by those who make them, as in flax; a Dropout that stays off while training
-    is refused. Not found are flags of other names, and random layers other than
-    Dropout that nobody switches on.
+    is refused, unless it is switched off in a call beside another one that is on. Not
+    found are flags of other names, and random layers other than Dropout that nobody
+    switches on.
 
     Args:
       module: a module without running statistics (GroupNorm or LayerNorm instead of
@@ -68,14 +71,19 @@ def from_linen(
       InputError: the module keeps more than parameters, a parameter is not float32,
         or the outputs are not one number per class (checked where no ``loss`` is
         given); an argument of ``__call__`` without default that nobody sets, a random
-        stream that is not given, or a Dropout that is off while training.
+        stream that is not given, or a Dropout that is off while training, untold.
     """
     read, names = inputs or default_inputs(task), flags.check_streams(streams)
     modules = {training: flags.told(module, training) for training in (True, False)}
     chosen = {t: flags.options(type(module).__call__, t) for t in modules}
+    ours = type(module).__module__.startswith(__package__)
+    promotion = contextlib.nullcontext if ours else as_written
 
     def variables(key: Key) -> dict[str, Any]:
-        seen = read(example(task))
+        with promotion():
+            return create(key, read(example(task)))
+
+    def create(key: Key, seen: Array) -> dict[str, Any]:
         return dict(modules[False].init({"params": key}, seen, **chosen[False]))
 
     @jax.jit
@@ -85,9 +93,10 @@ def from_linen(
     def apply(params: Params, features: Array, key: Key | None) -> Any:
         rngs = None if key is None else flags.streams(names, key)
         training, given = key is not None, {"params": params}
-        return modules[training].apply(
-            given, read(features), rngs=rngs, **chosen[training]
-        )
+        with promotion():
+            return modules[training].apply(
+                given, read(features), rngs=rngs, **chosen[training]
+            )
 
     with flags.explained(names):
         kept = shapes(lambda: variables(jax.random.key(0)))
@@ -97,7 +106,7 @@ def from_linen(
             f"the module keeps {extra} besides its parameters, which cannot be "
             "averaged over clients; use GroupNorm or LayerNorm"
         )
-    if not type(module).__module__.startswith(__package__):
+    if not ours:
         with flags.explained(names), flags.dropouts_are_on():
             seen, key = example(task), jax.random.key(0)
             shapes(lambda p: apply(p, seen, key), kept.get("params", {}))

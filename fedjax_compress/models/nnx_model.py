@@ -15,6 +15,7 @@ from fedjax_compress.models import adapt, flags
 from fedjax_compress.models.adapt import Read, Score, default_inputs
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
+from fedjax_compress.promotion import as_written
 from fedjax_compress.returned import within
 from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task, Tree
 
@@ -65,6 +66,7 @@ def from_nnx(
     from flax import nnx  # most models are of flax.linen and do without it
 
     read = inputs or default_inputs(task)
+    make = as_written()(make)
     with within("the function that makes the module"):
         module = make(nnx.Rngs(0))
     chosen = {t: flags.options(type(module).__call__, t) for t in (True, False)}
@@ -80,6 +82,7 @@ def from_nnx(
     def init(key: Key) -> Params:
         return _to_dict(nnx.state(make(nnx.Rngs(key)), nnx.Param))
 
+    @as_written()
     def apply(params: Params, features: Array, key: Key | None) -> Any:
         graph = evaluation if key is None else training
         state = _from_dict(params, shapes)
@@ -112,7 +115,13 @@ def _tell(module: nnx.Module, training: bool) -> None:
     """Sets all flags of the module and of those inside it."""
     from flax import nnx
 
-    (nnx.Module.train if training else nnx.Module.eval)(module)
+    name = "train" if training else "eval"
+    own = getattr(module, name)
+    if callable(own):
+        with within(f"the module's {name}"):
+            own()
+    else:  # a flag of that name hides it
+        getattr(nnx.Module, name)(module)
     for _, part in nnx.iter_modules(module):
         for name in flags.FLAGS:
             if isinstance(vars(part).get(name), bool):

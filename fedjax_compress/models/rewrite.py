@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
-from fedjax_compress.lookup import as_written
 from fedjax_compress.models.convolution import max_pool, patches, shifted
 from fedjax_compress.models.forms import Form, resolve
 from fedjax_compress.models.winograd import suits, winograd
+from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import Array
 
 Replacement = Callable[[Sequence[Array], dict[str, Any], Form], Array | None]

@@ -20,7 +20,9 @@ from fedjax_compress.typing import Array
 ONE = 1 << 30
 """The share 1."""
 _DENOMINATOR = 1 << 15
-"""The largest of fractions that stand for a number in Python."""
+"""The largest of fractions that stand for a number in Python, if one is that near."""
+_NEAR = Fraction(1, 10**9)
+"""So near, relative to the number."""
 
 
 class Portion(NamedTuple):
@@ -67,8 +69,9 @@ def floored(share: float | Array, count: int | Array) -> Array:
 
     Args:
       share: from 0 to 1. A number of Python stands for the fraction next to it with a
-        denominator of up to 2^15, so that 0.7 of 10 is 7 and not 6; an array is taken
-        as ``to_share`` takes it.
+        denominator of up to 2^15, so that 0.7 of 10 is 7 and not 6, or of up to 2^30
+        where that is off by more than 1e-9 of it; above 0 it is at least 2^-30. An
+        array is taken as ``to_share`` takes it.
       count: at least 0, below 2^31; a Python int or int32.
     """
     if isinstance(share, jax.Array | np.ndarray | np.generic):
@@ -84,6 +87,26 @@ def ceiled(share: float, count: int | Array) -> Array:
 def _of_fraction(share: float, count: Array, up: int) -> Array:
     """Up to the next whole number, or down: p n / q with n = a q + b is p a + p b / q,
     and p b is below 2^30."""
-    exact = Fraction(min(max(share, 0), 1)).limit_denominator(_DENOMINATOR)
-    p, q = exact.as_integer_ratio()
+    exact = Fraction(str(min(max(share, 0), 1)))  # as it is written
+    near = exact.limit_denominator(_DENOMINATOR)
+    if abs(near - exact) > _NEAR * exact:
+        return _by_bits(exact, count, up)
+    p, q = near.as_integer_ratio()
     return p * (count // q) + (p * (count % q) + up * (q - 1)) // q
+
+
+def _by_bits(exact: Fraction, count: Array, up: int) -> Array:
+    """The same, a bit of the count at a time: p n / q = whole + rest / q, and of a bit
+    more 2 rest + p is below 3 * 2^30."""
+    near = max(exact, Fraction(1, ONE)).limit_denominator(ONE)
+    p, q = near.as_integer_ratio()
+    counts = count.astype(jnp.uint32)
+
+    def add_bit(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        whole, rest = carry
+        rest = 2 * rest + ((counts >> (30 - i).astype(jnp.uint32)) & 1) * p
+        return 2 * whole + rest // q, rest % q
+
+    start = jnp.zeros_like(counts), jnp.zeros_like(counts)
+    whole, rest = jax.lax.fori_loop(0, 31, add_bit, start)
+    return whole.astype(jnp.int32) + up * (rest > 0).astype(jnp.int32)

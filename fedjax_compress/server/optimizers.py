@@ -10,7 +10,8 @@ import optax as library
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import as_written, optimizer
+from fedjax_compress.lookup import optimizer
+from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
 
 

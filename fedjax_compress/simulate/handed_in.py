@@ -32,7 +32,7 @@ def named(algorithm: Algorithm) -> Algorithm:
 
 
 def report(found: Any, state: Tree) -> Report:
-    """A client's report, if it is one.
+    """A client's report, if it is one: truth values of Python and numbers as arrays.
 
     Args:
       found: what the algorithm's client has made.
@@ -45,29 +45,24 @@ def report(found: Any, state: Tree) -> Report:
     if not isinstance(found, Report):
         kind = returned.describe(found)
         raise InputError(f"the algorithm's client must give a Report, not {kind}")
-    wanted = "one float"
-    returned.floats("the weight of a report", found.weight, (), wanted)
-    for name in ("loss", "examples"):
-        if name not in found.metrics:
-            raise InputError(f"the metrics of a report must hold {name!r}")
-        value = found.metrics[name]
-        returned.floats(f"the metric {name!r} of a report", value, (), wanted)
-    ok = found.ok
+    weight = returned.number("the weight of a report", found.weight)
+    metrics = checked.metrics("a report", found.metrics, checked.NEEDED)
+    ok = jnp.asarray(found.ok) if isinstance(found.ok, bool) else found.ok
     if not returned.is_array(ok) or ok.shape != () or ok.dtype != jnp.bool_:
         kind = returned.describe(ok)
         raise InputError(f"ok of a report must be one truth value, bool[], not {kind}")
     what = "the client state of a report"
     returned.like(what, found.state, state, "the state before")
-    return found
+    return found._replace(weight=weight, metrics=metrics, ok=ok)
 
 
-def server(found: Server, before: Server) -> Server:
-    """The server after a step, if it looks as before.
+def server(found: Server, before: Server, name: str = "server") -> Server:
+    """The server after the algorithm's function ``name``, if it looks as before.
 
     Raises:
       InputError: another structure, shape or dtype.
     """
-    what = "what the algorithm's server gives"
+    what = f"the server that the algorithm's {name} gives"
     return returned.like(what, found, before, "the server before")
 
 
@@ -87,7 +82,7 @@ def observed(found: Any) -> Metrics:
                 "record's own; give it another"
             )
         what = f"{name!r} of the algorithm's observe"
-        found = found | {name: returned.numbers(what, value, (), "one number")}
+        found = found | {name: returned.number(what, value)}
     return found
 
 
@@ -97,7 +92,7 @@ def parameters(params: Params) -> Params:
     Raises:
       InputError: names the parameter that no round can begin with.
     """
-    checked.parameters("the model's init", jax.tree.map(np.asarray, params))
+    params = checked.parameters("the model's init", params)
     for path, leaf in returned.leaves(params).items():
         bad = np.size(leaf) - np.count_nonzero(np.isfinite(np.asarray(leaf)))
         if bad:

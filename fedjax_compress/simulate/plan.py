@@ -178,10 +178,12 @@ class Planner:
         found = np.asarray(self.tiers.of(self.seed, number, who))
         whole = np.issubdtype(found.dtype, np.integer) and found.shape == who.shape
         kinds = len(self.tiers.each)
-        if not whole or (found.size and not 0 <= found.min() <= found.max() < kinds):
+        wrong = found[(found < 0) | (found >= kinds)] if whole else found
+        if not whole or wrong.size:
+            shown = wrong[0] if whole else describe(found)
             raise InputError(
-                f"round {number + 1}: the tiers of {who.shape} clients must be whole "
-                f"numbers from 0 to {kinds - 1}, not {describe(found)}"
+                f"round {number + 1}: the tiers of {who.size} clients must be whole "
+                f"numbers from 0 to {kinds - 1}, not {shown}"
             )
         found = found.astype(np.int32)
         return np.where(ids == DUMMY, 0, found)

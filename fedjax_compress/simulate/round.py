@@ -214,7 +214,7 @@ def run_round(
     """
     coin, before = broadcast_coin(root, number), server
     view, message, server = algorithm.broadcast(server, coin)
-    handed_in.server(server, before)
+    handed_in.server(server, before, "broadcast")
 
     def of_tier(tier: Tier) -> Callable[[Tree, Seats], tuple]:
         return lambda states, seats: run_chunk(

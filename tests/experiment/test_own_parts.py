@@ -139,6 +139,13 @@ def test_a_bug_in_a_model_is_no_misfit(own):
     assert caught.traceback[-1].name == "loss"
 
 
+def test_a_bug_where_a_model_is_made_is_no_misfit(own):
+    own("model", lambda task: {}["oops"], context=1)
+    with pytest.raises(KeyError, match="oops") as caught:
+        rehearse(dataclasses.replace(CONFIG, model="mine"), data())
+    assert "raised in the model mine" in caught.value.__notes__
+
+
 @pytest.mark.parametrize(
     ("kind", "setting", "context", "words"),
     [

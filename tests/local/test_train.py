@@ -10,6 +10,7 @@ import pytest
 
 from fedjax_compress import local, registry
 from fedjax_compress.errors import InputError
+from fedjax_compress.lookup import optimizer
 from fedjax_compress.shuffle import permute
 from fedjax_compress.typing import Model, Shard, Task
 
@@ -306,3 +307,10 @@ def test_schedule_counts_steps():
         assert keep.total(jnp.asarray(size)) == kept
         assert drop.total(jnp.asarray(size)) == dropped
         assert fixed.total(jnp.asarray(size)) == (5 if size else 0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of optax
+def test_an_option_that_is_refused_only_when_it_runs_is_one_line():
+    step = optimizer(optax, "noisy_sgd", 0.1, {"seed": 0.5})
+    with pytest.raises(InputError, match=r"^optax.noisy_sgd: PRNG key seed must be an"):
+        jax.eval_shape(step.init, {"w": jnp.zeros(3)})

@@ -11,13 +11,13 @@ import pytest
 from flax import linen, nnx
 from jax import lax
 
-from fedjax_compress.lookup import as_written
 from fedjax_compress.models import (
     convolution_form,
     from_linen,
     from_nnx,
     rewrite_convolutions,
 )
+from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import Task
 
 RNG = np.random.default_rng(0)

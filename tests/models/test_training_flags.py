@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
+from fedjax_compress import checked
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import from_linen, from_nnx
 from fedjax_compress.typing import Task
@@ -150,7 +151,28 @@ class NnxInside(nnx.Module):
         return self.inner(x)
 
 
-@pytest.mark.parametrize("made", [NnxByArgument, NnxByAttribute, NnxInside])
+class NnxByMethod(nnx.Module):
+    """Has methods of its own for it, beside flags of other names."""
+
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+        self.dense = nnx.Linear(16, 3, rngs=rngs)
+        self.mode = "new"
+
+    def train(self):
+        self.mode = "train"
+
+    def eval(self):
+        self.mode = "eval"
+
+    def __call__(self, x):
+        off = {"train": False, "eval": True}[self.mode]
+        return self.dense(self.drop(x, deterministic=off))
+
+
+@pytest.mark.parametrize(
+    "made", [NnxByArgument, NnxByAttribute, NnxByMethod, NnxInside]
+)
 def test_an_nnx_module_is_told_by_argument_or_attribute(made):
     model = from_nnx(made, TASK)
     assert [draws(model, training) for training in (True, False)] == [1, 0]
@@ -218,6 +240,85 @@ def test_further_streams_have_keys_of_their_own():
     assert len({x.tobytes() for x in found.values()}) == 3
 
 
+class Frozen(linen.Module):
+    """One Dropout is told; another, in its call or that of a module, to stay off."""
+
+    inside: bool
+
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.Dropout(0.5)(x, deterministic=not train)
+        if self.inside:
+            return ByTrain()(x, False)
+        return linen.Dense(3)(linen.Dropout(0.5)(x, deterministic=True))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_dropout_may_be_switched_off_in_a_call(inside):
+    model = from_linen(Frozen(inside), TASK)
+    assert [draws(model, training) for training in (True, False)] == [1, 0]
+
+
+class PartlyTold(linen.Module):
+    """One Dropout is told, and one is forgotten, whose module passes its default on."""
+
+    @linen.compact
+    def __call__(self, x, train):
+        x = linen.Dropout(0.5)(x, deterministic=not train)
+        return HandsOn()(x)
+
+
+class HandsOn(linen.Module):
+    @linen.compact
+    def __call__(self, x, deterministic=True):
+        x = linen.Dropout(0.5)(x, deterministic=deterministic)
+        return linen.Dense(3)(x)
+
+
+class OtherName(linen.Module):
+    @linen.compact
+    def __call__(self, x, learning=False):
+        return linen.Dense(3)(linen.Dropout(0.5)(x, deterministic=not learning))
+
+
+class Promoting(linen.Module):
+    """Adds [3] to [batch, 3], and a whole number, without a word."""
+
+    @linen.compact
+    def __call__(self, x):
+        bias = self.param("bias", lambda key: jnp.zeros(3) + jnp.zeros((1, 3)))
+        return linen.Dense(3)(x) + bias[0] + jnp.arange(3)
+
+
+class NnxPromoting(nnx.Module):
+    def __init__(self, rngs):
+        self.dense = nnx.Linear(16, 3, rngs=rngs)
+        self.bias = nnx.Param((jnp.zeros(3) + jnp.zeros((1, 3)))[0])
+
+    def __call__(self, x):
+        return self.dense(x) + self.bias[...] + jnp.arange(3)
+
+
+@pytest.mark.parametrize(
+    ("adapted", "module"), [(from_linen, Promoting()), (from_nnx, NnxPromoting)]
+)
+def test_a_module_of_ones_own_runs_under_strict_promotion(adapted, module):
+    """The suite has jax refuse silent promotion, as a user may."""
+
+    def score(outputs, labels):
+        return (outputs - jnp.arange(3)).sum(1) * labels
+
+    model = checked.model(adapted(module, TASK, loss=score, correct=score))
+    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+
+    def scored(key, labels):
+        outputs = model.apply(model.init(key), ROWS, None)
+        return model.loss(outputs, labels), model.correct(outputs, labels)
+
+    for found in jax.eval_shape(scored, jax.random.key(0), labels):
+        assert (found.shape, found.dtype) == ((4,), jnp.float32)
+
+
 class NeedsMask(linen.Module):
     @linen.compact
     def __call__(self, x, mask, train=False):
@@ -257,6 +358,8 @@ class NnxWithoutStream(nnx.Module):
         (lambda: from_linen(NeedsMask(), TASK), "'mask' that nobody sets; give it a"),
         (lambda: from_linen(Untold(), TASK), "'deterministic' and nobody sets it"),
         (lambda: from_linen(NeverOn(), TASK), "ByTrain_0/Dropout_0 is off while the"),
+        (lambda: from_linen(PartlyTold(), TASK), "HandsOn_0/Dropout_0 is off while"),
+        (lambda: from_linen(OtherName(), TASK), "Dropout_0 is off while the"),
         (lambda: from_linen(AlwaysOn(), TASK), "'dropout' in evaluation"),
         (
             lambda: from_linen(linen.Sequential([ByTrain()]), TASK),

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -57,3 +58,23 @@ def test_decimal_fractions_of_counts(count):
         assert (int(down), int(up)) == (math.floor(exact), math.ceil(exact))
     share = np.float32(0.3)
     assert int(floored(share, count)) == int(PORTION(TO_SHARE(share), count).whole)
+
+
+FINE = ("1e-05", "0.00012345", "0.500003", "0.9999999", "1e-09")
+
+
+@jax.jit
+def of_fine(count):
+    return [(floored(float(s), count), ceiled(float(s), count)) for s in FINE]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 10**5, 10**6, 10**9, 2**31 - 1])
+def test_shares_that_no_small_fraction_is_near(count):
+    for share, (down, up) in zip(FINE, of_fine(np.int32(count)), strict=True):
+        exact = Fraction(share) * count
+        assert (int(down), int(up)) == (math.floor(exact), math.ceil(exact)), share
+
+
+def test_a_share_above_0_is_never_0():
+    assert [int(ceiled(1e-300, count)) for count in (0, 1, 2**30)] == [0, 1, 1]
+    assert int(floored(1e-300, 2**30 - 1)) == 0

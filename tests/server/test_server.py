@@ -123,3 +123,10 @@ def test_an_optimizer_of_optax_gets_the_negative_mean_and_its_options():
 def test_bad_options_are_refused_in_one_line(text, words):
     with pytest.raises(InputError, match=words):
         registry.build("server", text)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of optax
+def test_an_option_that_is_refused_only_when_it_runs_is_one_line():
+    server = registry.build("server", "optax(noisy_sgd, lr=0.1, seed=0.5)")
+    with pytest.raises(InputError, match=r"^optax.noisy_sgd: PRNG key seed must be an"):
+        server.init({"w": jnp.asarray(START)})

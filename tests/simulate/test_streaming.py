@@ -8,11 +8,12 @@ import pytest
 
 from fedjax_compress import algorithms, compress, registry
 from fedjax_compress.clients import ClientData, group
+from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
 from fedjax_compress.simulate.streaming import Stream
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Task, Tiers
 
 CLIENTS, WIDTH, CLASSES, COHORT = 23, 4, 3, 7
 MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
@@ -162,3 +163,15 @@ def test_homes_keep_each_client_on_its_process():
         assert ids.shape == (4 * planner.chunks, 2)
         for home, part in enumerate(np.split(ids, 2)):
             assert np.all(part[part != DUMMY] % 2 == home)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "words"),
+    [([0, 7, 1], "not 7"), ([0, -2, 1], "not -2"), ([0.0] * 3, r"not float64\[3\]")],
+)
+def test_a_tier_that_does_not_exist_is_named(tiers, words):
+    kinds = Tiers(lambda seed, number, ids: np.array(tiers), (None, None), (1.0, 1.0))
+    planner = Planner(UNIFORM, 0, rows_of_clients().sizes, 3, 1, 1, tiers=kinds)
+    expected = f"^round 1: the tiers of 3 clients must be .* from 0 to 1, {words}$"
+    with pytest.raises(InputError, match=expected):
+        planner(0)
