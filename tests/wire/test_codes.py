@@ -387,6 +387,6 @@ def test_codes_count_under_vmap():
     def count(row):
         return {code: wire.bits(wire.Field(row, 32, code)) for code in wire.codes}
 
-    for code, lanes in count(rows).items():
+    for code, found in count(rows).items():
         alone = [len(bits_of(code, r, 32)) for r in np.asarray(rows)]
-        assert lanes.tolist() == alone
+        assert found.tolist() == alone
