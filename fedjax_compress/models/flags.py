@@ -222,11 +222,15 @@ def dropouts_are_on() -> Iterator[None]:
         )
 
 
+def _signature(layer: linen.Module, name: str) -> inspect.Signature:
+    """Of a method; empty for a function of ``linen.remat``, which has none of it."""
+    return inspect.signature(getattr(type(layer), name, lambda self: None))
+
+
 def _given(layer: linen.Module, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
     """The flags that a call of a method gives, by name."""
-    signature = inspect.signature(getattr(type(layer), name))
     try:
-        bound = signature.bind_partial(layer, *args, **kwargs).arguments
+        bound = _signature(layer, name).bind_partial(layer, *args, **kwargs).arguments
     except TypeError:  # the call itself will say so
         return {}
     return {flag: bound[flag] for flag in FLAGS if bound.get(flag) is not None}
@@ -236,7 +240,7 @@ def _told_by_call(
     layer: linen.Module, name: str, args: Any, kwargs: Any
 ) -> bool | None:
     """Whether a call gives the flag that the method has; None: it has none."""
-    takes = inspect.signature(getattr(type(layer), name)).parameters
+    takes = _signature(layer, name).parameters
     if not any(flag in takes for flag in FLAGS):
         return None
     return bool(_given(layer, name, args, kwargs))

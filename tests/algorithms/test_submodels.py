@@ -161,8 +161,8 @@ def test_fjord_distils_from_the_full_width_that_learns_at_every_step(bench, weig
 
     def outputs(params, units):
         w, v = params["dense_1"], params["output"]
-        hidden = jax.nn.relu(x @ w["kernel"][:, :units] + w["bias"][:units])
-        return jax.nn.log_softmax(hidden @ v["kernel"][:units] + v["bias"])
+        hidden = jax.nn.relu(x @ w["kernel"][:, :units] + w["bias"][None, :units])
+        return jax.nn.log_softmax(hidden @ v["kernel"][:units] + v["bias"][None])
 
     def loss(params, units):
         hard = jax.nn.one_hot(y, 3)

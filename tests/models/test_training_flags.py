@@ -259,6 +259,20 @@ def test_a_dropout_may_be_switched_off_in_a_call(inside):
     assert [draws(model, training) for training in (True, False)] == [1, 0]
 
 
+class Again(linen.Module):
+    """Computes a block anew on the way back, as large networks do."""
+
+    @linen.compact
+    def __call__(self, x, train):
+        block = linen.remat(ByTrain, static_argnums=(2,))
+        return block()(x, train)
+
+
+def test_a_block_that_is_computed_anew_is_told():
+    model = from_linen(Again(), TASK)
+    assert [draws(model, training) > 0 for training in (True, False)] == [True, False]
+
+
 class PartlyTold(linen.Module):
     """One Dropout is told, and one is forgotten, whose module passes its default on."""
 
