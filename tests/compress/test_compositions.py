@@ -14,12 +14,9 @@ from fedjax_compress.typing import Coin, Stage
 COIN = Coin(jax.random.key(1), jax.random.key(2))
 
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
 def fast(function):
     """Compiled in little time."""
-    return jax.jit(function, compiler_options=FAST)
+    return jax.jit(function)
 
 
 def through(compressor, values, coin=COIN):

@@ -14,7 +14,6 @@ from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Claims, Coin, Compressor
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 COIN = Coin(jax.random.key(1), jax.random.key(2))
 ELEMENTWISE = [
     "identity",
@@ -49,11 +48,9 @@ class Both:
             decoded = under.decode(payload, values, mask, coin.shared)
             return payload, decoded, wire.bits(payload)
 
-        self.plain = jax.jit(alone, compiler_options=FAST)
-        self.round = jax.jit(round_trip, compiler_options=FAST)
-        self.batch = jax.jit(
-            jax.vmap(round_trip, (0, {"b": None, "w": 0}, 0)), compiler_options=FAST
-        )
+        self.plain = jax.jit(alone)
+        self.round = jax.jit(round_trip)
+        self.batch = jax.jit(jax.vmap(round_trip, (0, {"b": None, "w": 0}, 0)))
 
 
 @functools.cache
@@ -239,7 +236,7 @@ def test_masks_that_do_not_fit_are_refused(mask, reason):
 FORMS = ["bitmap", "indices", "dropped", "gaps", "best"]
 
 
-@functools.partial(jax.jit, compiler_options=FAST)
+@functools.partial(jax.jit)
 def mask_sizes(mask):
     return [wire.bits(compress.mask_fields(mask, code)) for code in FORMS]
 
@@ -315,7 +312,7 @@ def test_nonzero_best_is_at_most_two_bits_above_each_code():
         )
         for code in codes
     ]
-    sizes = jax.jit(lambda x: [wire.bits(r(x)[0]) for r in run], compiler_options=FAST)
+    sizes = jax.jit(lambda x: [wire.bits(r(x)[0]) for r in run])
     for density, dtype in itertools.product((0.0, 0.05, 0.6), ("float32", "bfloat16")):
         x = rng.normal(size=500) * (rng.random(500) < density)
         best, *others = map(int, sizes(jnp.asarray(x, dtype)))

@@ -12,8 +12,6 @@ from fedjax_compress.compress.sparse_fields import strided
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Coin
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
 
 def rounds(text, updates):
     """(decoded, state, bits) of each round of one client, as numpy."""
@@ -24,7 +22,7 @@ def rounds(text, updates):
         payload, state = compressor.encode(x, state, coin)
         return compressor.decode(payload, x, coin.shared), state, wire.bits(payload)
 
-    one = jax.jit(one, compiler_options=FAST)
+    one = jax.jit(one)
     for t, x in enumerate(updates):
         coin = Coin(jax.random.key(t), jax.random.key(1000 + t))
         decoded, state, bits = one(jnp.asarray(x), state, coin)

@@ -18,12 +18,9 @@ from fedjax_compress.typing import Coin
 COIN = Coin(jax.random.key(1), jax.random.key(2))
 
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
 def encode(stage, array, coin=COIN):
     """(carrier, side information)"""
-    run = jax.jit(lambda a, c: stage.encode(a, (), c)[:2], compiler_options=FAST)
+    run = jax.jit(lambda a, c: stage.encode(a, (), c)[:2])
     return run(jnp.asarray(array), coin)
 
 
@@ -34,7 +31,7 @@ def through(stage, array, coin=COIN):
         carrier, side, _ = stage.encode(array, (), coin)
         return stage.decode(carrier, side, coin.shared)
 
-    run = jax.jit(run, compiler_options=FAST)
+    run = jax.jit(run)
     return np.asarray(run(jnp.asarray(array), coin))
 
 

@@ -22,9 +22,6 @@ SMALL = [
     ("char_lstm(embedding=2, hidden=3)", TEXT),
 ]
 
-QUICK = {"xla_backend_optimization_level": 0}
-"""Compiles in half the time; how fast the programs are does not matter here."""
-
 
 def examples(task, batch=3):
     high = task.classes if task.tokens else 256
@@ -49,8 +46,8 @@ def test_clients_together_equal_clients_one_by_one(draw, text, task):
         )(params)
 
     stacked = jax.tree.map(lambda *a: np.stack(a), *clients)
-    together = jax.jit(jax.vmap(run), compiler_options=QUICK)(stacked)
-    one = jax.jit(run, compiler_options=QUICK)
+    together = jax.jit(jax.vmap(run))(stacked)
+    one = jax.jit(run)
     for i, params in enumerate(clients):
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4),

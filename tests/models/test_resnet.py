@@ -18,8 +18,6 @@ from fedjax_compress.typing import Task
 
 CIFAR = Task((32, 32, 3), 10)
 FORMS = ["direct", "patches", "winograd"]
-QUICK = {"xla_backend_optimization_level": 0}
-"""Compiles in half the time."""
 
 
 def shapes_of(model):
@@ -194,7 +192,7 @@ def images(height, width):
 
 def outputs(text, features, params):
     model = registry.build("model", text, Task(features.shape[1:], 5))
-    apply = jax.jit(model.apply, compiler_options=QUICK)
+    apply = jax.jit(model.apply)
     return np.asarray(apply(params, features, None))
 
 

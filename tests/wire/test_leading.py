@@ -11,8 +11,7 @@ from fedjax_compress import wire
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.wire.sparse_best import forms
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-COUNT = jax.jit(wire.bits, compiler_options=FAST)
+COUNT = jax.jit(wire.bits)
 
 
 def written(code, symbols, alphabet):

@@ -85,10 +85,7 @@ def test_runs_longer_than_a_word_by_hand():
     assert read("sparse_runs", text, 200_000, 2) == symbols.tolist()
 
 
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
-
-@functools.partial(jax.jit, static_argnums=1, compiler_options=FAST)
+@functools.partial(jax.jit, static_argnums=1)
 def counted(symbols, alphabet):
     """Bits under every code."""
     return [wire.bits(wire.Field(symbols, alphabet, code)) for code in SPARSE]
