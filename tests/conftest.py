@@ -131,6 +131,16 @@ def memory() -> int:
     return int(place.read_text().split()[1]) * 4096 if place.exists() else 0
 
 
+@pytest.fixture
+def nothing_shared() -> Iterator[None]:
+    """jax keeps no programs, as where nobody has told it to."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    share_programs(os.environ[FOLDER])
+
+
 @pytest.fixture(scope="session")
 def full_effort() -> dict[str, Any]:
     """Options of a program that is to be compiled as users compile it."""

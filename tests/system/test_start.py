@@ -98,6 +98,7 @@ def test_the_second_start_compiles_nothing(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.usefixtures("nothing_shared")
 @pytest.mark.filterwarnings("always")
 def test_no_room_for_programs_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
