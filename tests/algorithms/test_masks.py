@@ -327,7 +327,8 @@ def test_the_first_stage_of_prunefl_takes_the_authors_rounds(bench):
             "kernel": np.zeros((1, 1000), np.float32),
         }
         rows = np.float32(6)
-        return update, state, {"examples": rows, "processed": rows}
+        metrics = {"loss": rows, "examples": rows, "processed": rows}
+        return update, state, metrics
 
     def apply(params, features, key):
         right = np.eye(3, dtype=np.float32)[1] * params["bias"]  # the client's class

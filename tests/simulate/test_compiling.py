@@ -61,7 +61,7 @@ def test_rounds_are_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", noted)
     lowered = jax.jit(lambda x: x * 2).lower(jnp.ones(2))
-    program = program_cache.find(None, (), (), lambda: lowered)
+    program, _ = program_cache.find(None, (), (), lambda: lowered)
     assert program(jnp.ones(2)).tolist() == [2, 2]
     assert asked == [{WIDTH: 512}]
 
