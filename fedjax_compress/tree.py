@@ -28,7 +28,8 @@ def subtract(a: Tree, b: Tree) -> Tree:
 
 def scale(a: Tree, factor: Array | float) -> Tree:
     """factor * a, each leaf in its own dtype."""
-    return jax.tree.map(lambda x: (x * factor).astype(x.dtype), a)
+    with jax.numpy_dtype_promotion("standard"):  # a wider factor is meant to widen
+        return jax.tree.map(lambda x: (x * factor).astype(x.dtype), a)
 
 
 def where(condition: Array, a: Tree, b: Tree) -> Tree:

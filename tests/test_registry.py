@@ -118,7 +118,7 @@ def test_options_and_summaries_for_the_list():
     ]
     assert [str(o) for o in stages["wrap"].options()][1:3] == [
         "sizes: a list of int = ()",
-        "limit: float or none = None",
+        "limit: float or none = none",
     ]
     models = registry.entries("model")
     assert [o.name for o in models["mlp"].options()] == ["hidden", "note", "on"]

@@ -32,7 +32,7 @@ def two_means_stage(scale: Literal["unbiased", "mmse"], block: int) -> Stage:
             q = jnp.where(above, blocks.spread(high), blocks.spread(low))
             along = blocks.sums(q * y)
             factor = largest * blocks.sums(y**2) / jnp.where(along > 0, along, 1)
-        values = nan_unless_finite(factor * jnp.stack([low, high]), array)
+        values = nan_unless_finite(jnp.stack([factor * low, factor * high]), array)
         return None, {
             "rotation": side,
             "scales": wire.raw(values, "scales"),

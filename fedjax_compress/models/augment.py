@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.inputs import check_images, numbers
-from fedjax_compress.returned import floats, within
+from fedjax_compress.returned import difference_of_leaf, floats, within
 from fedjax_compress.typing import Array, Key, Model, Params, Task
 
 Augment = Callable[[Array, Key | None], Array]
@@ -152,7 +152,8 @@ def augmented(model: Model, change: Augment) -> Model:
         with within("the augment"):
             changed = change(features, own)
         wanted = "floats of the shape of the features"
-        floats("the augment", changed, features.shape, wanted)
+        if difference_of_leaf(changed, features):  # what is left alone is right
+            floats("the augment", changed, features.shape, wanted)
         return model.apply(params, changed, key)
 
     cuts = model.cuts

@@ -147,7 +147,7 @@ def test_known_positions_are_cheaper_than_sent_ones():
     values, mask = values_of(), mask_of(0.4)
     known = both("identity").round(values, mask, COIN)[2]
     sent = both("nonzero(bitmask)").round(values, mask_of(1.0), COIN)[2]
-    pruned = {**values, "w": values["w"] * mask["w"]}
+    pruned = {**values, "w": jnp.where(mask["w"], values["w"], 0.0)}
     positions = both("nonzero(bitmask)").round(pruned, mask_of(1.0), COIN)[2]
     assert int(known) < int(positions) < int(sent)
 

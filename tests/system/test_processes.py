@@ -295,7 +295,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize(
     "program",
-    [STREAMED, pytest.param(STREAMED.replace("]", ', "identity"]', 1), marks=SLOW)],
+    [
+        pytest.param(STREAMED, marks=SLOW),
+        pytest.param(STREAMED.replace("]", ', "identity"]', 1), marks=SLOW),
+    ],
     ids=["with state", "without"],
 )
 def test_streamed_rows_and_states_and_one_reduction(
