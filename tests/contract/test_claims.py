@@ -13,29 +13,34 @@ from fedjax_compress.typing import Coin
 
 ROWS, BATCHES = 34, 118
 """Of the batches that the other tests compile; 4,012 draws in all."""
-DRAWS = ROWS * BATCHES
 FIRST = [0.31, -1.2, 0.07, 2.4, -0.55, 0.9, -0.02, 1.1, -1.7, 0.4, 0.8]
 VECTOR = [*FIRST, *(-0.7 * x for x in FIRST), *(1.3 * x for x in FIRST[::-1])]
 
 
 def test_claims_hold(case, alone):
-    """Unbiased, omega, alpha and lossless, all on the same 4,012 draws.
+    """Unbiased, omega, alpha and lossless, all on the same 4,012 draws; on 374 of
+    what does not claim to be unbiased.
 
     Thresholds of 7 standard errors, for at most 34 means: a false alarm has probability
     below 34 * 2.6e-12 < 1e-10 where the mean is normal. Float rounding is allowed 1e-6
     relative. A claim of omega without unbiased means nothing and is refused.
     """
     claims = case.compressor.claims
+    promised = claims.unbiased, claims.omega, claims.alpha, claims.lossless
+    if not any(promised):
+        return
     vector = np.asarray(VECTOR, np.float32)
     n, power = vector.size, float(np.sum(np.square(vector, dtype=np.float64)))
-    arrived = draws(case, alone, jnp.asarray(vector))
+    batches = BATCHES if claims.unbiased else BATCHES // 10
+    arrived = draws(case, alone, jnp.asarray(vector), batches)
+    count = len(arrived)
     errors = np.asarray(arrived, np.float64) - vector
     rounding = 1e-6 * np.abs(vector).max()
     if claims.unbiased:
-        spread = errors.std(axis=0) / np.sqrt(DRAWS)
+        spread = errors.std(axis=0) / np.sqrt(count)
         assert (np.abs(errors.mean(axis=0)) <= 7 * spread + rounding).all()
     squares = (errors**2).sum(axis=-1)
-    margin = 7 * squares.std() / np.sqrt(DRAWS) + 1e-6 * power
+    margin = 7 * squares.std() / np.sqrt(count) + 1e-6 * power
     if claims.omega is not None:
         assert claims.unbiased
         assert squares.mean() <= claims.omega(n) * power + margin
@@ -46,10 +51,10 @@ def test_claims_hold(case, alone):
         np.testing.assert_array_equal(errors, 0)
 
 
-def draws(case, alone, vector):
+def draws(case, alone, vector, batches):
     """What arrives of the vector, from a new state, under many coins: [draws, n]."""
     rows, state = alone(jnp.stack([vector] * ROWS)), case.compressor.init(alone(vector))
-    keys = jax.random.split(jax.random.key(11), (BATCHES, 2, ROWS))
+    keys = jax.random.split(jax.random.key(11), (batches, 2, ROWS))
     each = [case.batch(rows, state, Coin(*k))[2]["body"] for k in keys]
     return np.concatenate([np.asarray(x) for x in each])
 
