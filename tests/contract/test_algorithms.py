@@ -6,8 +6,7 @@ The compressors decide nothing at random from the values, so that a last bit tha
 differs stays one: with random rounding see ``simulate/test_truth.py``.
 
 Layouts (lanes, devices, where states live) are compared with the base layout: one by
-one for a plain algorithm, one of tiers and one of masks; all at once for the others, but
-for other forms of the same algorithm.
+one for a plain algorithm, one of tiers and one of masks; for the others all at once.
 """
 
 from __future__ import annotations
