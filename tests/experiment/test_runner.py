@@ -242,6 +242,7 @@ def test_a_signal_saves_and_stops(
         run(tiny, folder, quiet=True)
     assert caught.value.round == 3
     assert len(records.read(folder / files.METRICS)) == 3
+    assert (folder / files.CHECKPOINTS / "00000003").is_dir()  # not only the second
     assert not (folder / files.SUMMARY).exists()
     monkeypatch.undo()
     if number == signal.SIGTERM:  # the other one has saved in the same way
