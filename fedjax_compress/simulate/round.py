@@ -276,9 +276,11 @@ def run_round(
     (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
     acc, reports = meet((acc, reports))
     stepped = handed_in.server(algorithm.server(server, acc), server)
-    server = tree.where(reports > 0, stepped, server)
-    finite = tree.all_finite(algorithm.params(server))
+    moved = reports > 0
+    finite = tree.all_finite(algorithm.params(stepped)) | ~moved
     server = tree.where(finite, server, before)
+    # A branch, and no choice element by element, which would be kernels to compile.
+    server = jax.lax.cond(finite & moved, lambda: stepped, lambda: server)
     seen = handed_in.observed(algorithm.observe(server))
     return server, store, RoundRecord(lanes, *_sizes(message), seen, finite)
 
