@@ -21,10 +21,15 @@ from fedjax_compress.typing import (
     Aggregator,
     Array,
     Compressor,
+    Context,
     LocalUpdate,
     Model,
     Params,
+    Problem,
     ServerOptimizer,
+    Setup,
+    Shard,
+    Trained,
     Tree,
 )
 
@@ -110,10 +115,11 @@ def _as_array(leaf: Any) -> Any:
 
 
 def local(given: LocalUpdate) -> LocalUpdate:
-    """The local update whose ``run`` is checked.
+    """The local update whose functions are checked.
 
-    The update has the shapes of what is trained, the state those of the state before,
-    and the metrics hold ``loss`` and ``examples``, numbers all of them.
+    The update, and the gradient, have the shapes of what is trained, the memory those
+    of the memory before, and the metrics hold ``loss`` and ``examples``, numbers all of
+    them.
     """
     _expect("local", given, LocalUpdate)
     if marks.is_whole(given):
@@ -121,25 +127,43 @@ def local(given: LocalUpdate) -> LocalUpdate:
     given = marks.plain(given)
     what = "the local update's run"
 
-    def run(params: Params, state: Any, *rest: Any, **more: Any) -> Any:
-        made = given.run(params, state, *rest, **more)
-        if not isinstance(made, tuple) or len(made) != 3:
-            raise InputError(
-                f"{what} must give (update, state, metrics), not "
-                f"{returned.describe(made)}"
-            )
-        frame = more.get("frame", rest[2] if len(rest) > 2 else None)
-        update, after, found = made
-        trained = params if frame is None else frame.start
-        returned.like(f"the update of {what}", update, trained, "what is trained")
-        returned.like(f"the state of {what}", after, state, "the state before")
-        return update, after, metrics(what, found)
+    def run(problem: Problem, shard: Shard, context: Context) -> Trained:
+        made = given.run(problem, shard, context)
+        if not isinstance(made, Trained):
+            raise InputError(f"{what} must give Trained, not {returned.describe(made)}")
+        of = f"the update of {what}"
+        returned.like(of, made.update, problem.start, "what is trained")
+        of = f"the memory of {what}"
+        returned.like(of, made.memory, problem.memory, "the memory before")
+        return made._replace(metrics=metrics(what, made.metrics))
+
+    def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
+        assert given.gradient is not None
+        of = "the local update's gradient"
+        made = given.gradient(problem, shard, context)
+        return returned.like(of, made, problem.start, "what is trained")
 
     made = given._replace(
         init=returned.named("the local update's init", given.init),
         run=returned.named(what, run, given.run),
+        seen=returned.named("the local update's seen", given.seen),
     )
+    if given.gradient is not None:
+        of = "the local update's gradient"
+        made = made._replace(gradient=returned.named(of, gradient, given.gradient))
     return marks.marked(made, given)
+
+
+def setup(given: Setup) -> Setup:
+    """What an algorithm joins, each part checked."""
+    _expect("what an algorithm joins", given, Setup)
+    return given._replace(
+        local=local(given.local),
+        aggregator=aggregator(given.aggregator),
+        optimizer=optimizer(given.optimizer),
+        uplink=compressor(given.uplink, "the uplink"),
+        downlink=compressor(given.downlink, "the downlink"),
+    )
 
 
 NEEDED = ("loss", "examples")
@@ -207,8 +231,10 @@ def optimizer(given: ServerOptimizer) -> ServerOptimizer:
     given = marks.plain(given)
     what = "the server optimizer's apply"
 
-    def apply(update: Tree, state: Any, params: Params) -> tuple[Params, Any]:
-        made = given.apply(update, state, params)
+    def apply(
+        update: Tree, state: Any, params: Params, context: Context
+    ) -> tuple[Params, Any]:
+        made = given.apply(update, state, params, context)
         if not isinstance(made, tuple) or len(made) != 2:
             raise InputError(
                 f"{what} must give (params, state), not {returned.describe(made)}"

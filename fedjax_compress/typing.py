@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +27,17 @@ Side = Any
 """The part of a payload that one stage adds: a pytree of ``wire.Field``."""
 Server = Any
 ClientState = Any
+Record = Any
 View = Any
 Acc = Any
 Metrics = dict[str, Array]
 
 
-class Coin(NamedTuple):
+class Keys(NamedTuple):
     """The randomness of one hop.
 
     Attributes:
-      private: known to the encoder only (stochastic rounding).
+      private: known to the encoder only (stochastic rounding); None for who decodes.
       shared: known to both ends (rotations, masks, hash functions). It is derived
         from run seed, round and client id, which both ends know: it costs no bits.
     """
@@ -44,12 +45,38 @@ class Coin(NamedTuple):
     private: Key
     shared: Key
 
-    def fold(self, data: int | Array) -> Coin:
+    def fold(self, data: int | Array) -> Keys:
         """Both keys folded with what the part belongs to (a leaf, a stage)."""
-        return Coin(
-            jax.random.fold_in(self.private, data),
-            jax.random.fold_in(self.shared, data),
-        )
+        fold = lambda key: jax.random.fold_in(key, data)  # noqa: E731
+        return Keys(*jax.tree.map(fold, tuple(self)))
+
+
+class Context(NamedTuple):
+    """What every step of an algorithm is told beside its data: it costs no bits.
+
+    Attributes:
+      keys: of this client and round; of the round at the server.
+      round: int32 scalar, 0-based.
+      common: shared key of the round, the same for all clients and the server.
+      params: the parameters before the first round, which follow from the seed.
+      inputs: one client's row of the planner's table, scalars by name: ``examples``,
+        the number of its rows, and ``tier`` where there are tiers. Empty at the server.
+    """
+
+    keys: Keys
+    round: Array
+    common: Key
+    params: Params
+    inputs: dict[str, Array] = {}  # noqa: RUF012  (nobody writes to it)
+
+    def fold(self, data: int | Array) -> Context:
+        """The same with both keys folded."""
+        return self._replace(keys=self.keys.fold(data))
+
+    @property
+    def decoding(self) -> Context:
+        """The same without the encoder's private key."""
+        return self._replace(keys=self.keys._replace(private=None))
 
 
 class Claims(NamedTuple):
@@ -90,7 +117,7 @@ class Stage(NamedTuple):
     """
 
     init: Callable[[jax.ShapeDtypeStruct], State]
-    encode: Callable[[Array, State, Coin], tuple[Array | None, Side, State]]
+    encode: Callable[[Array, State, Keys], tuple[Array | None, Side, State]]
     decode: Callable[[Array | None, Side, Key], Array]
     claims: Claims = Claims()
 
@@ -106,7 +133,7 @@ class Compressor(NamedTuple):
     """
 
     init: Callable[[Tree], State]
-    encode: Callable[[Tree, State, Coin], tuple[Payload, State]]
+    encode: Callable[[Tree, State, Keys], tuple[Payload, State]]
     decode: Callable[[Payload, Tree, Key], Tree]
     claims: Claims = Claims()
 
@@ -268,38 +295,64 @@ class Model(NamedTuple):
     keeps_scale: bool = True
 
 
-class Frame(NamedTuple):
-    """What local training trains in place of the whole model.
+class Problem(NamedTuple):
+    """What a client minimises over free parameters x, from ``start``:
+
+      loss(lift(x)) + <shift, x> + mu / 2 ||lift(x) - anchor||^2
 
     Attributes:
-      start: the free parameters before the first step.
-      lift: free parameters -> parameters of the model, differentiable.
+      start: x before the first step.
+      lift: x -> parameters of the model, differentiable.
+      anchor: parameters; None for ``lift(start)``.
+      mu: weight of the distance, which a local update may add to.
+      shift: like ``start``, added to each gradient; None for nothing.
       model: number of the local step, a scalar that all clients share -> the model to
         train at that step; None for the one that the local update was made with.
+      memory: what the local update has kept since the client's last round.
     """
 
     start: Tree
     lift: Callable[[Tree], Params] = lambda free: free
+    anchor: Params | None = None
+    mu: float | Array = 0.0
+    shift: Tree | None = None
     model: Callable[[Array], Model] | None = None
+    memory: State = ()
+
+
+class Trained(NamedTuple):
+    """What local training leaves.
+
+    Attributes:
+      update: free parameters after training minus ``start``.
+      memory: kept by the client for its next round.
+      metrics: scalars; at least ``loss`` (mean over the examples seen) and ``examples``
+        (number of rows it learns from), and a user's own.
+    """
+
+    update: Tree
+    memory: State
+    metrics: Metrics
 
 
 class LocalUpdate(NamedTuple):
     """What one client computes on its own data.
 
     Attributes:
-      init: params -> client state, ``()`` when stateless.
-      run: (params, state, shard, key) -> (update, state, metrics). The update is
-        trained minus received parameters. Metrics hold at least ``loss`` (mean over
-        the examples seen) and ``examples`` (number of rows it learns from). It may
-        have a parameter named ``frame``, None by default, which some algorithms ask
-        for and pass by keyword: of a Frame only the free parameters are trained, and
-        the update is theirs.
+      run: (problem, shard, context) -> Trained.
+      gradient: (problem, shard, context) -> gradient of the problem at ``start`` over
+        all rows of the client, like ``start``; None if it cannot tell.
+      init: start -> memory before a client's first round, ``()`` if it keeps nothing.
       model: the model that it trains, for algorithms that cut it; None if unknown.
+      seen: number of a client's rows -> how many rows ``run`` learns from, each as
+        often as it is seen, float32: both ends know it without a word.
     """
 
-    init: Callable[[Params], ClientState]
-    run: Callable[..., tuple[Tree, ClientState, Metrics]]
+    run: Callable[[Problem, Shard, Context], Trained]
+    gradient: Callable[[Problem, Shard, Context], Tree] | None = None
+    init: Callable[[Tree], State] = lambda start: ()
     model: Model | None = None
+    seen: Callable[[Array], Array] = lambda rows: rows.astype(jnp.float32)
 
 
 class Aggregator(NamedTuple):
@@ -319,11 +372,29 @@ class ServerOptimizer(NamedTuple):
 
     Attributes:
       init: params -> state.
-      apply: (mean update, state, params) -> (params, state).
+      apply: (mean update, state, params, context) -> (params, state).
     """
 
     init: Callable[[Params], State]
-    apply: Callable[[Tree, State, Params], tuple[Params, State]]
+    apply: Callable[[Tree, State, Params, Context], tuple[Params, State]]
+
+
+class Setup(NamedTuple):
+    """What an algorithm joins: one object, so that a new part changes no signature.
+
+    Attributes:
+      local: what a client computes.
+      aggregator: how updates are averaged, weighted by each client's examples.
+      optimizer: the server's step.
+      uplink: compressor of what clients send.
+      downlink: compressor of what the server sends.
+    """
+
+    local: LocalUpdate
+    aggregator: Aggregator
+    optimizer: ServerOptimizer
+    uplink: Compressor
+    downlink: Compressor
 
 
 class Report(NamedTuple):
@@ -331,15 +402,14 @@ class Report(NamedTuple):
 
     Attributes:
       payload: the message, measured by the engine with ``wire.size``.
-      weight: float32 scalar, its weight in the mean.
+      weight: float32 scalar, its weight in the mean: the number of examples, which is
+        registered with the client and not counted.
       state: the client's state after the round.
-      metrics: ``loss``, ``examples``, and whatever else.
+      metrics: ``loss``, ``examples``, and whatever else; nothing of it travels.
       ok: bool scalar, False where the update is not finite. The engine adds its own
         look at the accumulator and the new state. If anything is not finite, the
-        client is left out of the mean and keeps its old state; its bytes are counted
-        all the same.
-      down: what the server has sent to this client alone, besides the broadcast; ()
-        for nothing.
+        client is left out of the mean, it keeps its old state and the server its old
+        record of it; its bytes are counted all the same.
     """
 
     payload: Payload
@@ -347,21 +417,21 @@ class Report(NamedTuple):
     state: ClientState
     metrics: Metrics
     ok: Array
-    down: Payload = ()
 
 
 class Tier(NamedTuple):
-    """What clients of one kind do; both as in ``Algorithm``."""
+    """What clients of one kind do, and the server with them; as in ``Algorithm``."""
 
-    client: Callable[[View, ClientState, Shard, Coin], Report]
-    reduce: Callable[[View, Report, Key], Acc]
+    unicast: Callable[[Server, Record, Context], Payload]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
 
 
 class Tiers(NamedTuple):
     """Clients that train models of unequal sizes, a few kinds of them.
 
-    Only clients of one tier run side by side. Accumulators and client states have the
-    same shapes in all tiers.
+    Only clients of one tier run side by side. Accumulators, client states and records
+    have the same shapes in all tiers.
 
     Attributes:
       of: (run seed, round, client ids int [n]) -> tier of each, int [n]; on the host.
@@ -374,49 +444,78 @@ class Tiers(NamedTuple):
     work: tuple[float, ...]
 
 
+class Stacked(NamedTuple):
+    """The accumulators of a cohort side by side, in the order of client ids.
+
+    Attributes:
+      each: leaves [seats, ...]; zeros where there is no usable report.
+      ok: bool [seats], where there is one.
+    """
+
+    each: Acc
+    ok: Array
+
+
 class Beginning(NamedTuple):
     """What one client does before the first round.
 
     Attributes:
       client: its id.
-      run: (server, its rows, coin) -> server; compiled as a program of its own.
+      run: (server, its rows, context) -> server; compiled as a program of its own.
     """
 
     client: int
-    run: Callable[[Server, Shard, Coin], Server]
+    run: Callable[[Server, Shard, Context], Server]
 
 
 class Algorithm(NamedTuple):
-    """ONE client and ONE server step.
+    """ONE client and ONE server step; nothing but payloads passes between the two.
+
+    In the order of a round; what is decoded follows from payloads and from what both
+    ends know without a word, the context.
 
     Attributes:
       init: (key, params) -> server.
       client_init: params -> state of a client that has never taken part, ``()`` when
-        stateless.
-      broadcast: (server, coin) -> (view, payload, server). The view is what every
-        client of the cohort decodes from the payload.
-      client: (view, client state, shard, coin) -> Report.
-      reduce: (view, report, shared key of that client) -> accumulator: decode and
-        lift one report.
-      server: (server, accumulator) -> server; its result is not taken in a round
-        without a single usable report.
-      params: server -> parameters to evaluate.
+        stateless; it stays with the client.
+      broadcast: (server, context) -> (payload to all clients, server).
+      receive: (payload, context) -> view, what every client decodes of it; done once.
+      client: (view, payload to it alone, its state, its rows, context) -> Report.
+      reduce: (server, payload of a report, its weight, record, context) ->
+        (accumulator, record): decode and lift one report.
+      server: (server, accumulator, context) -> server; its result is not taken in a
+        round without a single usable report.
+      network: server -> (model, parameters) to evaluate; the model is None if unknown.
+      unicast: (server, record, context of the client) -> payload to this client alone,
+        ``()`` for nothing.
+      record_init: params -> what the server keeps of each client, ``()`` for nothing.
+      reduction: ``sum`` of the accumulators; or ``stack``: ``server`` gets ``Stacked``,
+        which costs memory for each client of a cohort.
       observe: server after a round -> scalars worth a record, such as the density of
         each layer.
       tiers: clients of unequal kinds; None where all do the same. Where there are
-        tiers, ``client`` and ``reduce`` are those of the first.
+        tiers, ``unicast``, ``client`` and ``reduce`` are those of the first.
       begin: what one client does before the first round; None for nothing.
       trains: the models that clients train, one for each tier; none if unknown.
     """
 
     init: Callable[[Key, Params], Server]
     client_init: Callable[[Params], ClientState]
-    broadcast: Callable[[Server, Coin], tuple[View, Payload, Server]]
-    client: Callable[[View, ClientState, Shard, Coin], Report]
-    reduce: Callable[[View, Report, Key], Acc]
-    server: Callable[[Server, Acc], Server]
-    params: Callable[[Server], Params]
+    broadcast: Callable[[Server, Context], tuple[Payload, Server]]
+    receive: Callable[[Payload, Context], View]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
+    server: Callable[[Server, Acc, Context], Server]
+    network: Callable[[Server], tuple[Model | None, Params]]
+    unicast: Callable[[Server, Record, Context], Payload] = lambda *given: ()
+    record_init: Callable[[Params], Record] = lambda params: ()
+    reduction: Literal["sum", "stack"] = "sum"
     observe: Callable[[Server], Metrics] = lambda server: {}
     tiers: Tiers | None = None
     begin: Beginning | None = None
     trains: tuple[Model, ...] = ()
+
+    @property
+    def tier(self) -> Tier:
+        """What clients do where there are no tiers; else those of the first."""
+        return Tier(self.unicast, self.client, self.reduce)

@@ -187,7 +187,7 @@ def one_round(parts: Parts) -> Any:
     """The parameters after the library's first round."""
     state = parts.simulator.start(parts.params)
     state, _ = parts.simulator.advance(state, 1)
-    return jax.device_get(parts.algorithm.params(state.server))
+    return jax.device_get(parts.algorithm.network(state.server)[1])
 
 
 def examples(

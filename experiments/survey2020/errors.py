@@ -34,7 +34,7 @@ import numpy as np
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.experiment import Config, load_toml
 from fedjax_compress.experiment.build import build
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 HERE = Path(__file__).parent
 N, DRAWS = 65_536, 5
@@ -103,7 +103,7 @@ def updates(config: Config, rounds: int) -> list:
     state = parts.simulator.start(parts.params)
     state, _ = parts.simulator.advance(state, rounds)
     server = parts.simulator.placement.local(state.server)
-    params = jax.tree.map(jnp.asarray, jax.device_get(parts.algorithm.params(server)))
+    params = jax.tree.map(jnp.asarray, jax.device_get(parts.algorithm.network(server)[1]))
     local = registry.build("local", config.local, parts.model)
     data = jax.tree.map(jnp.asarray, parts.data)
 
@@ -121,7 +121,7 @@ def measure(spec: str, trees: list) -> tuple[float, float]:
 
     @jax.jit
     def once(values: dict, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        coin = Coin(*jax.random.split(jax.random.key(seed)))
+        coin = Keys(*jax.random.split(jax.random.key(seed)))
         payload, _ = compressor.encode(values, compressor.init(values), coin)
         found = compressor.decode(payload, values, coin.shared)
         lost = tree.squared_norm(tree.subtract(found, values))

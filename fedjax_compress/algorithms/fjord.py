@@ -9,33 +9,26 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, submodel
-from fedjax_compress.algorithms.assignment import Assign, assignment
+from fedjax_compress.algorithms.shared.assignment import Assign, assignment
 from fedjax_compress.algorithms.heterofl import falling
-from fedjax_compress.algorithms.parts import of_checked_parts
-from fedjax_compress.algorithms.submodel_training import View, cut_training
-from fedjax_compress.algorithms.widths import Width, cuts_for, widths_of
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.algorithms.shared.submodel_training import cut_training
+from fedjax_compress.algorithms.shared.widths import Width, cuts_for, widths_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
     Array,
-    Compressor,
     Key,
-    LocalUpdate,
     Model,
     Params,
-    ServerOptimizer,
+    Setup,
 )
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def fjord(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     rates: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
     assign: Assign = "fixed",
     shares: tuple[float, ...] = (),
@@ -58,12 +51,9 @@ def fjord(
     the uplink's fields for their update.
 
     Args:
-      local: what a client computes, SGD without momentum or weight decay as a rule,
-        which would move parameters outside the width of a step.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step; ``fedavg`` is the paper's.
-      uplink: stateless compressor of the update.
-      downlink: stateless compressor of the held parameters.
+      setup: what is joined. ``local``: SGD without momentum or weight decay as a rule,
+        which would move parameters outside the width of a step; ``fedavg`` as the
+        server's step is the paper's; the model has ``cuts``, both links are stateless.
       rates: from the largest, each above 0 and at most 1; a program compiles all.
       assign: a largest rate for each client for good (fixed) or each round (dynamic).
       shares: of the clients with each largest rate, as ratios; none for equal ones.
@@ -71,8 +61,7 @@ def fjord(
         A step then computes two networks.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; a local update
-        without frames; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the first round, a link that keeps a state.
 
     Reference: Horvath et al. 2021, section 3 (ordered dropout, knowledge distillation
     with temperature 1) and algorithm 1; the first author's code for what is trained.
@@ -83,15 +72,15 @@ def fjord(
     if not 0 <= distillation <= 1:
         raise InputError(f"distillation must be from 0 to 1, not {distillation}")
     falling(rates)
-    widths = widths_of(cuts_for(local, "fjord"), rates)
+    widths = widths_of(cuts_for(setup.local, "fjord"), rates)
 
-    def network(number: int, view: View) -> Callable[[Array], Model]:
+    def network(number: int, key: Key) -> Callable[[Array], Model]:
         inner = widths[number:]
         applies = [_prefix(widths[number], width) for width in inner]
 
         def at(t: Array) -> Model:
             drawn = jax.random.randint(
-                jax.random.fold_in(view.key, t), (), 0, len(inner)
+                jax.random.fold_in(key, t), (), 0, len(inner)
             )
 
             def apply(params: Params, features: Array, key: Key | None) -> Array:
@@ -103,8 +92,7 @@ def fjord(
         return at
 
     return cut_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="fjord", selector=submodel.prefix(), widths=widths,
+        setup, name="fjord", selector=submodel.prefix(), widths=widths,
         tier_of=assignment(assign, shares, len(rates)), average="holders",
         network=network,
     )  # fmt: skip

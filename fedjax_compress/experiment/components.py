@@ -13,7 +13,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
 from fedjax_compress.models import augmented
 from fedjax_compress.simulate import host
-from fedjax_compress.typing import Algorithm, Model, Params, Task
+from fedjax_compress.typing import Algorithm, Model, Params, Setup, Task
 
 
 def check_specs(config: Config) -> None:
@@ -139,11 +139,9 @@ class Course(NamedTuple):
 
 def build_course(config: Config, model: Model) -> Course:
     """One client and one server step, in each phase of the links' schedules."""
-    parts = [
-        with_field("local", registry.build, "local", config.local, model),
-        with_field("aggregate", registry.build, "aggregate", config.aggregate),
-        with_field("server", registry.build, "server", config.server),
-    ]
+    local = with_field("local", registry.build, "local", config.local, model)
+    mean = with_field("aggregate", registry.build, "aggregate", config.aggregate)
+    server = with_field("server", registry.build, "server", config.server)
     up = with_field("uplink", compress.phases, config.uplink)
     down = with_field("downlink", compress.phases, config.downlink)
     found = []
@@ -157,8 +155,7 @@ def build_course(config: Config, model: Model) -> Course:
             registry.build,
             "algorithm",
             config.algorithm,
-            *parts,
-            *links,
+            Setup(local, mean, server, *links),
         )
         found.append((after, algorithm))
     return Course(found[0][1], found[1:])

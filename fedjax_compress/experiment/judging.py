@@ -43,7 +43,7 @@ class Judge:
 
     def _scores(self, state: RunState, nobody: bool) -> dict[str, float]:
         server = self.parts.simulator.placement.local(state.server)
-        params = self.parts.algorithm.params(server)
+        _, params = self.parts.algorithm.network(server)
         if not nobody:
             return self.parts.evaluate(params)
         digest = tree.sha256(params)

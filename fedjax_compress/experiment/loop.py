@@ -85,7 +85,7 @@ def go_on(
     if not lost and state.round < config.rounds:
         raise Stopped(stop.name, folder, state.round)
     server = parts.simulator.placement.local(state.server)
-    params = jax.device_get(parts.algorithm.params(server))
+    params = jax.device_get(parts.algorithm.network(server)[1])
     summary = link.lead(lambda: _finish(config, parts, params, history, folder))
     if lost:
         raise saver.diverged(lost)

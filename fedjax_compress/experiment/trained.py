@@ -33,4 +33,4 @@ def trained(folder: str | Path, dataset: Dataset | None = None) -> tuple[Model, 
     parts = build(config, dataset)
     start = parts.simulator.start(parts.params)
     state, _ = loop.restore(config, parts, start, folder)
-    return parts.model, parts.algorithm.params(state.server)
+    return parts.model, parts.algorithm.network(state.server)[1]

@@ -16,7 +16,7 @@ from fedjax_compress.registry import nearest
 from fedjax_compress.typing import (
     Array,
     Claims,
-    Coin,
+    Keys,
     Compressor,
     Key,
     Model,
@@ -137,7 +137,7 @@ def _compressor(
     def init(like: Params) -> State:
         return ()
 
-    def encode(params: Params, state: State, coin: Coin) -> tuple[Payload, State]:
+    def encode(params: Params, state: State, coin: Keys) -> tuple[Payload, State]:
         _, learned = own(params)
         sent: dict[str, Payload] = {}
         for path, leaf in _leaves(params).items():

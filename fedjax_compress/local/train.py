@@ -12,18 +12,20 @@ from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import (
     Array,
     Batch,
-    ClientState,
-    Frame,
+    Context,
     Key,
     LocalUpdate,
-    Metrics,
     Model,
     Params,
+    Problem,
     Shard,
+    Trained,
     Tree,
 )
 
 _FREE = "what is trained"
+Anchors = list[tuple[float | Array, Params]]
+"""What pulls the parameters towards itself, and how strongly."""
 
 
 def train(
@@ -46,7 +48,7 @@ def train(
     client that has none neither counts nor pulls the mean towards zero.
     ``processed`` counts each row as often as it was seen.
 
-    Within a frame all of this holds for its free parameters: they are what the
+    All of this holds for the free parameters of the problem: they are what the
     optimizer sees, what momentum and weight decay move, and what the update is of. The
     proximal distance is that of what they are lifted to, from its start. A model's
     ``constrain`` is applied to them after each step.
@@ -67,46 +69,50 @@ def train(
 
     model = checked.model(model)
 
-    def at(frame: Frame, t: Array) -> Model:
-        return model if frame.model is None else checked.model(frame.model(t))
+    def at(problem: Problem, t: Array) -> Model:
+        return model if problem.model is None else checked.model(problem.model(t))
 
     def objective(
-        free: Tree, frame: Frame, anchor: Params, batch: Batch, key: Key, t: Array
+        free: Tree, problem: Problem, anchors: Anchors, batch: Batch, key: Key, t: Array
     ) -> tuple:
-        params = frame.lift(free)
-        net = at(frame, t)
+        params, net = problem.lift(free), at(problem, t)
         losses = net.loss(net.apply(params, batch.features, key), batch.labels)
         total = jnp.sum(losses * batch.mask)
         value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
-        if proximal:
+        for weight, anchor in anchors:
             distance = tree.squared_norm(tree.subtract(params, anchor))
-            value = value + 0.5 * proximal * distance
+            value = value + 0.5 * weight * distance
+        if problem.shift is not None:
+            value = value + tree.dot(problem.shift, free)
         return value, total
 
-    gradient = jax.grad(objective, has_aux=True)
+    def anchors_of(problem: Problem) -> Anchors:
+        """What pulls the parameters, and how strongly."""
+        received = problem.lift(problem.start)
+        found: Anchors = [(proximal, received)] if proximal else []
+        if not isinstance(problem.mu, float) or problem.mu:
+            anchor = received if problem.anchor is None else problem.anchor
+            found.append((problem.mu, anchor))
+        return found
 
-    def run(
-        params: Params,
-        state: ClientState,
-        shard: Shard,
-        key: Key,
-        frame: Frame | None = None,
-    ) -> tuple[Tree, ClientState, Metrics]:
+    slope = jax.grad(objective, has_aux=True)
+
+    def run(problem: Problem, shard: Shard, context: Context) -> Trained:
+        key = context.keys.private
         order, noise = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         mine = schedule.total(shard.size)
-        within = Frame(params) if frame is None else frame
-        anchor = within.lift(within.start) if proximal else params
+        anchors = anchors_of(problem)
 
         def step(t: Array, carry: tuple) -> tuple:
             current, memory, loss, seen = carry
             batch = schedule.batch_at(shard, order, t)
-            grads, total = gradient(
-                current, within, anchor, batch, jax.random.fold_in(noise, t), t
+            grads, total = slope(
+                current, problem, anchors, batch, jax.random.fold_in(noise, t), t
             )
             with as_written(), returned.within("the client's optimizer"):
                 updates, memorized = optimizer.update(grads, memory, current)
                 moved = optax.apply_updates(current, updates)
-            net = at(within, t)
+            net = at(problem, t)
             returned.like("the move of the client's optimizer", moved, current, _FREE)
             if net.constrain is not None:
                 moved = net.constrain(moved)
@@ -120,15 +126,33 @@ def train(
 
         zero = jnp.zeros((), jnp.float32)
         with as_written():
-            memory = optimizer.init(within.start)
-        start = (within.start, memory, zero, zero)
+            memory = optimizer.init(problem.start)
+        start = (problem.start, memory, zero, zero)
         bound = schedule.total(shard.largest)
         trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {
             "loss": loss / jnp.maximum(seen, 1.0),
             "examples": schedule.rows(shard.size).astype(jnp.float32),
+            "steps": mine.astype(jnp.float32),
             "processed": seen,
         }
-        return tree.subtract(trained, within.start), state, metrics
+        update = tree.subtract(trained, problem.start)
+        return Trained(update, problem.memory, metrics)
 
-    return LocalUpdate(init=lambda params: (), run=run, model=model)
+    def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
+        """Over all rows once, in the order stored; nothing in it is random."""
+        whole = schedule._replace(epochs=1, steps=0, last="keep", shuffle=False)
+        zero, key = jnp.zeros((), jnp.int32), context.keys.private
+        anchors = anchors_of(problem)
+        share = 1.0 / jnp.maximum(shard.size.astype(jnp.float32), 1.0)
+
+        def add(t: Array, total: Tree) -> Tree:
+            batch = whole.batch_at(shard, key, t)
+            part = share * jnp.sum(batch.mask)
+            grads, _ = slope(problem.start, problem, anchors, batch, key, zero)
+            return jax.tree.map(lambda s, g: s + part * g, total, grads)
+
+        start = tree.zeros_like(problem.start)
+        return jax.lax.fori_loop(0, whole.total(shard.largest), add, start)
+
+    return LocalUpdate(run, gradient, model=model, seen=schedule.seen)

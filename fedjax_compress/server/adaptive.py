@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.server.optimizers import positive
-from fedjax_compress.typing import Array, Params, ServerOptimizer, Tree
+from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, Tree
 
 
 class Moments(NamedTuple):
@@ -120,7 +120,9 @@ def _adaptive(
 
         return Moments(fill(0.0), fill(start))
 
-    def apply(update: Tree, state: Moments, params: Params) -> tuple[Params, Moments]:
+    def apply(
+        update: Tree, state: Moments, params: Params, context: Context
+    ) -> tuple[Params, Moments]:
         m = jax.tree.map(lambda m, u: b1 * m + (1 - b1) * u, state.first, update)
         v = jax.tree.map(second, state.second, update)
         moved = jax.tree.map(

@@ -12,7 +12,7 @@ from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.lookup import optimizer
 from fedjax_compress.promotion import as_written
-from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
+from fedjax_compress.typing import Context, Params, ServerOptimizer, State, Tree
 
 
 def from_optax(transformation: library.GradientTransformation) -> ServerOptimizer:
@@ -21,7 +21,9 @@ def from_optax(transformation: library.GradientTransformation) -> ServerOptimize
     Reference: Reddi et al. 2021, algorithm 1 (FedOpt).
     """
 
-    def apply(update: Tree, state: State, params: Params) -> tuple[Params, State]:
+    def apply(
+        update: Tree, state: State, params: Params, context: Context
+    ) -> tuple[Params, State]:
         grads = jax.tree.map(
             lambda u, p: jnp.negative(u).astype(p.dtype), update, params
         )

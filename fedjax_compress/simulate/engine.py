@@ -38,7 +38,7 @@ class RunState(NamedTuple):
 
     Attributes:
       server: the algorithm's server.
-      store: state of every client, device arrays [clients, ...]. Empty where the
+      store: state and record of every client, device arrays [clients, ...]. Empty where the
         simulator keeps states on the host: ``Simulator.snapshot`` has them.
       round: number of rounds finished.
     """
@@ -162,8 +162,8 @@ class Simulator:
         if not self.lanes:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
-        template = self.algorithm.client_init(params)
-        store = self._new_store(template)
+        self._params = self.placement.replicate(params)
+        store = self._new_store(rounds_.kept_init(self.algorithm, params))
         return RunState(self.placement.replicate(server), store, 0)
 
     @property
@@ -257,8 +257,9 @@ class Simulator:
         assert begin is not None
         data = self._rows if self._streams else placement.local(self._rows)
         with self.programs.compiling():
+            params = placement.local(self._params)
             program = beginning.compiled(
-                begin, placement.local(server), data, self._key
+                begin, placement.local(server), params, data, self._key
             )
         made = program(placement.local(server))
         return placement.replicate(jax.device_get(made))
@@ -311,4 +312,6 @@ class Simulator:
         who = supply.ids, supply.places, supply.slots, supply.tiers
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
-        return data, self._root, state.server, store, seats, number, count
+        return (
+            data, self._root, self._params, state.server, store, seats, number, count,
+        )  # fmt: skip

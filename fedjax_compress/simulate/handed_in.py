@@ -23,10 +23,10 @@ OWN_NAMES = (
 
 def named(algorithm: Algorithm) -> Algorithm:
     """The algorithm whose functions' errors say which of them it was."""
-    names = ("init", "client_init", "broadcast", "client", "reduce", "server", "params")
     changed: dict[str, Any] = {
-        name: returned.named(f"the algorithm's {name}", getattr(algorithm, name))
-        for name in (*names, "observe")
+        name: returned.named(f"the algorithm's {name}", function)
+        for name, function in algorithm._asdict().items()
+        if callable(function)
     }
     return algorithm._replace(**changed)
 
@@ -54,6 +54,16 @@ def report(found: Any, state: Tree) -> Report:
     what = "the client state of a report"
     returned.like(what, found.state, state, "the state before")
     return found._replace(weight=weight, metrics=metrics, ok=ok)
+
+
+def record(found: Any, before: Tree) -> Tree:
+    """The record of a client after a round, if it looks as before.
+
+    Raises:
+      InputError: another structure, shape or dtype.
+    """
+    what = "the record that the algorithm's reduce gives"
+    return returned.like(what, found, before, "the record before")
 
 
 def server(found: Server, before: Server, name: str = "server") -> Server:

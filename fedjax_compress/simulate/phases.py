@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
 from fedjax_compress.simulate import handed_in
+from fedjax_compress.simulate.round import kept_init
 from fedjax_compress.typing import Algorithm, Key, Params, Tree
 
 
@@ -62,7 +64,9 @@ class Phases:
         for after, algorithm in zip(self.after, self.algorithms, strict=True):
             found = {
                 "server": jax.eval_shape(algorithm.init, key, params),
-                "clients": jax.eval_shape(algorithm.client_init, params),
+                "clients": jax.eval_shape(
+                    functools.partial(kept_init, algorithm), params
+                ),
             }
             first = first or found
             for who, kept in found.items():

@@ -116,7 +116,7 @@ class Programs:
 
         Args:
           phase: number of the phase.
-          inputs: rows, key data, server, store, seats, number of the first round and of
+          inputs: rows, key data, first parameters, server, store, seats, number of the first round and of
             rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
           residence: where things live.
         """
@@ -129,15 +129,16 @@ class Programs:
         program = jax.shard_map(
             functools.partial(self._rounds, algorithm, residence.states),
             mesh=self.placement.mesh,
-            in_specs=(rows, whole, whole, stores, split, whole, whole),
+            in_specs=(rows, whole, whole, whole, stores, split, whole, whole),
             out_specs=(whole, stores, records),
             check_vma=False,
         )
         with convolution_form(self.convolution):
-            return jax.jit(program, donate_argnums=(2, 3)).trace(*inputs)
+            return jax.jit(program, donate_argnums=(3, 4)).trace(*inputs)
 
     def _rounds(
-        self, algorithm, resident, data, root, server, store, seats, first, rounds
+        self, algorithm, resident, data, root, params, server, store, seats, first,
+        rounds,
     ) -> tuple:
         self.traces += 1
         root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
@@ -145,13 +146,24 @@ class Programs:
             not resident and self.placement.processes > 1
         )
         return rounds_.run_rounds(
-            algorithm, data, server, store, seats, root, first, rounds,
-            self._meet, rounds_.Layout(resident, gaps),
+            algorithm, data, server, store, seats, params, root, first, rounds,
+            rounds_.Meet(self._add, self._gather), rounds_.Layout(resident, gaps),
         )  # fmt: skip
 
-    def _meet(self, part: Tree) -> Tree:
-        """The sum over devices, as one reduction of one vector."""
+    def _add(self, part: Tree) -> Tree:
+        """The sum over devices: one reduction of one vector for each dtype."""
         if self.placement.devices == 1:
             return part
-        flat, restore = ravel_pytree(part)
-        return restore(jax.lax.psum(flat, AXIS))
+        leaves, structure = jax.tree.flatten(part)
+        for dtype in dict.fromkeys(x.dtype for x in leaves):
+            places = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+            flat, restore = ravel_pytree([leaves[i] for i in places])
+            for i, x in zip(places, restore(jax.lax.psum(flat, AXIS)), strict=True):
+                leaves[i] = x
+        return jax.tree.unflatten(structure, leaves)
+
+    def _gather(self, part: Tree) -> Tree:
+        """The chunks of all devices, one after the other."""
+        if self.placement.devices == 1:
+            return part
+        return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), part)

@@ -12,7 +12,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import Coin, Compressor, LocalUpdate, Stage, Task
+from fedjax_compress.typing import Keys, Compressor, LocalUpdate, Stage, Task
 
 OWNER = np.array([0, 0, 0, 1, 2, 2], np.int32)
 ROWS = np.array([[1, 4], [2, 0], [6, 2], [-1, 3], [0, 0], [8, 8]], np.float32)
@@ -174,7 +174,7 @@ def test_leaves_and_stages_have_keys_of_their_own():
 
     probe = Stage(lambda s: (), encode, lambda carrier, side, key: carrier)
     compressor = compress.on_leaves(compress.chain(probe, probe))
-    coin = Coin(*jax.random.split(root_key(0)))
+    coin = Keys(*jax.random.split(root_key(0)))
     compressor.encode({"a": jnp.ones(2), "b": jnp.ones(3)}, (), coin)
     seen += [words(coin.private), words(coin.shared)]
     assert len(set(seen)) == len(seen) == 2 * 2 * 2 + 2

@@ -21,7 +21,7 @@ from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.round import Seats, client_coin
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 ACCELERATORS = ("cuda", "tpu")
 KNOWN = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
@@ -192,7 +192,7 @@ def test_messages_of_every_compressor(entry_name, examples):
     some = {"body": {"kernel": shape(3, 4, 5)}, "head": shape(7), "scale": shape()}
 
     def message(tree, keys):
-        coin = Coin(keys[0], keys[1])
+        coin = Keys(keys[0], keys[1])
         payload, state = compressor.encode(tree, compressor.init(tree), coin)
         decoded = compressor.decode(payload, tree, coin.shared)
         return decoded, state, wire.size(payload), wire.nominal_size(payload)

@@ -16,11 +16,11 @@ import pytest
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 TASK = Task((5,), 3)
 KEY = jax.random.key(0)
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 CLIENTS, COHORT, ROUNDS = 13, 9, 4
 EXAMPLES = {
     "none": "none",

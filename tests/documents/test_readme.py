@@ -30,7 +30,7 @@ from fedjax_compress.experiment import (
     sizing,
 )
 from fedjax_compress.simulate import distributed
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -198,7 +198,7 @@ def test_what_a_message_costs(table) -> None:
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda s: rng.normal(size=s.shape).astype("float32"), shapes)
-    coin = Coin(jax.random.key(1), jax.random.key(2))
+    coin = Keys(jax.random.key(1), jax.random.key(2))
     for text, _, size in table("uplink"):
         compressor = compress.parse(text.strip("`"))
 

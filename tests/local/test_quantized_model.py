@@ -15,11 +15,11 @@ from fedjax_compress.local.layer_quantizers import (
     quantize_gradient,
 )
 from fedjax_compress.models import cost, from_linen
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 TASK = Task((5,), 3)
 KEY = jax.random.key(0)
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def build(text, model="mlp(hidden=(6, 4))"):

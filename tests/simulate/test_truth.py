@@ -17,7 +17,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
 from fedjax_compress.shuffle import permute
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 CLIENTS, COHORT, ROUNDS, SEED = 17, 11, 5, 7
 WIDTH, CLASSES = 6, 4
@@ -51,7 +51,7 @@ def coins_of(root, number, client):
     here = jax.random.fold_in(root, number)
     sides = jax.random.fold_in(here, BROADCAST), jax.random.fold_in(here, CLIENT)
     down, up = ([jax.random.fold_in(s, i) for i in (PRIVATE, SHARED)] for s in sides)
-    return Coin(*down), Coin(*(jax.random.fold_in(k, client) for k in up))
+    return Keys(*down), Keys(*(jax.random.fold_in(k, client) for k in up))
 
 
 def numpy_training(weights, features, labels, key):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from fedjax_compress import submodel
-from fedjax_compress.algorithms.frames import model_of
+from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Cuts, LocalUpdate, Model
 
@@ -28,7 +28,7 @@ def cuts_for(local: LocalUpdate, name: str) -> Cuts:
     """How the model of a local update can be cut.
 
     Raises:
-      InputError: it cannot, or the update trains no other model than its own.
+      InputError: it cannot, or the update names no model.
     """
     cuts = model_of(local, name).cuts
     if cuts is None or not cuts.groups:

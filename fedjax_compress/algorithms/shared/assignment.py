@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedjax_compress.algorithms.submodel_training import TierOf
+from fedjax_compress.algorithms.shared.submodel_training import TierOf
 from fedjax_compress.errors import InputError
 
 Assign = Literal["fixed", "dynamic"]

@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import LocalUpdate, Model
-
-
-def check_frames(local: LocalUpdate, name: str) -> None:
-    """Raises InputError, naming the algorithm, unless ``run`` takes a frame."""
-    if "frame" not in inspect.signature(local.run).parameters:
-        raise InputError(
-            f"{name} needs a local update whose run takes a frame, as those of "
-            "fedjax_compress.local do"
-        )
 
 
 def check_zeros(local: LocalUpdate, name: str) -> None:
@@ -30,12 +19,16 @@ def model_of(local: LocalUpdate, name: str) -> Model:
     """The model that a local update trains, and can train others in place of.
 
     Raises:
-      InputError: it names none, or takes no frame.
+      InputError: it names none.
     """
-    check_frames(local, name)
     if local.model is None:
         raise InputError(
             f"{name} needs a local update that names its model, as those of "
             "fedjax_compress.local do"
         )
     return local.model
+
+
+def trained(local: LocalUpdate) -> tuple[Model, ...]:
+    """The model of a local update, if it names one."""
+    return () if local.model is None else (local.model,)

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import compress, prune, tree
-from fedjax_compress.algorithms.frames import check_frames, check_zeros
+from fedjax_compress import compress, prune, tree, wire
+from fedjax_compress.algorithms.shared import exchange
+from fedjax_compress.algorithms.shared.needs import check_zeros, trained
 from fedjax_compress.typing import (
     Acc,
-    Aggregator,
     Algorithm,
     Array,
     ClientState,
-    Coin,
-    Compressor,
-    Frame,
+    Context,
     Key,
-    LocalUpdate,
     Metrics,
     Params,
     Payload,
+    Problem,
+    Record,
     Report,
-    ServerOptimizer,
+    Setup,
     Shard,
     State,
+    Trained,
     Tree,
 )
 
-_LOCAL, _UPLINK, _IMPORTANCE, _MASK = range(4)
+_IMPORTANCE = 2
 
 
 class MaskServer(NamedTuple):
@@ -57,21 +57,16 @@ class MaskServer(NamedTuple):
     memory: Tree
 
 
-class MaskView(NamedTuple):
-    """What a round begins with.
+class MaskClient(NamedTuple):
+    """What a client keeps.
 
     Attributes:
-      params: as decoded, 0 where they are not in use.
-      mask: of the units, as the server has it.
-      used: of the parameters themselves, bool; None for leaves never pruned.
-      version, number: as the server has them.
+      mask: of the units, as it was last sent; all False before.
+      gathered: squared gradients of what is not in use, since then; () if nobody asks.
     """
 
-    params: Params
     mask: Tree
-    used: Tree
-    version: Array
-    number: Array
+    gathered: Tree
 
 
 class MaskSums(NamedTuple):
@@ -98,11 +93,7 @@ memory)."""
 
 
 def mask_training(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     *,
     name: str,
     start: Callable[[Params], tuple[Tree, Tree]],
@@ -117,23 +108,29 @@ def mask_training(
     parameters: those in use move, and what the others would have moved, u_j, is
     gathered as n u_j^2 with n the rows processed.
 
+    The server's record of a client is the version of the mask that it has. One that
+    has not the present one is sent it, and any other an empty one: masks that keep
+    nothing at all cannot be sent.
+
     Args:
-      local, aggregator, optimizer, uplink, downlink: as in ``fedavg``; both links
-        stateless and elementwise, see ``compress.masked``.
+      setup: what is joined; both links stateless and elementwise, see
+        ``compress.masked``.
       name: of the algorithm, for messages.
       start: params -> (mask, memory) before the first round.
       refresh: decides after each round about the mask.
       pattern: of the units; None where each parameter is one.
-      squares: when squared gradients are sent; None for never.
+      squares: when squared gradients are sent; None for never. The broadcast says so.
 
     Raises:
-      InputError: a link that keeps a state or mixes elements, a local update without
-        frames.
+      InputError: a link that keeps a state or mixes elements.
     """
-    check_frames(local, name)
+    local, aggregator, optimizer = setup.local, setup.aggregator, setup.optimizer
     check_zeros(local, name)
-    up, down = compress.masked(uplink), compress.masked(downlink)
+    up, down = compress.masked(setup.uplink), compress.masked(setup.downlink)
     plain = compress.masked(compress.parse("identity"))
+
+    def used_of(mask: Tree, params: Params) -> Tree:
+        return prune.spread(mask, params, pattern)
 
     def init(key: Key, params: Params) -> MaskServer:
         down.init_check(params)
@@ -144,73 +141,91 @@ def mask_training(
 
     def client_init(params: Params) -> ClientState:
         up.init_check(params)
+        mask = jax.tree.map(jnp.zeros_like, start(params)[0])
         gathered = tree.zeros_like(params) if squares else ()
-        return local.init(params), jnp.zeros((), jnp.int32), gathered
+        return local.init(params), MaskClient(mask, gathered)
 
-    def broadcast(
-        server: MaskServer, coin: Coin
-    ) -> tuple[MaskView, Payload, MaskServer]:
-        used = prune.spread(server.mask, server.params, pattern)
+    def record_init(params: Params) -> Array:
+        return jnp.zeros((), jnp.int32)
+
+    def broadcast(server: MaskServer, context: Context) -> tuple[Payload, MaskServer]:
+        used = used_of(server.mask, server.params)
         params = prune.apply(used, server.params)
-        payload = down.encode(params, used, coin)
-        params = down.decode(payload, params, used, coin.shared)
-        view = MaskView(params, server.mask, used, server.version, server.number)
-        return view, payload, server
-
-    def client(view: MaskView, state: ClientState, shard: Shard, coin: Coin) -> Report:
-        memory, version, gathered = state
-        stale = version != view.version
-        lift = _open(view.used) if squares else (lambda w: prune.apply(view.used, w))
-        key = jax.random.fold_in(coin.private, _LOCAL)
-        update, memory, metrics = local.run(
-            view.params, memory, shard, key, frame=Frame(view.params, lift)
-        )
-        moved = prune.apply(view.used, update)
-        payload = {"update": up.encode(moved, view.used, coin.fold(_UPLINK))}
+        payload = {"parameters": down.encode(params, used, context.keys)}
         if squares:
-            rest, n = tree.subtract(update, moved), processed(metrics)
-            gathered = tree.where(stale, tree.zeros_like(gathered), gathered)
-            gathered = jax.tree.map(lambda g, u: g + n * u * u, gathered, rest)
-            due = squares.due(view.number)
+            payload["due"] = wire.Field(squares.due(server.number), 2, kind="due")
+        return payload, server
+
+    def unicast(server: MaskServer, record: Array, context: Context) -> Payload:
+        stale = record != server.version
+        news = jax.tree.map(lambda m: m & stale, server.mask)
+        return compress.mask_fields(news)
+
+    def client(
+        view: Payload, alone: Payload, state: ClientState, shard: Shard, context: Context
+    ) -> Report:
+        memory, (mask, gathered) = state
+        news = compress.masks_from(alone)
+        stale = prune.any_kept(news)
+        mask = tree.where(stale, news, mask)
+        used = used_of(mask, context.params)
+        received = down.decode(
+            view["parameters"], context.params, used, context.common
+        )
+        lift = _open(used) if squares else (lambda w: prune.apply(used, w))
+
+        def send(trained: Trained) -> tuple[Payload, MaskClient]:
+            moved = prune.apply(used, trained.update)
+            hop = context.keys
+            payload = {"update": up.encode(moved, used, exchange.uplink_keys(context))}
+            if not squares:
+                return payload, MaskClient(mask, ())
+            rest = tree.subtract(trained.update, moved)
+            n = local.seen(context.inputs["examples"])
+            kept = tree.where(stale, tree.zeros_like(gathered), gathered)
+            kept = jax.tree.map(lambda g, u: g + n * u * u, kept, rest)
+            due = view["due"].symbols
             payload["squares"] = _only_if(
                 due,
                 lambda sent: plain.encode(
-                    sent, _others(view.used, sent), coin.fold(_IMPORTANCE)
+                    sent, _others(used, sent), hop.fold(_IMPORTANCE)
                 ),
-                gathered,
+                kept,
             )
-            gathered = tree.where(due, tree.zeros_like(gathered), gathered)
-        # A client that has the present mask is sent an empty one in its place.
-        news = jax.tree.map(lambda m: m & stale, view.mask)
-        return Report(
-            payload,
-            metrics["examples"],
-            (memory, view.version, gathered),
-            metrics,
-            tree.all_finite(update),
-            {"mask": compress.mask_fields(news)},
-        )
+            return payload, MaskClient(
+                mask, tree.where(due, tree.zeros_like(kept), kept)
+            )
 
-    def reduce(view: MaskView, report: Report, key: Key) -> MaskSums:
-        shared = jax.random.fold_in(key, _UPLINK)
-        update = up.decode(report.payload["update"], view.params, view.used, shared)
-        found: Any = ()
+        problem = Problem(received, lift, memory=memory)
+        return exchange.report(local, problem, shard, context, send)
+
+    def reduce(
+        server: MaskServer,
+        payload: Payload,
+        weight: Array,
+        record: Record,
+        context: Context,
+    ) -> tuple[MaskSums, Record]:
+        used = used_of(server.mask, server.params)
+        shared = exchange.uplink_key(context)
+        update = up.decode(payload["update"], context.params, used, shared)
+        found: Tree = ()
         if squares:
-            n, others = processed(report.metrics), _others(view.used, view.params)
-            shared = jax.random.fold_in(key, _IMPORTANCE)
+            n = local.seen(context.inputs["examples"])
+            others = _others(used, context.params)
+            shared = jax.random.fold_in(context.keys.shared, _IMPORTANCE)
             sent = _only_if(
-                squares.due(view.number),
-                lambda squares: plain.decode(squares, view.params, others, shared),
-                report.payload["squares"],
+                squares.due(server.number),
+                lambda squares: plain.decode(squares, context.params, others, shared),
+                payload["squares"],
             )
             found = jax.tree.map(lambda u, s: n * u * u + s, update, sent)
-        return MaskSums(aggregator.lift(update, report.weight), found)
+        return MaskSums(aggregator.lift(update, weight), found), server.version
 
-    def server(server: MaskServer, sums: MaskSums) -> MaskServer:
+    def step(server: MaskServer, sums: MaskSums, context: Context) -> MaskServer:
         mean = aggregator.finish(sums.updates)
-        params, state = optimizer.apply(mean, server.optimizer, server.params)
-        used = prune.spread(server.mask, server.params, pattern)
-        params = chosen(used, params, server.params)
+        params, state = optimizer.apply(mean, server.optimizer, server.params, context)
+        params = chosen(used_of(server.mask, server.params), params, server.params)
         server = server._replace(
             params=params, optimizer=state, number=server.number + 1
         )
@@ -220,10 +235,12 @@ def mask_training(
         )
 
     return Algorithm(
-        init, client_init, broadcast, client, reduce, server,
-        lambda s: prune.apply(s.mask, s.params, pattern),
+        init, client_init, broadcast, lambda payload, context: payload, client, reduce,
+        step, lambda s: (local.model, prune.apply(s.mask, s.params, pattern)),
+        unicast=unicast,
+        record_init=record_init,
         observe=lambda s: densities(s.mask, s.params, pattern),
-        trains=() if local.model is None else (local.model,),
+        trains=trained(local),
     )  # fmt: skip
 
 
@@ -242,11 +259,6 @@ def densities(mask: Tree, params: Params, pattern: prune.Pattern | None) -> Metr
     paths = tree.paths(found.leaves)
     each = zip(paths, jax.tree.leaves(found.leaves), strict=True)
     return {"density": found.overall, **{f"density/{path}": d for path, d in each}}
-
-
-def processed(metrics: Metrics) -> Array:
-    """Rows that a client has learned from, each as often as it was seen."""
-    return metrics.get("processed", metrics["examples"])
 
 
 def differ(one: Tree, other: Tree) -> Array:
