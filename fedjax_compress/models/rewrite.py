@@ -238,7 +238,7 @@ _REPLACEMENTS: dict[str, Replacement] = {
     "conv_general_dilated": _convolution,
     "reduce_window_max": _max_pool,
 }
-_CALLS: dict[str, Callable[[list, dict, Form], Sequence[Any]]] = {
+_CALLS: dict[str, Callable[[list, Any, Form], Sequence[Any]]] = {
     "jit": _jit,
     "pjit": _jit,
     "remat2": _checkpoint,
