@@ -20,9 +20,11 @@ from fedjax_compress.promotion import spared
 from fedjax_compress.typing import (
     Aggregator,
     Array,
+    Columns,
     Compressor,
     Context,
     LocalUpdate,
+    Metric,
     Model,
     Params,
     Problem,
@@ -31,14 +33,16 @@ from fedjax_compress.typing import (
     Shard,
     Trained,
     Tree,
+    rows_of,
 )
 
 
 def model(given: Model) -> Model:
     """The model whose functions are checked, a user's own traced as they are written.
 
-    ``init``: at least one leaf, all float. ``loss``: float [batch]. ``correct``:
-    [batch], where truth values become float32. ``constrain``: as its argument.
+    ``init``: at least one leaf, all float. ``losses``: two of float [batch].
+    ``metrics``: sums of [batch, ...], where truth values become float32, finished to
+    one number. ``constrain``: as its argument.
     """
     _expect("the model", given, Model)
     if marks.is_whole(given):
@@ -50,15 +54,17 @@ def model(given: Model) -> Model:
     def init(key: Any) -> Params:
         return parameters("the model's init", given.init(key))
 
-    def loss(outputs: Any, labels: Array) -> Array:
-        rows, wanted = labels.shape[:1], "one float for each example"
-        found = given.loss(outputs, labels)
-        return returned.floats("the model's loss", found, rows, wanted)
-
-    def correct(outputs: Any, labels: Array) -> Array:
-        rows, wanted = labels.shape[:1], "one number for each example"
-        found = given.correct(outputs, labels)
-        return returned.numbers("the model's correct", found, rows, wanted)
+    def losses(outputs: Any, columns: Columns) -> tuple[Array, Array]:
+        rows, wanted = (rows_of(columns),), "one float for each example"
+        found = given.losses(outputs, columns)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise InputError(
+                "the model's losses must give (value, weight), not "
+                f"{returned.describe(found)}"
+            )
+        value = returned.floats("the model's loss", found[0], rows, wanted)
+        weight = "the weights of the model's loss"
+        return value, returned.floats(weight, found[1], rows, wanted)
 
     constrain = given.constrain
     if constrain is not None:
@@ -72,11 +78,54 @@ def model(given: Model) -> Model:
     made = given._replace(
         init=returned.named("the model's init", init, given.init),
         apply=returned.named("the model's apply", given.apply),
-        loss=returned.named("the model's loss", loss, given.loss),
-        correct=returned.named("the model's correct", correct, given.correct),
+        losses=returned.named("the model's loss", losses, given.losses),
+        metrics=_metrics(given.metrics),
         constrain=constrain,
     )
     return marks.marked(made, plain)
+
+
+def _metrics(given: Any) -> dict[str, Metric]:
+    """The metrics whose functions are checked.
+
+    Raises:
+      InputError: none at all, one that is no Metric, or another name than text.
+    """
+    if not isinstance(given, dict) or not given:
+        raise InputError(
+            "the model's metrics must be at least one Metric by its name, not "
+            f"{'none' if given == {} else returned.describe(given)}"
+        )
+    return {name: _metric(name, made) for name, made in given.items()}
+
+
+def _metric(name: Any, given: Any) -> Metric:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
+    what = f"the metric {name}"
+    _expect(what, given, Metric)
+    if given.better not in ("higher", "lower"):
+        raise InputError(f"{what}: better must be higher or lower, not {given.better}")
+
+    def count(params: Params, columns: Columns, outputs: Any) -> Tree:
+        rows, wanted = rows_of(columns), "one number or more for each example"
+
+        def checked(leaf: Any) -> Array:
+            shape = (rows, *getattr(leaf, "shape", (0,))[1:])
+            return returned.numbers(what, leaf, shape, wanted)
+
+        found = jax.tree.map(checked, spared(given.count)(params, columns, outputs))
+        if not jax.tree.leaves(found):
+            raise InputError(f"{what} must give {wanted}, and gives nothing")
+        sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), found)
+        end = jax.eval_shape(given.finish, sums)
+        if getattr(end, "shape", None) != ():
+            raise InputError(
+                f"{what} must be finished to one number, not {returned.describe(end)}"
+            )
+        return found
+
+    return given._replace(count=returned.named(what, count, given.count))
 
 
 _PARAMETERS = "the parameters"

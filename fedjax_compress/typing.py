@@ -31,6 +31,10 @@ Record = Any
 View = Any
 Acc = Any
 Metrics = dict[str, Array]
+Columns = dict[str, Any]
+"""Rows by name, arrays [rows, ...] of jax or numpy: ``features``, ``labels``,
+``lengths``, ``weights``, whatever there is."""
+Outputs = Any
 
 
 class Keys(NamedTuple):
@@ -76,7 +80,9 @@ class Context(NamedTuple):
     @property
     def decoding(self) -> Context:
         """The same without the encoder's private key."""
-        return self._replace(keys=self.keys._replace(private=None))
+        return self._replace(
+            keys=self.keys._replace(private=None)  # type: ignore[arg-type]
+        )
 
 
 class Claims(NamedTuple):
@@ -142,13 +148,12 @@ class Batch(NamedTuple):
     """Rows of one client.
 
     Attributes:
-      features: [batch, ...], as stored (uint8 stays uint8 until the model reads it).
-      labels: [batch, ...], integer.
+      columns: [batch, ...] each, as stored (uint8 stays uint8 until the model reads
+        it).
       mask: [batch], float32; 1 for a real row, 0 for filling.
     """
 
-    features: Array
-    labels: Array
+    columns: Columns
     mask: Array
 
 
@@ -163,8 +168,7 @@ class Shard:
     stays one scalar for the whole chunk of clients.
 
     Attributes:
-      features: [rows of all clients, ...].
-      labels: [rows of all clients, ...].
+      columns: [rows of all clients, ...] each.
       start: int32 scalar, first row of this client.
       size: int32 scalar, number of rows of this client; 0 for a dummy.
       largest: int32 scalar, the largest size among clients that run together.
@@ -173,8 +177,7 @@ class Shard:
         name. None: the client's rows stand in the columns themselves.
     """
 
-    features: Array
-    labels: Array
+    columns: Columns
     start: Array
     size: Array
     largest: Array
@@ -188,12 +191,17 @@ class Shard:
         rows = self.start + jnp.where(mask, index, 0)
         if self.rows is not None:
             rows = self.rows.at[rows].get(mode="clip")
-        rows = jnp.clip(rows, 0, self.labels.shape[0] - 1)
-        return Batch(
-            jnp.take(self.features, rows, axis=0),
-            jnp.take(self.labels, rows, axis=0),
-            mask.astype(jnp.float32),
-        )
+        rows = jnp.clip(rows, 0, rows_of(self.columns) - 1)
+        taken = {n: jnp.take(x, rows, axis=0) for n, x in self.columns.items()}
+        return Batch(taken, mask.astype(jnp.float32))
+
+
+def rows_of(columns: Columns) -> int:
+    """The number of rows of columns."""
+    return int(next(iter(columns.values())).shape[0])
+
+
+Target = Literal["class", "positions", "several", "number"]
 
 
 class Task(NamedTuple):
@@ -201,16 +209,28 @@ class Task(NamedTuple):
 
     Attributes:
       shape: shape of one example's features, without the batch axis.
-      classes: number of classes (vocabulary size for text).
+      classes: number of classes (vocabulary size for text); of numbers that are
+        predicted, where those are.
       tokens: whether features are integer tokens rather than numbers or pixels.
       scale: what features are divided by before a network reads them. None: uint8
         pictures by 255, all else by 1.
+      target: what ``labels`` hold: ``class``, an integer a row; ``positions``, one for
+        each token or pixel; ``several``, 0 or 1 for each class; ``number``, a float or
+        ``classes`` of them. None: positions for tokens, else class.
+      more: further columns that a model may read: (name, shape of one row, dtype).
     """
 
     shape: tuple[int, ...]
     classes: int
     tokens: bool = False
     scale: float | None = None
+    target: Target | None = None
+    more: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+
+    @property
+    def predicts(self) -> Target:
+        """What ``labels`` hold."""
+        return self.target or ("positions" if self.tokens else "class")
 
 
 PIXEL = 255.0
@@ -264,35 +284,62 @@ class Cuts(NamedTuple):
     outputs: tuple[str, ...] = ("output/kernel", "output/bias")
 
 
+class Metric(NamedTuple):
+    """A sum over rows and what finishes it, so that it is exact over batches, clients
+    and rows that count for more than one.
+
+    Attributes:
+      count: (params, columns, outputs) -> tree of float32 [batch, ...], added up.
+      finish: the sums -> the figure, a scalar; NaN or 0 where nothing was counted.
+      better: ``higher`` or ``lower``.
+      unit: ``%`` for a share of 1, ``nats``, or empty.
+    """
+
+    count: Callable[[Params, Columns, Outputs], Tree]  # type: ignore[assignment]
+    finish: Callable[[Tree], Array]
+    better: Literal["higher", "lower"] = "higher"
+    unit: str = ""
+
+
+class Quantized(NamedTuple):
+    """What quantization-aware training adds to a model.
+
+    Attributes:
+      compressor: sends the parameters as the model computes with them.
+      keeps_zeros: whether a weight of zero is zero in what the model computes with.
+      keeps_scale: whether weights c times as large are so in what it computes with.
+    """
+
+    compressor: Compressor
+    keeps_zeros: bool = True
+    keeps_scale: bool = True
+
+
 class Model(NamedTuple):
     """Pure functions over a nested dict of parameters.
 
     Attributes:
       init: key -> params.
-      apply: (params, features [batch, ...], key or None) -> outputs. A key means
-        training (dropout is on), None means evaluation. Integer pixels are scaled
+      apply: (params, columns [batch, ...], key or None) -> outputs, any pytree. A key
+        means training (dropout is on), None means evaluation. Integer pixels are scaled
         to [0, 1] here, integer tokens are embedded.
-      loss: (outputs, labels) -> float32 [batch], the loss of each example.
-      correct: (outputs, labels) -> float32 [batch], the share of right answers in
-        each example (0 or 1 for classification).
+      losses: (outputs, columns) -> (value, weight), both float32 [batch]: the loss of
+        each row and what it counts for, such as its number of tokens. Clients minimise
+        sum(value weight) / sum(weight) of a batch.
+      metrics: figures by name; the first is what plots, targets and stop rules take.
       cuts: along which axes the model can be cut, or None if along none.
       constrain: params -> params, done after each local step, as clipping is where
         weights are binary; None for no change. It changes each element by itself.
-      quantizer: compressor that sends the parameters as the model computes with them,
-        where it quantizes them; None where it does not.
-      keeps_zeros: whether a weight of zero is zero in what the model computes with.
-      keeps_scale: whether weights c times as large are so in what it computes with.
+      quantized: what quantization-aware training adds, or None.
     """
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Array, Key | None], Array]
-    loss: Callable[[Array, Array], Array]
-    correct: Callable[[Array, Array], Array]
+    apply: Callable[[Params, Columns, Key | None], Outputs]
+    losses: Callable[[Outputs, Columns], tuple[Array, Array]]
+    metrics: dict[str, Metric]
     cuts: Cuts | None = None
     constrain: Callable[[Params], Params] | None = None
-    quantizer: Compressor | None = None
-    keeps_zeros: bool = True
-    keeps_scale: bool = True
+    quantized: Quantized | None = None
 
 
 class Problem(NamedTuple):

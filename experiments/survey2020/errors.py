@@ -103,7 +103,9 @@ def updates(config: Config, rounds: int) -> list:
     state = parts.simulator.start(parts.params)
     state, _ = parts.simulator.advance(state, rounds)
     server = parts.simulator.placement.local(state.server)
-    params = jax.tree.map(jnp.asarray, jax.device_get(parts.algorithm.network(server)[1]))
+    params = jax.tree.map(
+        jnp.asarray, jax.device_get(parts.algorithm.network(server)[1])
+    )
     local = registry.build("local", config.local, parts.model)
     data = jax.tree.map(jnp.asarray, parts.data)
 

@@ -86,7 +86,7 @@ def link_for(
     """
     if what != "quantized":
         return link
-    if local.model is None or local.model.quantizer is None:
+    if local.model is None or local.model.quantized is None:
         raise InputError(
             f"{option}=quantized needs clients that train with quantized weights; give "
             "qat, as in integer(bits=4)"
@@ -95,4 +95,4 @@ def link_for(
         raise InputError(
             f"{option}=quantized makes the message itself; give {name}=identity"
         )
-    return local.model.quantizer
+    return local.model.quantized.compressor

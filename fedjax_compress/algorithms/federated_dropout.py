@@ -51,7 +51,8 @@ def federated_dropout(
         training.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Caldas et al. 2018, section 3 (Federated Dropout) and figure 1; with
       ``adaptive``, Bouacida et al. 2020; with ``rolling``, Alam et al. 2022.

@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.shared.mask_training import MaskServer, differ, mask_training
+from fedjax_compress.algorithms.shared.mask_training import (
+    MaskServer,
+    differ,
+    mask_training,
+)
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune import Pattern, Ramp, Score
@@ -90,7 +94,8 @@ def federated_pruning(
 
     Raises:
       InputError: an option out of its range, gradients to be scored before there are
-        any, a link that keeps a state or mixes elements; before the first round, a model without weights to prune.
+        any, a link that keeps a state or mixes elements; before the first round, a
+        model without weights to prune.
 
     Reference: Lin et al. 2022, section 2.
     Deviation: the clients' program computes with zeros in place of what is out of use,

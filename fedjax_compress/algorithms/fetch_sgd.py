@@ -8,7 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
-from fedjax_compress.algorithms.shared.averaging import Sent, Sums, averaging
+from fedjax_compress.algorithms.shared.averaging import (
+    FedAvgServer,
+    Sent,
+    Sums,
+    averaging,
+)
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.compress.count_sketching import (
     cells,
@@ -120,7 +125,10 @@ def fetch_sgd(
 
     def init(key: Key, params: Params) -> FetchSgdServer:
         zeros = tree.zeros_like(table(params))
-        return FetchSgdServer(*algorithm.init(key, params), zeros, zeros)
+        plain: FedAvgServer = algorithm.init(key, params)
+        return FetchSgdServer(
+            plain.params, plain.optimizer, plain.downlink, zeros, zeros
+        )
 
     def server(server: FetchSgdServer, sums: Sums, context: Context) -> FetchSgdServer:
         moving = momentum * server.momentum + setup.aggregator.finish(sums.sent)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, submodel
-from fedjax_compress.algorithms.shared.assignment import Assign, assignment
 from fedjax_compress.algorithms.heterofl import falling
+from fedjax_compress.algorithms.shared.assignment import Assign, assignment
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.algorithms.shared.submodel_training import cut_training
 from fedjax_compress.algorithms.shared.widths import Width, cuts_for, widths_of
@@ -18,6 +18,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Algorithm,
     Array,
+    Columns,
     Key,
     Model,
     Params,
@@ -61,7 +62,8 @@ def fjord(
         A step then computes two networks.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Horvath et al. 2021, section 3 (ordered dropout, knowledge distillation
     with temperature 1) and algorithm 1; the first author's code for what is trained.
@@ -79,12 +81,10 @@ def fjord(
         applies = [_prefix(widths[number], width) for width in inner]
 
         def at(t: Array) -> Model:
-            drawn = jax.random.randint(
-                jax.random.fold_in(key, t), (), 0, len(inner)
-            )
+            drawn = jax.random.randint(jax.random.fold_in(key, t), (), 0, len(inner))
 
-            def apply(params: Params, features: Array, key: Key | None) -> Array:
-                return jax.lax.switch(drawn, applies, params, features, key)
+            def apply(params: Params, columns: Columns, key: Key | None) -> Array:
+                return jax.lax.switch(drawn, applies, params, columns, key)
 
             narrow = widths[number].model._replace(apply=apply)
             return _distilled(narrow, widths[number].model, distillation)
@@ -103,10 +103,10 @@ def _prefix(whole: Width, part: Width) -> Callable[..., Array]:
     cuts = whole.model.cuts
     assert cuts is not None
 
-    def apply(params: Params, features: Array, key: Key | None) -> Array:
+    def apply(params: Params, columns: Columns, key: Key | None) -> Array:
         kept = {g: jnp.arange(n, dtype=jnp.int32) for g, n in part.counts.items()}
         small = submodel.extract(params, cuts, kept)
-        return part.model.apply(small, features, key)
+        return part.model.apply(small, columns, key)
 
     return apply
 
@@ -116,16 +116,17 @@ def _distilled(narrow: Model, wide: Model, weight: float) -> Model:
     if not weight:
         return narrow
 
-    def apply(params: Params, features: Array, key: Key | None) -> Any:
-        return narrow.apply(params, features, key), wide.apply(params, features, key)
+    def apply(params: Params, columns: Columns, key: Key | None) -> Any:
+        return narrow.apply(params, columns, key), wide.apply(params, columns, key)
 
-    def loss(outputs: Any, labels: Array) -> Array:
+    def losses(outputs: Any, columns: Columns) -> tuple[Array, Array]:
         mine, teacher = outputs
         taught = jax.lax.stop_gradient(teacher)
         gap = jax.nn.log_softmax(taught) - jax.nn.log_softmax(mine)
         distance = jnp.sum(jax.nn.softmax(taught) * gap, axis=-1)
         distance = distance.reshape(distance.shape[0], -1).mean(axis=1)
-        narrower = (1 - weight) * wide.loss(mine, labels) if weight < 1 else 0
-        return wide.loss(teacher, labels) + narrower + weight * distance
+        value, counts = wide.losses(teacher, columns)
+        narrower = (1 - weight) * wide.losses(mine, columns)[0] if weight < 1 else 0
+        return value + narrower + weight * distance, counts
 
-    return narrow._replace(apply=apply, loss=loss)
+    return narrow._replace(apply=apply, losses=losses)

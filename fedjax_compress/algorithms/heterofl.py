@@ -56,7 +56,8 @@ def heterofl(
       mask_classes: whether to mask classes that a client does not have.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Diao et al. 2021, algorithm 1 and section 3.
     Deviations: the Scaler stands where the next layer reads, which is the same for

@@ -71,8 +71,8 @@ def lotteryfl(
 
     Travels: down, the downlink's fields for the parameters under the client's mask; up,
     the uplink's fields for those left, and the mask if it has changed (else a few bits
-    that say so). The server keeps a record of all masks; what the parameters were before
-    the first round both ends know from the seed.
+    that say so). The server keeps a record of all masks; what the parameters were
+    before the first round both ends know from the seed.
 
     Args:
       setup: what is joined. ``local`` names its model; ``mean(weight=uniform)`` as
@@ -123,7 +123,11 @@ def lotteryfl(
         return down.encode(prune.apply(mask, server.params), mask, hop)
 
     def client(
-        view: Payload, alone: Payload, state: ClientState, shard: Shard, context: Context
+        view: Payload,
+        alone: Payload,
+        state: ClientState,
+        shard: Shard,
+        context: Context,
     ) -> Report:
         memory, mask = state
         initial, shared = context.params, context.keys.fold(_DOWNLINK).shared
@@ -184,17 +188,40 @@ def lotteryfl(
 
 
 def accuracy(model: Model, params: Params, shard: Shard) -> Array:
-    """Share of right answers on a client's own rows, float32; 0 if it has none."""
+    """The model's first figure on a client's own rows, such as the share of right
+    answers; higher is better.
 
-    def score(i: Array, right: Array) -> Array:
+    Raises:
+      InputError: lower is.
+    """
+    name, metric = next(iter(model.metrics.items()))
+    if metric.better != "higher":
+        raise InputError(
+            f"clients score the model by its first metric, of which higher must be "
+            f"better; of {name} lower is"
+        )
+
+    def add(i: Array, sums: Tree) -> Tree:
         index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
         batch = shard.take(index, index < shard.size)
-        outputs = model.apply(params, batch.features, None)
-        return right + jnp.sum(model.correct(outputs, batch.labels) * batch.mask)
+        outputs = model.apply(params, batch.columns, None)
+        found = metric.count(params, batch.columns, outputs)
+        return jax.tree.map(lambda s, x: s + _masked(x, batch.mask), sums, found)
 
+    few = shard.take(jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
+    shape = jax.eval_shape(
+        lambda: metric.count(
+            params, few.columns, model.apply(params, few.columns, None)
+        )
+    )
+    start = jax.tree.map(lambda s: jnp.zeros(s.shape[1:], jnp.float32), shape)
     blocks = (shard.largest + _BLOCK - 1) // _BLOCK
-    right = jax.lax.fori_loop(0, blocks, score, jnp.zeros((), jnp.float32))
-    return right / jnp.maximum(shard.size, 1).astype(jnp.float32)
+    return metric.finish(jax.lax.fori_loop(0, blocks, add, start))
+
+
+def _masked(found: Array, mask: Array) -> Array:
+    """The sum over the real rows."""
+    return jnp.sum(found * mask.reshape(-1, *(1,) * (found.ndim - 1)), axis=0)
 
 
 def _weights(params: Params) -> Tree:

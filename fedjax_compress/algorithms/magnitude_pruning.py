@@ -64,7 +64,7 @@ def magnitude_pruning(
         raise InputError(f"rate must be from 0 to below 1, not {rate}")
     local = setup.local
     check_zeros(local, "magnitude_pruning")
-    quantizes = local.model is not None and local.model.quantizer is not None
+    quantizes = local.model is not None and local.model.quantized is not None
 
     def pruned(params: Params) -> Params:
         steps = {STEPS: params[STEPS]} if quantizes and STEPS in params else {}

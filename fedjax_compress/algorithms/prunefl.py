@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.algorithms.lotteryfl import accuracy
 from fedjax_compress.algorithms.shared.mask_training import (
     MaskServer,
@@ -16,12 +15,14 @@ from fedjax_compress.algorithms.shared.mask_training import (
     differ,
     mask_training,
 )
+from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Algorithm,
     Array,
     Beginning,
+    Columns,
     Context,
     Metrics,
     Params,
@@ -231,7 +232,7 @@ def prunefl(
             return (number < initial_rounds) & ~settled
 
         classes = jax.eval_shape(
-            lambda p: net.apply(p, shard.features[:1], None), server.params
+            lambda p: net.apply(p, _first(shard), None), server.params
         ).shape[-1]
         zero = jnp.zeros((), jnp.int32)
         state: Any = (
@@ -244,6 +245,11 @@ def prunefl(
 
     stage = Beginning(first, begin) if initial_rounds else None
     return algorithm._replace(observe=observe, begin=stage)
+
+
+def _first(shard: Shard) -> Columns:
+    """A row, whoever has it."""
+    return {name: column[:1] for name, column in shard.columns.items()}
 
 
 def _model_of(

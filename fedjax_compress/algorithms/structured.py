@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import registry, tree
+from fedjax_compress import registry
 from fedjax_compress.algorithms.shared.averaging import Sent, averaging, folded
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.compress.random_k_selection import positions
@@ -98,6 +98,7 @@ def structured_updates(
             "structured_updates trains other parameters than the model's, which cannot "
             "be clipped as its quantized training asks; take qat=integer or lsq"
         )
+
     def parts(params: Tree) -> list[_Part]:
         leaves = jax.tree.leaves(params)
         if form == "mask":

@@ -41,7 +41,7 @@ def serve(
         given = with_model(given, case.model)
     if case.contender == ENGINE:
         given = with_qat(given, case.qat)
-    evaluate = Evaluator(given.model, *given.evaluation)
+    evaluate = Evaluator(given.model, given.evaluation)
     contender = MAKERS[case.contender](case, given)
     initial = evaluate(given.params)["test_loss"]
     contender.run(0, 1)

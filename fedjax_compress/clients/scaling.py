@@ -96,14 +96,14 @@ def scaled(dataset: Dataset) -> Dataset:
     task = dataset.task
     if task.tokens or task.scale is not None:
         return dataset
-    parts = dataset.train_features, dataset.test_features
+    parts = dataset.train["features"], dataset.test["features"]
     value = divisor("auto", *parts, dataset.name, _OF_TASK)
     return dataclasses.replace(dataset, task=task._replace(scale=value))
 
 
 def describe_features(dataset: Dataset) -> str:
     """How features are read, in a few words: ``uint8 pixels / 255``."""
-    task, kind = dataset.task, dataset.train_features.dtype
+    task, kind = dataset.task, dataset.train["features"].dtype
     if task.tokens:
         return f"{kind} tokens"
     scale = task.scale or 1.0

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fedjax_compress import returned, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
-from fedjax_compress.typing import Array, Keys, Compressor, Key, Stage, Tree
+from fedjax_compress.typing import Array, Compressor, Key, Keys, Stage, Tree
 
 
 @register("compressor")

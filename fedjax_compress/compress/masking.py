@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fedjax_compress import tree, wire
 from fedjax_compress.bitset import WORD, pack_mask
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Keys, Compressor, Key, Payload, Tree
+from fedjax_compress.typing import Array, Compressor, Key, Keys, Payload, Tree
 
 _PROBE = 1000
 """Leaf i of a tree that shows which field belongs to which leaf has 1000 + i rows."""

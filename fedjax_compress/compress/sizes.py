@@ -10,7 +10,7 @@ from jax.extend import core
 
 from fedjax_compress import tree, wire
 from fedjax_compress.randomness import root_key
-from fedjax_compress.typing import Keys, Compressor, Payload, Tree
+from fedjax_compress.typing import Compressor, Keys, Payload, Tree
 
 Sources = frozenset[int]
 

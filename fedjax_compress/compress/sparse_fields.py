@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import as_sent
 from fedjax_compress.ranking import magnitudes
-from fedjax_compress.typing import Array, Keys, Key, Side, Stage
+from fedjax_compress.typing import Array, Key, Keys, Side, Stage
 
 Indices = Literal["golomb", "fixed", "words", "bitmask", "runs"]
 """Codes of the positions: ``wire``'s codes ``sparse_golomb`` and so on."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Claims, Keys, Key, Side, Stage
+from fedjax_compress.typing import Array, Claims, Key, Keys, Side, Stage
 
 
 def stateless(

@@ -94,9 +94,7 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
     with within("the partition"):
         owner = with_field("partition", partition, dataset, config.clients, rng)
-    data = clients.group(
-        dataset.train_features, dataset.train_labels, owner, what="partition: it"
-    )
+    data = clients.group(dataset.train, owner, what="partition: it")
     if not data.clients:
         raise InputError("partition: it must give some row to a client, and gives none")
     if config.clients and data.clients != config.clients:
@@ -134,8 +132,8 @@ def test_rows(
             "leave evaluate_clients out, or hold out rows of each client"
         )
     # Scored as a whole on the device: memory-mapped rows are sorted in memory, too.
-    features, labels = map(np.asarray, (dataset.test_features, dataset.test_labels))
-    return clients.group(features, labels, found, data.clients)
+    columns = {name: np.asarray(x) for name, x in dataset.test.items()}
+    return clients.group(columns, found, data.clients)
 
 
 def check_data(config: Config, dataset: Dataset) -> None:
@@ -211,7 +209,7 @@ def build(
         settings=_program(config, dataset) if program_cache.trusted() else None,
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
-        Evaluator(model, dataset.test_features, dataset.test_labels)
+        Evaluator(model, dataset.test)
     ]
     if config.evaluate_clients:
         scores.append(ClientEvaluator(model, test_rows(config, dataset, owner, data)))

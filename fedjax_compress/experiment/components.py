@@ -90,16 +90,19 @@ def build_model(config: Config, dataset: Dataset) -> Model:
     """
     host.start_devices()
     model = checked.model(network(config, dataset.task))
-    rows = dataset.train_features[:2], dataset.train_labels[:2]
+    rows = {name: x[:2] for name, x in dataset.train.items()}
 
-    def score(key: Any, features: Any, labels: Any) -> Any:
+    def score(key: Any, columns: Any) -> Any:
         params = model.init(key)
-        outputs = model.apply(params, features, None)
+        outputs = model.apply(params, columns, None)
         kept = params if model.constrain is None else model.constrain(params)
-        return model.loss(outputs, labels), model.correct(outputs, labels), kept
+        counts = [
+            metric.count(params, columns, outputs) for metric in model.metrics.values()
+        ]
+        return model.losses(outputs, columns), counts, kept
 
     try:
-        jax.eval_shape(score, jax.random.key(0), *rows)
+        jax.eval_shape(score, jax.random.key(0), rows)
     except InputError as error:
         raise InputError(f"model: {error}") from None
     except Exception as error:

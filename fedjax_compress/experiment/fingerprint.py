@@ -16,6 +16,7 @@ from fedjax_compress.clients import Dataset
 from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import FIELDS, Config
+from fedjax_compress.typing import Columns
 
 _FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
 """Settings that a run may change on its way. All but ``devices`` change no number, and
@@ -27,13 +28,8 @@ _LATER = ("augment", "qat")
 def digest(parts: Parts) -> str:
     """SHA-256 over all rows, their order and their owners."""
     found = hashlib.sha256()
-    columns = [
-        parts.data.features,
-        parts.data.labels,
-        parts.data.offsets,
-        parts.dataset.test_features,
-        parts.dataset.test_labels,
-    ]
+    train, test = parts.data.columns, parts.dataset.test
+    columns = [*_ordered(train), parts.data.offsets, *_ordered(test)]
     if parts.data.rows is not None:
         columns.append(parts.data.rows)
     for column in map(np.asarray, columns):
@@ -41,9 +37,14 @@ def digest(parts: Parts) -> str:
         found.update(f"{column.dtype} {column.shape}\n".encode())
         for _, piece in pieces(column):
             found.update(np.ascontiguousarray(piece).data)
-    for column in map(np.asarray, (parts.data.features, parts.data.labels)):
+    for column in map(np.asarray, train.values()):
         expect(column, scattered=parts.data.rows is not None)
     return found.hexdigest()
+
+
+def _ordered(columns: Columns) -> list[Any]:
+    """Columns in the order of their names."""
+    return [columns[name] for name in sorted(columns)]
 
 
 def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
 
 def _new_scale(dataset: Dataset) -> dict[str, float]:
     """What divides the features, where earlier versions divided by something else."""
-    before = 255.0 if dataset.train_features.dtype.kind in "iu" else 1.0
+    before = 255.0 if dataset.train["features"].dtype.kind in "iu" else 1.0
     scale = dataset.task.scale
     return {} if scale in (None, before) else {"scale": scale}
 

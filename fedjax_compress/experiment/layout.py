@@ -97,11 +97,13 @@ def _key(config: Config, data: ClientData, params: Params) -> str:
     """A digest of all that the speed depends on."""
     device = jax.devices()[0]
     middle_and_largest = np.percentile(data.sizes, [50, 100])
-    about: dict[str, Any] = {"format": 1}
+    about: dict[str, Any] = {"format": 2}
     about |= {name: getattr(config, name) for name in _SETTINGS}
     about |= {
         "parameters": tree.count(params),
-        "features": [str(data.features.dtype), *data.features.shape[1:]],
+        "columns": [
+            [name, str(x.dtype), *x.shape[1:]] for name, x in data.columns.items()
+        ],
         "sizes": [int(np.log2(max(1, s))) for s in middle_and_largest],
         "device": [device.platform, device.device_kind, jax.device_count()],
         "cores": os.cpu_count(),

@@ -15,6 +15,7 @@ from fedjax_compress.clients import describe_features
 from fedjax_compress.experiment import files, words
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
+from fedjax_compress.typing import rows_of
 
 
 def lines(console: Console, rows: list[tuple[str, str]]) -> None:
@@ -43,8 +44,8 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
         [
             (
                 "data",
-                f"{dataset.name}: {len(dataset.train_labels):,} training and "
-                f"{len(dataset.test_labels):,} test examples, features: "
+                f"{dataset.name}: {rows_of(dataset.train):,} training and "
+                f"{rows_of(dataset.test):,} test examples, features: "
                 f"{describe_features(dataset)}",
             ),
             (

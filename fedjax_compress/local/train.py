@@ -36,7 +36,7 @@ def train(
 ) -> LocalUpdate:
     """Steps of an optax optimizer on the client's batches, from a fresh state.
 
-    The loss of a batch is the mean over its real rows, plus
+    The loss of a batch is the mean over its real rows, weighted as the model says, plus
     ``proximal / 2 * ||v - w||^2`` where w are the received parameters.
 
     All clients that run together take as many steps as the largest of them. A client
@@ -76,15 +76,17 @@ def train(
         free: Tree, problem: Problem, anchors: Anchors, batch: Batch, key: Key, t: Array
     ) -> tuple:
         params, net = problem.lift(free), at(problem, t)
-        losses = net.loss(net.apply(params, batch.features, key), batch.labels)
-        total = jnp.sum(losses * batch.mask)
-        value = total / jnp.maximum(jnp.sum(batch.mask), 1.0)
-        for weight, anchor in anchors:
+        outputs = net.apply(params, batch.columns, key)
+        losses, weights = net.losses(outputs, batch.columns)
+        weights = weights * batch.mask
+        total, weight = jnp.sum(losses * weights), jnp.sum(weights)
+        value = total / jnp.where(weight > 0, weight, 1.0)
+        for strength, anchor in anchors:
             distance = tree.squared_norm(tree.subtract(params, anchor))
-            value = value + 0.5 * weight * distance
+            value = value + 0.5 * strength * distance
         if problem.shift is not None:
             value = value + tree.dot(problem.shift, free)
-        return value, total
+        return value, (total, weight)
 
     def anchors_of(problem: Problem) -> Anchors:
         """What pulls the parameters, and how strongly."""
@@ -104,9 +106,9 @@ def train(
         anchors = anchors_of(problem)
 
         def step(t: Array, carry: tuple) -> tuple:
-            current, memory, loss, seen = carry
+            current, memory, loss, counted, seen = carry
             batch = schedule.batch_at(shard, order, t)
-            grads, total = slope(
+            grads, (total, weight) = slope(
                 current, problem, anchors, batch, jax.random.fold_in(noise, t), t
             )
             with as_written(), returned.within("the client's optimizer"):
@@ -121,17 +123,18 @@ def train(
                 tree.where(active, moved, current),
                 tree.where(active, memorized, memory),
                 loss + jnp.where(active, total, 0.0),
+                counted + jnp.where(active, weight, 0.0),
                 seen + jnp.sum(batch.mask),
             )
 
         zero = jnp.zeros((), jnp.float32)
         with as_written():
             memory = optimizer.init(problem.start)
-        start = (problem.start, memory, zero, zero)
+        start = (problem.start, memory, zero, zero, zero)
         bound = schedule.total(shard.largest)
-        trained, _, loss, seen = jax.lax.fori_loop(0, bound, step, start)
+        trained, _, loss, counted, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {
-            "loss": loss / jnp.maximum(seen, 1.0),
+            "loss": loss / jnp.where(counted > 0, counted, 1.0),
             "examples": schedule.rows(shard.size).astype(jnp.float32),
             "steps": mine.astype(jnp.float32),
             "processed": seen,
@@ -144,15 +147,19 @@ def train(
         whole = schedule._replace(epochs=1, steps=0, last="keep", shuffle=False)
         zero, key = jnp.zeros((), jnp.int32), context.keys.private
         anchors = anchors_of(problem)
-        share = 1.0 / jnp.maximum(shard.size.astype(jnp.float32), 1.0)
 
-        def add(t: Array, total: Tree) -> Tree:
+        def add(t: Array, total: tuple) -> tuple:
             batch = whole.batch_at(shard, key, t)
-            part = share * jnp.sum(batch.mask)
-            grads, _ = slope(problem.start, problem, anchors, batch, key, zero)
-            return jax.tree.map(lambda s, g: s + part * g, total, grads)
+            grads, (_, weight) = slope(
+                problem.start, problem, anchors, batch, key, zero
+            )
+            sums, weights = total
+            sums = jax.tree.map(lambda s, g: s + weight * g, sums, grads)
+            return sums, weights + weight
 
-        start = tree.zeros_like(problem.start)
-        return jax.lax.fori_loop(0, whole.total(shard.largest), add, start)
+        start = tree.zeros_like(problem.start), jnp.zeros((), jnp.float32)
+        bound = whole.total(shard.largest)
+        sums, weights = jax.lax.fori_loop(0, bound, add, start)
+        return tree.scale(sums, 1.0 / jnp.where(weights > 0, weights, 1.0))
 
     return LocalUpdate(run, gradient, model=model, seen=schedule.seen)

@@ -38,8 +38,8 @@ class RunState(NamedTuple):
 
     Attributes:
       server: the algorithm's server.
-      store: state and record of every client, device arrays [clients, ...]. Empty where the
-        simulator keeps states on the host: ``Simulator.snapshot`` has them.
+      store: state and record of every client, device arrays [clients, ...]. Empty where
+        the simulator keeps them on the host: ``Simulator.snapshot`` has them.
       round: number of rounds finished.
     """
 

@@ -116,8 +116,8 @@ class Programs:
 
         Args:
           phase: number of the phase.
-          inputs: rows, key data, first parameters, server, store, seats, number of the first round and of
-            rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
+          inputs: rows, key data, first parameters, server, store, seats, number of the
+            first round and of rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
           residence: where things live.
         """
         split = PartitionSpec(None, AXIS)
@@ -137,7 +137,16 @@ class Programs:
             return jax.jit(program, donate_argnums=(3, 4)).trace(*inputs)
 
     def _rounds(
-        self, algorithm, resident, data, root, params, server, store, seats, first,
+        self,
+        algorithm,
+        resident,
+        data,
+        root,
+        params,
+        server,
+        store,
+        seats,
+        first,
         rounds,
     ) -> tuple:
         self.traces += 1

@@ -108,7 +108,7 @@ def broadcast_keys(root: Key, number: Array) -> Keys:
 
 
 def client_keys(root: Key, number: Array, client: Array) -> Keys:
-    """The keys of one client in round ``number``; they depend on its id, not its lane."""
+    """The keys of one client in round ``number``; they follow from its id, not lane."""
     key = jax.random.fold_in(jax.random.fold_in(root, number), _CLIENT)
     private = jax.random.fold_in(key, _PRIVATE)
     shared = jax.random.fold_in(key, _SHARED)

@@ -251,6 +251,4 @@ def _some(data: ClientData, ids: np.ndarray) -> ClientData:
     places = np.concatenate(
         [offsets[c] + np.arange(n) for c, n in zip(ids, sizes, strict=True)]
     ).astype(int)
-    rows = places if data.rows is None else np.asarray(data.rows)[places]
-    features, labels = np.asarray(data.features[rows]), np.asarray(data.labels[rows])
-    return group(features, labels, owner, len(ids))
+    return group(data.taken(places), owner, len(ids))

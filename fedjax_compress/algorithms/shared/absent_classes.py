@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import tree
-from fedjax_compress.typing import Array, Cuts, Model, Params, Shard, Tree
+from fedjax_compress.typing import Array, Columns, Cuts, Model, Params, Shard, Tree
 
 _LOOK = 64
 """Rows looked at together for their classes."""
@@ -21,7 +21,7 @@ def classes_of(shard: Shard, classes: int) -> Array:
     def look(i: Array, found: Array) -> Array:
         index = i * _LOOK + jnp.arange(_LOOK, dtype=jnp.int32)
         batch = shard.take(index, index < shard.size)
-        labels = batch.labels.reshape(_LOOK, -1).astype(jnp.int32)
+        labels = batch.columns["labels"].reshape(_LOOK, -1).astype(jnp.int32)
         labels = jnp.where(batch.mask[:, None] > 0, labels, -1).reshape(-1)
         return found | jnp.any(labels[:, None] == numbers[None], axis=0)
 
@@ -41,10 +41,10 @@ def without(net: Callable[[Array], Model], present: Array) -> Callable[[Array], 
     def at(t: Array) -> Model:
         model = net(t)
 
-        def loss(outputs: Array, labels: Array) -> Array:
-            return model.loss(jnp.where(present, outputs, 0.0), labels)
+        def losses(outputs: Array, columns: Columns) -> tuple[Array, Array]:
+            return model.losses(jnp.where(present, outputs, 0.0), columns)
 
-        return model._replace(loss=loss)
+        return model._replace(losses=losses)
 
     return at
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -162,16 +162,18 @@ def mask_training(
         return compress.mask_fields(news)
 
     def client(
-        view: Payload, alone: Payload, state: ClientState, shard: Shard, context: Context
+        view: Payload,
+        alone: Payload,
+        state: ClientState,
+        shard: Shard,
+        context: Context,
     ) -> Report:
         memory, (mask, gathered) = state
         news = compress.masks_from(alone)
         stale = prune.any_kept(news)
         mask = tree.where(stale, news, mask)
         used = used_of(mask, context.params)
-        received = down.decode(
-            view["parameters"], context.params, used, context.common
-        )
+        received = down.decode(view["parameters"], context.params, used, context.common)
         lift = _open(used) if squares else (lambda w: prune.apply(used, w))
 
         def send(trained: Trained) -> tuple[Payload, MaskClient]:

@@ -8,7 +8,8 @@ from fedjax_compress.typing import LocalUpdate, Model
 
 def check_zeros(local: LocalUpdate, name: str) -> None:
     """Raises InputError, naming the algorithm, where pruned weights would not be 0."""
-    if local.model is not None and not local.model.keeps_zeros:
+    found = None if local.model is None else local.model.quantized
+    if found and not found.keeps_zeros:
         raise InputError(
             f"{name} sets weights to zero, which this quantized training turns into "
             "other numbers; take qat=integer, lsq or binary(zero=zero)"

@@ -122,7 +122,8 @@ def cut_training(
     local, aggregator, optimizer = setup.local, setup.aggregator, setup.optimizer
     uplink, downlink = setup.uplink, setup.downlink
     cuts = cuts_for(local, name)
-    if rescale and local.model is not None and not local.model.keeps_scale:
+    quantized = None if local.model is None else local.model.quantized
+    if rescale and quantized and not quantized.keeps_scale:
         raise InputError(
             f"{name} multiplies weights by units / kept units, which this quantized "
             "training does not follow; switch its scaling off, or take qat=integer"
@@ -149,9 +150,7 @@ def cut_training(
     def begun(memory: Tree, context: Context) -> Tree:
         """The selector's memory in this round."""
         key = jax.random.fold_in(context.common, ROUND)
-        return selector.begin(
-            memory, cuts.groups, widths[0].counts, key, context.round
-        )
+        return selector.begin(memory, cuts.groups, widths[0].counts, key, context.round)
 
     def choose(memory: Tree, credit: Tree, width: Width, context: Context) -> Kept:
         key = jax.random.fold_in(context.keys.shared, _SELECT)

@@ -151,7 +151,7 @@ def check_columns(
     for column in (features, labels, *others):
         if column.ndim == 0:
             raise InputError(f"{where}: a column is a single value, not rows")
-    check_rows(where, features, labels, None)
+    check_rows(where, {"features": features, "labels": labels}, None)
     for column in others:
         if column.ndim != 1 or len(column) != len(labels):
             raise InputError(

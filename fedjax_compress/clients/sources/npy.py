@@ -64,7 +64,9 @@ def npy(
     count = number_of_classes(classes, y, test_y)
     divided = None if tokens else divisor(scale, x, test_x, name)
     task = Task(x.shape[1:], count, tokens, divided)
-    return check(Dataset(name, task, x, y, ids, test_x, test_y, test_ids))
+    train = {"features": x, "labels": y}
+    test_rows = {"features": test_x, "labels": test_y}
+    return check(Dataset(name, task, train, ids, test_rows, test_ids))
 
 
 def _part(

@@ -87,7 +87,9 @@ def tfds(
     divided = divisor(scale, x, test_x, name)
     x, test_x = as_features(x, name), as_features(test_x, name)
     task = Task(x.shape[1:], count, scale=divided)
-    return check(Dataset(name, task, x, y, own, test_x, test_y, test_own))
+    train_rows = {"features": x, "labels": y}
+    test_rows = {"features": test_x, "labels": test_y}
+    return check(Dataset(name, task, train_rows, own, test_rows, test_own))
 
 
 def _open(name: str, data_dir: str) -> Any:
