@@ -30,7 +30,7 @@ _ROOMS = {
     "local": "local",
     "stage": "compress",
     "compressor": "compress",
-    "schedule": "compress",
+    "schedule": "schedules",
     "pattern": "prune",
     "score": "prune",
     "sparsity": "prune",
@@ -42,6 +42,7 @@ _ROOMS = {
 """The room whose import registers the built-in entries of a kind."""
 
 _entries: dict[str, dict[str, Entry]] = {}
+_whole: dict[str, Callable[..., Any]] = {}
 _builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
 _pipe_kinds: dict[Any, tuple[str, ...]] = {}
 
@@ -187,8 +188,25 @@ def build(kind: str, text: str, *context: Any) -> Any:
       SpecError: the text does not parse, names something unknown, or gives an
         option that does not exist or has the wrong type or value.
     """
+    entries(kind)
+    if kind in _whole:
+        return _whole[kind](text, *context)
+    return build_call(*only_call(kind, text), text, *context)
+
+
+def build_by(kind: str, builder: Callable[..., Any]) -> None:
+    """Says that ``build`` of this kind is ``builder(text, *context)``."""
+    _whole[kind] = builder
+
+
+def only_call(kind: str, text: str) -> tuple[Entry, spec.Call]:
+    """What a specification of one component names, and the call.
+
+    Raises:
+      SpecError: it does not parse, is a pipe, or names something unknown.
+    """
     pipe = spec.parse(text)
-    return build_call(_only_call(pipe, kind, text), pipe.calls[0], text, *context)
+    return _only_call(pipe, kind, text), pipe.calls[0]
 
 
 def check_spec(kind: str, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import checked, compress, registry, returned, spec
+from fedjax_compress import by_round, checked, compress, registry, returned, spec
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, validate, with_field
@@ -23,14 +23,16 @@ def check_specs(config: Config) -> None:
       InputError: names the setting, what is wrong, and what would be right.
     """
     validate(config)
-    for name in ("partition", "sampling", "server", "aggregate"):
+    with_field("local", by_round.check, "local", config.local)
+    with_field("server", by_round.phases, "server", config.server)
+    for name in ("partition", "sampling", "aggregate"):
         made = with_field(name, registry.build, name, getattr(config, name))
         if name in ("partition", "sampling") and not callable(made):
             text, found = getattr(config, name), returned.describe(made)
             raise InputError(f"{name}: {text} must give a function, not {found}")
-    for name in ("uplink", "downlink"):
+    for name in LINKS:
         with_field(name, compress.phases, getattr(config, name))
-    for name in ("data", "model", "augment", "qat", "local", "algorithm"):
+    for name in ("data", "model", "augment", "qat", "algorithm"):
         with_field(name, registry.check_spec, name, getattr(config, name))
 
 
@@ -128,6 +130,9 @@ def _from_here(kind: str, text: str) -> bool:
     return home.split(".")[0] == __package__.split(".")[0]
 
 
+LINKS = ("uplink", "downlink")
+
+
 class Course(NamedTuple):
     """The algorithm of a run, and those that take over where a schedule says so.
 
@@ -141,27 +146,31 @@ class Course(NamedTuple):
 
 
 def build_course(config: Config, model: Model) -> Course:
-    """One client and one server step, in each phase of the links' schedules."""
-    local = with_field("local", registry.build, "local", config.local, model)
+    """One client and one server step, in each phase of what changes over rounds."""
     mean = with_field("aggregate", registry.build, "aggregate", config.aggregate)
-    server = with_field("server", registry.build, "server", config.server)
-    up = with_field("uplink", compress.phases, config.uplink)
-    down = with_field("downlink", compress.phases, config.downlink)
+    steps = [
+        with_field("local", by_round.phases, "local", config.local, model),
+        with_field("server", by_round.phases, "server", config.server),
+    ]
+    links = [with_field(name, compress.phases, getattr(config, name)) for name in LINKS]
     found = []
-    for after in sorted({phase.after for phase in (*up, *down)}):
-        links = [
-            next(p for p in reversed(phases) if p.after <= after).compressor
-            for phases in (up, down)
-        ]
+    for after in sorted({phase.after for each in (*steps, *links) for phase in each}):
+        local, server = (_last(each, after).part for each in steps)
+        up, down = (_last(each, after).compressor for each in links)
         algorithm = with_field(
             "algorithm",
             registry.build,
             "algorithm",
             config.algorithm,
-            Setup(local, mean, server, *links),
+            Setup(local, mean, server, up, down),
         )
         found.append((after, algorithm))
     return Course(found[0][1], found[1:])
+
+
+def _last(phases: list[Any], after: int) -> Any:
+    """The phase that holds after so many rounds."""
+    return next(p for p in reversed(phases) if p.after <= after)
 
 
 def check_links(config: Config, params: Params) -> None:
@@ -170,6 +179,6 @@ def check_links(config: Config, params: Params) -> None:
     Raises:
       InputError: names the setting and what does not fit.
     """
-    for name in ("uplink", "downlink"):
+    for name in LINKS:
         for phase in compress.phases(getattr(config, name)):
             with_field(name, jax.eval_shape, phase.compressor.init, params)
