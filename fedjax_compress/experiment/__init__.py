@@ -6,10 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_compress.experiment.comparison import SCHEMES, Scheme, compare
     from fedjax_compress.experiment.config import Config, validate
-    from fedjax_compress.experiment.grid import Grid, GridScheme, load_grid
-    from fedjax_compress.experiment.gridding import resume_grid, run_grid
+    from fedjax_compress.experiment.grid import SCHEMES, Grid, Scheme, load_grid
+    from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
     from fedjax_compress.experiment.listing import describe
     from fedjax_compress.experiment.reporting import report
     from fedjax_compress.experiment.runner import resume, run
@@ -22,7 +21,6 @@ __all__ = [
     "SCHEMES",
     "Config",
     "Grid",
-    "GridScheme",
     "ProgramWarning",
     "Scheme",
     "Stopped",
@@ -41,14 +39,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SCHEMES": "comparison",
+    "SCHEMES": "grid",
     "Config": "config",
     "Grid": "grid",
-    "GridScheme": "grid",
     "ProgramWarning": "saving",
-    "Scheme": "comparison",
+    "Scheme": "grid",
     "Stopped": "stopped",
-    "compare": "comparison",
+    "compare": "gridding",
     "dump_toml": "toml",
     "describe": "listing",
     "load_grid": "grid",

@@ -20,7 +20,14 @@ from fedjax_compress.experiment.config import FIELDS, Config, validate
 from fedjax_compress.experiment.encoding import check_text, print_all_characters
 from fedjax_compress.experiment.files import GRID, quoted
 from fedjax_compress.experiment.foreign import explain
-from fedjax_compress.experiment.grid import GRID_WORDS, Grid, load_base, load_grid
+from fedjax_compress.experiment.grid import (
+    GRID_WORDS,
+    SCHEMES,
+    Grid,
+    load_base,
+    load_grid,
+    parse_scheme,
+)
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml, read_toml
 from fedjax_compress.registry import nearest
@@ -226,23 +233,12 @@ def _resume_grid(options: Any, given: dict[str, Any]) -> None:
 def _compare(options: Any, base: Config) -> None:
     config = _settings(options, base)
     grid = load_grid(options.config) if options.config else None
-    if grid is not None:
-        _compare_grid(options, grid, config)
-        return
-    if options.only:
-        raise InputError("--only takes schemes of a grid; give the file of one")
-    from fedjax_compress.experiment.comparison import SCHEMES, compare, parse_scheme
-    from fedjax_compress.simulate import use_compilation_cache
-
-    use_compilation_cache()
-    schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
-    compare(config, schemes, options.output, quiet=options.quiet)
-
-
-def _compare_grid(options: Any, grid: Grid, config: Config) -> None:
-    if options.scheme:
+    if grid is None:
+        schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
+        grid = Grid(config, schemes, (config.seed,))
+    elif options.scheme:
         raise InputError(f"{options.config} names the schemes; leave --scheme out")
-    if config.seed != grid.base.seed:
+    elif config.seed != grid.base.seed:
         raise InputError(f"{options.config} names the seeds; leave --seed out")
     from fedjax_compress.experiment import run_grid
     from fedjax_compress.simulate import use_compilation_cache

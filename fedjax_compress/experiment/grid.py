@@ -1,6 +1,7 @@
-"""Grids: schemes times seeds in one TOML file, read and checked.
+"""Grids: schemes times seeds, read and checked; a comparison is one of one seed.
 
-The file holds settings as those of a run, ``seeds``, and ``[[schemes]]``::
+They come as options, or in a TOML file that holds settings as those of a run,
+``seeds``, and ``[[schemes]]``::
 
     rounds = 50
     downlink = "hadamard | uniform(bits=6)"
@@ -23,6 +24,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedjax_compress import spec
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import (
     FIELDS,
@@ -42,7 +44,7 @@ _FIXED = ("seed", "devices")
 """Settings that a scheme cannot have for itself."""
 
 
-class GridScheme(NamedTuple):
+class Scheme(NamedTuple):
     """One way to train and compress.
 
     Attributes:
@@ -52,6 +54,40 @@ class GridScheme(NamedTuple):
 
     name: str
     settings: dict[str, Any]
+
+
+def _links(uplink: str, downlink: str = "") -> dict[str, Any]:
+    """Settings of a scheme; without a downlink it has that of the grid."""
+    return {"uplink": uplink} | ({"downlink": downlink} if downlink else {})
+
+
+SCHEMES = (
+    Scheme("FP32", _links("identity", "identity")),
+    Scheme("8 bit", _links("uniform(bits=8)")),
+    Scheme("rotated 4 bit", _links("hadamard | uniform(bits=4)")),
+    Scheme("rotated 2 bit", _links("hadamard | uniform(bits=2)")),
+    Scheme("top-k 1 %, error feedback", _links("error_feedback(top_k(0.01))")),
+    Scheme("QSGD 4 bit", _links("qsgd(bits=4)")),
+)
+"""What ``compare`` runs when nothing is asked for."""
+
+
+def parse_scheme(text: str) -> Scheme:
+    """A scheme from ``NAME=UPLINK`` or ``NAME=UPLINK;DOWNLINK``; the name may lack.
+
+    Raises:
+      InputError: the uplink is empty.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or any(mark in name for mark in "(|;"):
+        name, rest = "", text
+    uplink, *others = (part.strip() for part in spec.split(rest, ";"))
+    if not uplink:
+        raise InputError(
+            f"scheme {text!r} has no uplink; write it as in "
+            "'rotated 4 bit=hadamard | uniform(bits=4)'"
+        )
+    return Scheme(name.strip() or uplink, _links(uplink, ";".join(others)))
 
 
 class Grid(NamedTuple):
@@ -64,7 +100,7 @@ class Grid(NamedTuple):
     """
 
     base: Config
-    schemes: tuple[GridScheme, ...]
+    schemes: tuple[Scheme, ...]
     seeds: tuple[int, ...]
 
 
@@ -123,7 +159,7 @@ def _seeds(seeds: Any, source: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[GridScheme, ...]:
+def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[Scheme, ...]:
     if not isinstance(schemes, list) or not schemes:
         raise InputError(
             f"{source} has no schemes; write each as [[schemes]] with name and uplink"
@@ -131,7 +167,7 @@ def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[GridSchem
     return tuple(_scheme(s, base, i + 1, source) for i, s in enumerate(schemes))
 
 
-def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> GridScheme:
+def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Scheme:
     if not isinstance(scheme, dict):
         raise InputError(f"{source}: scheme {number} must be a table, not {scheme!r}")
     settings = dict(scheme)
@@ -139,6 +175,17 @@ def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Grid
     if type(name) is not str or not name.strip():
         raise InputError(f"{source}: scheme {number}: name must be text, not {name!r}")
     where = f"{source}: scheme {name!r}"
+    _check_settings(settings, where)
+    if "uplink" not in settings and "uplink" not in base:
+        raise InputError(
+            f"{where} has no uplink; write it there, or before the schemes"
+        )
+    settings.setdefault("uplink", base.get("uplink"))
+    return Scheme(name.strip(), settings)
+
+
+def _check_settings(settings: dict[str, Any], where: str) -> None:
+    """Raises InputError unless a scheme can have these for itself."""
     for key, value in settings.items():
         if key in _FIXED:
             hint = "write seeds" if key == "seed" else f"write {key}"
@@ -149,12 +196,6 @@ def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Grid
             hint = nearest(key, ["name", *FIELDS])
             raise InputError(f"{where}: unknown setting {key!r}; {hint}")
         check_type(key, value, where)
-    if "uplink" not in settings and "uplink" not in base:
-        raise InputError(
-            f"{where} has no uplink; write it there, or before the schemes"
-        )
-    settings.setdefault("uplink", base.get("uplink"))
-    return GridScheme(name.strip(), settings)
 
 
 def dump_grid(grid: Grid) -> str:
@@ -173,7 +214,7 @@ def jobs(grid: Grid) -> list[Job]:
     """All runs, scheme by scheme.
 
     Raises:
-      InputError: two schemes of one name.
+      InputError: two schemes of one name, or a setting that a scheme cannot have.
     """
     found: list[Job] = []
     names: dict[str, str] = {}
@@ -185,6 +226,7 @@ def jobs(grid: Grid) -> list[Job]:
                 f"and {scheme.name!r}; give each a name of its own"
             )
         names[folder] = scheme.name
+        _check_settings(scheme.settings, f"scheme {scheme.name!r}")
         for seed in grid.seeds:
             config = dataclasses.replace(grid.base, **scheme.settings, seed=seed)
             found.append(Job(scheme.name, f"{folder}/seed-{seed}", config))

@@ -1,4 +1,4 @@
-"""Runs a grid into one folder, and goes on with it where it was stopped."""
+"""Runs a grid, or compares schemes, and goes on where it was stopped."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from fedjax_compress.experiment.build import (
 from fedjax_compress.experiment.components import check_specs
 from fedjax_compress.experiment.config import Config, difference, with_field
 from fedjax_compress.experiment.grid import (
+    SCHEMES,
     Grid,
     Job,
+    Scheme,
     dump_grid,
     grid_difference,
     jobs,
@@ -39,6 +41,23 @@ from fedjax_compress.registry import nearest
 
 _PARTITIONED = ("data", "partition", "clients", "cohort", "seed", "evaluate_clients")
 """Settings that decide who has which rows."""
+
+
+def compare(
+    config: Config,
+    schemes: tuple[Scheme, ...] = SCHEMES,
+    output: str | Path | None = None,
+    *,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Compares schemes on the same data, seed and rounds: a grid of one seed.
+
+    Args:
+      config: what all schemes have in common, but for what is their own.
+      schemes: what to compare.
+      output, quiet: as of ``run_grid``, which gives the rest.
+    """
+    return run_grid(Grid(config, schemes, (config.seed,)), output, quiet=quiet)
 
 
 def run_grid(
@@ -89,8 +108,8 @@ def run_grid(
         path = folder / files.GRID
         if not path.is_file() or load_grid(path) != grid:
             files.write_atomically(path, dump_grid(grid))
-            for name in (files.GRID_RESULT, files.GRID_PLOT):  # of fewer rounds
-                (folder / name).unlink(missing_ok=True)
+            for old in (files.GRID_RESULT, files.GRID_PLOT, files.COMPARISON_PLOT):
+                (folder / old).unlink(missing_ok=True)  # of fewer rounds
         _introduce(console, grid, folder)
         for number, job in enumerate(chosen, start=1):
             title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
@@ -264,6 +283,11 @@ def _check_folder(folder: Path, grid: Grid, found: list[Job]) -> None:
                 "another folder with --output"
             )
     for job in found:
+        if files.holds_run((folder / job.folder).parent):
+            raise InputError(
+                f"{folder} holds a comparison of an earlier version, which cannot go "
+                "on; give another folder with --output"
+            )
         _check_run(folder / job.folder, job.config)
 
 

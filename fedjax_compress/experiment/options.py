@@ -121,7 +121,7 @@ def compare_options(base: Config) -> type:
         UseAppendAction,
         arg(
             metavar="NAME",
-            help="run this scheme of a grid only; give it again for each",
+            help="run this scheme only; give it again for each",
         ),
     ]
     output = (
@@ -131,11 +131,11 @@ def compare_options(base: Config) -> type:
     return _make(
         "CompareOptions",
         "Compare compression schemes on the same data, seeds and rounds.\n\n"
-        "One run for each scheme, one table, one plot of accuracy against megabytes. "
-        "With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and whatever is their "
-        "own) the file is a grid: a run for each scheme and seed, means and spreads, "
-        "and the Pareto front. The same command with --output, or resume, goes on "
-        "with what was stopped, and with more --rounds makes it longer.",
+        "One run for each scheme, one table with the Pareto front, plots of accuracy "
+        "against megabytes. With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and "
+        "whatever is their own) the file is a grid: a run for each scheme and seed, "
+        "means and spreads. The same command with --output, or resume, goes on with "
+        "what was stopped, and with more --rounds makes it longer.",
         [
             _config_file("settings to start from, or a grid"),
             _own("output", None, "DIR", output),
@@ -149,7 +149,7 @@ def compare_options(base: Config) -> type:
 
 def report_options(base: Config) -> type:
     """Options of ``report``."""
-    text = "folders of finished runs or comparisons"
+    text = "folders of finished runs, comparisons or grids"
     about = arg(metavar="DIR...", help=text, help_behavior_hint="(at least one)")
     folders = Annotated[tuple[str, ...], Positional, about]
     output = "folder for plot and numbers; if not given, the next free runs/report-NNN"

@@ -110,8 +110,8 @@ def resume(
     folder = Path(folder)
     if (folder / files.COMPARISON).is_file():
         raise InputError(
-            f"{folder} holds a comparison; give the same compare command again with "
-            f"--output {files.quoted(folder)}"
+            f"{folder} holds a report, or a comparison of an earlier version, which "
+            "cannot go on; compare again, into another folder"
         )
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")

@@ -25,7 +25,6 @@ from fedjax_compress.experiment import (
     Config,
     benching,
     build,
-    comparison,
     grid,
     sizing,
 )
@@ -142,7 +141,6 @@ def test_shell_commands_are_understood(
     monkeypatch.setattr(experiment, "run_grid", check_grid)
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
-    monkeypatch.setattr(comparison, "compare", check)
     monkeypatch.setattr(experiment, "resume", note)
     monkeypatch.setattr(experiment, "report", note)
     monkeypatch.setattr(experiment, "describe", note)
