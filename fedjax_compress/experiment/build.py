@@ -20,7 +20,7 @@ from fedjax_compress.experiment.components import (
     check_links,
     check_specs,
 )
-from fedjax_compress.experiment.config import Config, with_field
+from fedjax_compress.experiment.config import Config, Role, named, with_field
 from fedjax_compress.randomness import root_key
 from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
@@ -37,7 +37,6 @@ from fedjax_compress.typing import Algorithm, Key, Model, Params
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
-_LINKS = ("uplink", "downlink")
 
 
 class Parts(NamedTuple):
@@ -208,7 +207,7 @@ def build(
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
-        settings=_program(config, dataset) if program_cache.trusted() else None,
+        settings=_program(config, dataset),
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test_features, dataset.test_labels)
@@ -224,26 +223,24 @@ def build(
     )
 
 
-def _program(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that the compiled round follows from, beside the shapes of its inputs."""
-    names = ("model", "augment", "qat", "local", "algorithm", "aggregate", "server")
-    return {n: getattr(config, n) for n in (*names, *_LINKS)} | {
-        "task": list(dataset.task)
-    }
+def _program(config: Config, dataset: Dataset) -> dict[str, Any] | None:
+    """All that the compiled round follows from, beside the shapes of its inputs.
+
+    None where code from outside this package may be part of it.
+    """
+    if config.imports or not program_cache.trusted():
+        return None
+    settings = {name: getattr(config, name) for name in named(Role.PROGRAM)}
+    return settings | {"task": list(dataset.task)}
 
 
-def left_open(config: Config) -> tuple[str, ...]:
-    """Settings of the layout that the configuration leaves to the engine."""
-    names = ("lanes", "devices", "convolution")
-    return ("tune", *(n for n in names if getattr(config, n) in (0, "auto")))
+def left_open(config: Config) -> list[str]:
+    """Settings in which a run of this configuration may differ from it."""
+    engine = [n for n in named(Role.LAYOUT) if getattr(config, n) in (0, "auto")]
+    return named(Role.ASIDE) + engine
 
 
 def laid_out(config: Config, parts: Parts) -> Config:
     """The configuration with the layout that the engine has taken."""
-    simulator = parts.simulator
-    return dataclasses.replace(
-        config,
-        lanes=simulator.lanes,
-        devices=simulator.devices,
-        convolution=simulator.convolution,
-    )
+    taken = {name: getattr(parts.simulator, name) for name in named(Role.LAYOUT)}
+    return dataclasses.replace(config, **taken)

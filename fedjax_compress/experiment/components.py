@@ -7,13 +7,42 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import checked, compress, registry, returned, spec
+from fedjax_compress import checked, compress, imports, registry, returned, spec
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment.config import Config, validate, with_field
+from fedjax_compress.experiment.config import (
+    LINKS,
+    SPECS,
+    Config,
+    Role,
+    named,
+    validate,
+    with_field,
+)
 from fedjax_compress.models import augmented
 from fedjax_compress.simulate import host
-from fedjax_compress.typing import Algorithm, Model, Params, Task
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Compressor,
+    LocalUpdate,
+    Model,
+    Params,
+    ServerOptimizer,
+    Task,
+)
+
+_TYPES: dict[str, Any] = {
+    "data": Dataset,
+    "model": Model,
+    "qat": Model,
+    "local": LocalUpdate,
+    "server": ServerOptimizer,
+    "aggregate": Aggregator,
+    "algorithm": Algorithm,
+    "link": Compressor,
+}
+"""What a SPEC of a kind makes, where that is no function."""
 
 
 def check_specs(config: Config) -> None:
@@ -23,15 +52,19 @@ def check_specs(config: Config) -> None:
       InputError: names the setting, what is wrong, and what would be right.
     """
     validate(config)
-    for name in ("partition", "sampling", "server", "aggregate"):
-        made = with_field(name, registry.build, name, getattr(config, name))
-        if name in ("partition", "sampling") and not callable(made):
-            text, found = getattr(config, name), returned.describe(made)
-            raise InputError(f"{name}: {text} must give a function, not {found}")
-    for name in ("uplink", "downlink"):
-        with_field(name, compress.phases, getattr(config, name))
-    for name in ("data", "model", "augment", "qat", "local", "algorithm"):
-        with_field(name, registry.check_spec, name, getattr(config, name))
+    imports.bring(config.imports)
+    early = named(Role.EARLY)
+    for name in SPECS:
+        text = getattr(config, name)
+        if name in LINKS:
+            with_field(name, compress.phases, text)
+        elif name not in early:
+            with_field(name, registry.check_spec, name, text)
+        else:
+            made = with_field(name, registry.build, name, text)
+            if name not in _TYPES and not callable(made):
+                found = returned.describe(made)
+                raise InputError(f"{name}: {text} must give a function, not {found}")
 
 
 def network(config: Config, task: Task) -> Model:
@@ -115,14 +148,13 @@ def build_model(config: Config, dataset: Dataset) -> Model:
 
 def _is_ours(config: Config) -> bool:
     """Whether all of the network comes from this package, so that it has no bug."""
-    kinds = ("model", "qat", "augment")
-    return all(_from_here(kind, getattr(config, kind)) for kind in kinds)
+    network = named(Role.NETWORK)
+    return all(_from_here(kind, getattr(config, kind)) for kind in network)
 
 
 def _from_here(kind: str, text: str) -> bool:
     """Whether what a SPEC names is part of this package."""
-    home = registry.lookup(spec.parse(text).calls[0], kind).factory.__module__
-    return home.split(".")[0] == __package__.split(".")[0]
+    return registry.lookup(spec.parse(text).calls[0], kind).is_ours
 
 
 class Course(NamedTuple):
@@ -144,13 +176,12 @@ def build_course(config: Config, model: Model) -> Course:
         with_field("aggregate", registry.build, "aggregate", config.aggregate),
         with_field("server", registry.build, "server", config.server),
     ]
-    up = with_field("uplink", compress.phases, config.uplink)
-    down = with_field("downlink", compress.phases, config.downlink)
+    links = [with_field(n, compress.phases, getattr(config, n)) for n in LINKS]
     found = []
-    for after in sorted({phase.after for phase in (*up, *down)}):
-        links = [
+    for after in sorted({phase.after for phases in links for phase in phases}):
+        now = [
             next(p for p in reversed(phases) if p.after <= after).compressor
-            for phases in (up, down)
+            for phases in links
         ]
         algorithm = with_field(
             "algorithm",
@@ -158,7 +189,7 @@ def build_course(config: Config, model: Model) -> Course:
             "algorithm",
             config.algorithm,
             *parts,
-            *links,
+            *now,
         )
         found.append((after, algorithm))
     return Course(found[0][1], found[1:])
@@ -170,6 +201,6 @@ def check_links(config: Config, params: Params) -> None:
     Raises:
       InputError: names the setting and what does not fit.
     """
-    for name in ("uplink", "downlink"):
+    for name in LINKS:
         for phase in compress.phases(getattr(config, name)):
             with_field(name, jax.eval_shape, phase.compressor.init, params)

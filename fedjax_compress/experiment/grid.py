@@ -29,9 +29,11 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import (
     FIELDS,
     Config,
+    Role,
     check_type,
     difference,
     from_dict,
+    named,
 )
 from fedjax_compress.experiment.files import plain_name
 from fedjax_compress.experiment.toml import dump_toml, format_toml, read_toml
@@ -40,8 +42,6 @@ from fedjax_compress.registry import nearest
 _SCHEMES, _SEEDS = "schemes", "seeds"
 GRID_WORDS = {_SCHEMES, _SEEDS}
 """What only the file of a grid holds."""
-_FIXED = ("seed", "devices")
-"""Settings that a scheme cannot have for itself."""
 
 
 class Scheme(NamedTuple):
@@ -187,7 +187,7 @@ def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Sche
 def _check_settings(settings: dict[str, Any], where: str) -> None:
     """Raises InputError unless a scheme can have these for itself."""
     for key, value in settings.items():
-        if key in _FIXED:
+        if key in named(Role.SHARED):
             hint = "write seeds" if key == "seed" else f"write {key}"
             raise InputError(
                 f"{where}: all schemes have the same {key}; {hint} before the schemes"
@@ -234,7 +234,10 @@ def jobs(grid: Grid) -> list[Job]:
 
 
 def lengthened(found: Grid, wanted: Grid) -> Grid:
-    """The grid that was found, with the rounds of the wanted one where it has more."""
+    """The grid that was found, with the rounds of the wanted one where it has more.
+
+    Its imports are the wanted ones: where the files are, they may be moved.
+    """
 
     def longer(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         rounds = "rounds"
@@ -248,7 +251,7 @@ def lengthened(found: Grid, wanted: Grid) -> Grid:
         for scheme in found.schemes
     )
     rounds = max(found.base.rounds, wanted.base.rounds)
-    base = dataclasses.replace(found.base, rounds=rounds)
+    base = dataclasses.replace(found.base, rounds=rounds, imports=wanted.base.imports)
     return found._replace(base=base, schemes=schemes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from fedjax_compress.experiment.build import (
     request_devices,
 )
 from fedjax_compress.experiment.components import check_specs
-from fedjax_compress.experiment.config import Config, difference, with_field
+from fedjax_compress.experiment.config import (
+    Config,
+    Role,
+    difference,
+    named,
+    with_field,
+)
 from fedjax_compress.experiment.grid import (
     SCHEMES,
     Grid,
@@ -37,10 +44,8 @@ from fedjax_compress.experiment.reporting import read_finished
 from fedjax_compress.experiment.runner import resume, run
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.imports import merged
 from fedjax_compress.registry import nearest
-
-_PARTITIONED = ("data", "partition", "clients", "cohort", "seed", "evaluate_clients")
-"""Settings that decide who has which rows."""
 
 
 def compare(
@@ -138,7 +143,11 @@ def run_grid(
 
 
 def resume_grid(
-    folder: str | Path, rounds: int | None = None, *, quiet: bool = False
+    folder: str | Path,
+    rounds: int | None = None,
+    *,
+    imports: Sequence[str] = (),
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Goes on with the grid in a folder; as ``run_grid`` with the same grid.
 
@@ -146,6 +155,7 @@ def resume_grid(
       folder: where the grid lies.
       rounds: more than the grid has makes its runs longer, but for schemes that have
         a number of rounds of their own; None for those of the grid.
+      imports: where files of the same name as the grid's are now, or further ones.
       quiet: show nothing.
 
     Raises:
@@ -155,9 +165,12 @@ def resume_grid(
     grid = load_grid(path)
     if grid is None:
         raise InputError(f"{path} is not the file of a grid")
-    if rounds is not None:
-        grid = grid._replace(base=dataclasses.replace(grid.base, rounds=rounds))
-    return run_grid(grid, folder, quiet=quiet)
+    base = dataclasses.replace(
+        grid.base,
+        rounds=grid.base.rounds if rounds is None else rounds,
+        imports=merged(grid.base.imports, imports),
+    )
+    return run_grid(grid._replace(base=base), folder, quiet=quiet)
 
 
 def _check_names(only: tuple[str, ...], grid: Grid) -> None:
@@ -198,7 +211,7 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
         if config.data not in datasets:
             datasets[config.data] = with_field(_named(job), load_data, config)
         dataset = datasets[config.data]
-        who = tuple(getattr(config, name) for name in _PARTITIONED)
+        who = tuple(getattr(config, name) for name in named(Role.ROWS))
         if who not in dealt:
             with_field(_named(job), check_data, config, dataset)
             dealt.add(who)
@@ -230,7 +243,7 @@ def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) 
     place = folder / job.folder
     try:
         if files.holds_run(place):
-            more = {"rounds": job.config.rounds}
+            more = {"rounds": job.config.rounds, "imports": job.config.imports}
             resume(place, more, quiet=quiet, brief=True, dataset=dataset)
         else:
             run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
@@ -249,11 +262,18 @@ def _introduce(console: Console, grid: Grid, folder: Path) -> None:
     def common(name: str) -> str:
         return f"{getattr(base, name)}{' unless a scheme says' if name in own else ''}"
 
-    rows = [(name, common(name)) for name in ("data", "partition", "model", "local")]
     size = f"{len(grid.schemes)} schemes, {count} seed{'s' if count > 1 else ''} each"
     rounds = f"{common('rounds')}, {base.cohort} clients each"
     show.lines(
-        console, [("grid", size), *rows, ("rounds", rounds), ("output", str(folder))]
+        console,
+        [
+            ("grid", size),
+            ("data", f"{common('data')}, {common('partition')}"),
+            ("model", common("model")),
+            ("local", common("local")),
+            ("rounds", rounds),
+            ("output", str(folder)),
+        ],
     )
 
 

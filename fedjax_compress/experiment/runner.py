@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fedjax_compress import imports
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import files, loop, saving, show
@@ -17,7 +19,7 @@ from fedjax_compress.experiment.build import (
     laid_out,
     request_devices,
 )
-from fedjax_compress.experiment.config import Config, difference, validate
+from fedjax_compress.experiment.config import Config, Role, difference, named, validate
 from fedjax_compress.experiment.fingerprint import fingerprint
 from fedjax_compress.experiment.loop import Summary
 from fedjax_compress.experiment.progress import make_console
@@ -95,7 +97,8 @@ def resume(
     Args:
       folder: where the run lies.
       changes: settings as given once more; they must equal the run's, except for a
-        larger number of ``rounds`` and any number of ``devices``.
+        larger number of ``rounds``, any number of ``devices``, and ``imports``: where
+        files of the same name are now, or further ones.
       quiet: show nothing.
       brief: show progress only, without what comes before and after.
       dataset: the data, if they have been loaded already.
@@ -157,6 +160,7 @@ def _resume(
     if not brief:
         show.header(console, config, parts, folder)
     console.print(f"going on after round {state.round}")
+    _compare_imports(before.get("versions", {}), folder)
     now = saving.where(config)
     if any(before.get(name, value) != value for name, value in now.items()):
         console.print(
@@ -180,10 +184,14 @@ def _finished(config: Config, folder: Path) -> Summary | None:
 
 
 def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
-    """The run's configuration with more rounds or on other devices, nothing else."""
-    new = dataclasses.replace(old, **changes)
+    """The run's configuration with more rounds, on other devices, with moved imports.
+
+    Nothing else may change.
+    """
+    files_now = imports.merged(old.imports, changes.get("imports", ()))
+    new = dataclasses.replace(old, **changes | {"imports": files_now})
     validate(new)
-    if other := difference(new, old, ignore=("rounds", "devices", "tune")):
+    if other := difference(new, old, named(Role.RESUME)):
         raise InputError(
             f"{folder} was run with other settings: {other}; only rounds can be "
             "raised and devices changed, for anything else start a new run"
@@ -196,8 +204,21 @@ def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
     return new
 
 
+def _compare_imports(before: dict[str, str], folder: Path) -> None:
+    """Warns where an imported file has changed since the newest checkpoint."""
+    for name, now in imports.digests().items():
+        if before.get(name, now) != now:
+            warnings.warn(
+                f"{name} is not the file that {folder} was run with so far: its "
+                f"SHA-256 was {before[name][:8]}, now {now[:8]}",
+                saving.ProgramWarning,
+                stacklevel=2,
+            )
+
+
 def _everything(config: Config, parts: Parts) -> dict[str, Any]:
-    return fingerprint(config, parts) | dataclasses.asdict(config)
+    found = fingerprint(config, parts) | imports.digests()
+    return found | dataclasses.asdict(config) | {"imports": None}  # places may differ
 
 
 def _devices(where: dict[str, Any]) -> str:

@@ -49,8 +49,10 @@ def dump_toml(config: Config, leave_out: tuple[str, ...] = ()) -> str:
     return "\n".join(parts)
 
 
-def format_toml(value: str | int | float | bool) -> str:
+def format_toml(value: str | int | float | bool | tuple[str, ...]) -> str:
     """One value in TOML's notation."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(format_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
