@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedjax_compress.experiment.callbacks import Callback, Run
     from fedjax_compress.experiment.config import Config, validate
     from fedjax_compress.experiment.grid import SCHEMES, Grid, Scheme, load_grid
     from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
@@ -13,16 +14,19 @@ if TYPE_CHECKING:
     from fedjax_compress.experiment.reporting import report
     from fedjax_compress.experiment.runner import resume, run
     from fedjax_compress.experiment.saving import ProgramWarning
-    from fedjax_compress.experiment.stopped import Stopped
+    from fedjax_compress.experiment.stopped import Stopped, StopRun
     from fedjax_compress.experiment.toml import dump_toml, load_toml
     from fedjax_compress.experiment.trained import trained
 
 __all__ = [
     "SCHEMES",
+    "Callback",
     "Config",
     "Grid",
     "ProgramWarning",
+    "Run",
     "Scheme",
+    "StopRun",
     "Stopped",
     "compare",
     "describe",
@@ -40,10 +44,13 @@ __all__ = [
 
 _HOMES = {
     "SCHEMES": "grid",
+    "Callback": "callbacks",
     "Config": "config",
     "Grid": "grid",
     "ProgramWarning": "saving",
+    "Run": "callbacks",
     "Scheme": "grid",
+    "StopRun": "stopped",
     "Stopped": "stopped",
     "compare": "gridding",
     "dump_toml": "toml",

@@ -26,6 +26,7 @@ from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
     ClientEvaluator,
     Evaluator,
+    RunState,
     Simulator,
     distributed,
     host,
@@ -60,6 +61,12 @@ class Parts(NamedTuple):
     evaluate: Callable[[Params], dict[str, float]]
     params: Params
     note: str = ""
+
+
+def current_params(parts: Parts, state: RunState) -> Params:
+    """The parameters that are evaluated in a state."""
+    server = parts.simulator.placement.local(state.server)
+    return parts.algorithm.params(server)
 
 
 def request_devices(number: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fedjax_compress.experiment.build import (
     laid_out,
     request_devices,
 )
+from fedjax_compress.experiment.callbacks import Callbacks
 from fedjax_compress.experiment.config import Config, Role, difference, named, validate
 from fedjax_compress.experiment.fingerprint import fingerprint
 from fedjax_compress.experiment.loop import Summary
@@ -34,6 +35,7 @@ def run(
     quiet: bool = False,
     brief: bool = False,
     dataset: Dataset | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Summary:
     """Runs a configuration into a folder and returns its summary.
 
@@ -44,6 +46,8 @@ def run(
       quiet: show nothing.
       brief: show progress only, without what comes before and after.
       dataset: the data, if they have been loaded already.
+      callbacks: objects that are told of rounds and scores, and may end the run; see
+        ``Callback``.
 
     Raises:
       InputError: something cannot work; raised before anything compiles, and the
@@ -55,6 +59,7 @@ def run(
     validate(config)
     request_devices(config.devices)
     link = distributed.link()
+    told = Callbacks(callbacks, link.leads)
     console = make_console(quiet or not link.leads)
     if output is not None:
         link.lead(lambda: files.check_free(Path(output)))
@@ -79,7 +84,7 @@ def run(
         files.check_shared(folder)
         if not brief:
             show.header(console, config, parts, folder)
-        return loop.go_on(config, parts, state, folder, console, brief)
+        return loop.go_on(config, parts, state, folder, console, brief, told)
 
 
 def resume(
@@ -89,6 +94,7 @@ def resume(
     quiet: bool = False,
     brief: bool = False,
     dataset: Dataset | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Summary:
     """Goes on with a run from its newest usable checkpoint, bit for bit.
 
@@ -102,6 +108,8 @@ def resume(
       quiet: show nothing.
       brief: show progress only, without what comes before and after.
       dataset: the data, if they have been loaded already.
+      callbacks: objects that are told of rounds and scores, and may end the run; see
+        ``Callback``.
 
     Raises:
       InputError: no run in the folder, or a setting that differs.
@@ -119,9 +127,10 @@ def resume(
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")
     link = distributed.link()
+    told = Callbacks(callbacks, link.leads)
     with contextlib.ExitStack() as stack:
         link.lead(lambda: bool(stack.enter_context(_held(folder))))
-        return _resume(folder, changes or {}, quiet, brief, dataset)
+        return _resume(folder, changes or {}, quiet, brief, dataset, told)
 
 
 @contextlib.contextmanager
@@ -136,14 +145,18 @@ def _resume(
     quiet: bool,
     brief: bool,
     dataset: Dataset | None,
+    told: Callbacks,
 ) -> Summary:
     old = load_toml(folder / files.CONFIG)
-    config = _changed(old, changes, folder)
+    config = _changed(old, changes, folder, _ended_early(folder) or old.rounds)
     request_devices(config.devices)
     link = distributed.link()
     console = make_console(quiet or not link.leads)
-    if summary := link.lead(lambda: _finished(config, folder)):
-        console.print(f"{folder} is finished: {summary['rounds']} rounds")
+    asked = changes.get("rounds", 0)
+    if summary := link.lead(lambda: _finished(config, folder, asked)):
+        why = ", stopped by {stopped_by}: {stop_reason}" if _early(summary) else ""
+        text = f"{folder} is finished: {summary['rounds']} rounds"
+        console.print(text + why.format(**summary), markup=False, soft_wrap=True)
         if not brief:
             show.summary(console, summary, folder)
         return summary
@@ -167,26 +180,42 @@ def _resume(
             f"note: from {_devices(before)} to {_devices(now)}: the rounds to come are "
             "equal to rounding, not bit for bit"
         )
-    return loop.go_on(config, parts, state, folder, console, brief, before)
+    return loop.go_on(config, parts, state, folder, console, brief, told, before)
 
 
-def _finished(config: Config, folder: Path) -> Summary | None:
+def _early(summary: Summary) -> bool:
+    """Whether a callback has ended the run."""
+    return "stopped_by" in summary
+
+
+def _finished(config: Config, folder: Path, asked: int) -> Summary | None:
     """The summary, if it is whole and of as many rounds as are wanted.
 
-    A run that diverged is tried again: its code may have been mended.
+    Those are what a callback has let it have, unless more are asked for. A run that
+    diverged is tried again: its code may have been mended.
     """
     try:
         summary: Summary = files.read_json(folder / files.SUMMARY)
-        whole = summary["rounds"] == config.rounds and "diverged" not in summary
-        return summary if whole else None
+        rounds = summary["rounds"]
+        whole = rounds == config.rounds or (_early(summary) and asked <= rounds)
+        return summary if whole and "diverged" not in summary else None
     except (InputError, TypeError, KeyError):
         return None
 
 
-def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
+def _ended_early(folder: Path) -> int:
+    """The rounds of a run that a callback has ended; 0 of any other."""
+    try:
+        summary = files.read_json(folder / files.SUMMARY)
+        return int(summary["rounds"]) if _early(summary) else 0
+    except (InputError, TypeError, KeyError):
+        return 0
+
+
+def _changed(old: Config, changes: dict[str, Any], folder: Path, rounds: int) -> Config:
     """The run's configuration with more rounds, on other devices, with moved imports.
 
-    Nothing else may change.
+    Nothing else may change. The run has ended, or is to end, after ``rounds``.
     """
     files_now = imports.merged(old.imports, changes.get("imports", ()))
     new = dataclasses.replace(old, **changes | {"imports": files_now})
@@ -196,9 +225,9 @@ def _changed(old: Config, changes: dict[str, Any], folder: Path) -> Config:
             f"{folder} was run with other settings: {other}; only rounds can be "
             "raised and devices changed, for anything else start a new run"
         )
-    if new.rounds < old.rounds:
+    if new.rounds < rounds:
         raise InputError(
-            f"{folder} is a run of {old.rounds} rounds; rounds can only be raised, "
+            f"{folder} is a run of {rounds} rounds; rounds can only be raised, "
             f"not lowered to {new.rounds}"
         )
     return new

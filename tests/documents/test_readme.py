@@ -224,7 +224,8 @@ def test_what_a_message_costs(table) -> None:
 def test_fields_of_the_files(my_run: Path, table, readme: str) -> None:
     records = (my_run / "metrics.jsonl").read_text().splitlines()
     fields = re.findall(r"`(\w+)`", " ".join(row[0] for row in table("field")))
-    never = {"diverged"}  # in the record and the summary of a run that has
+    # In the record or the summary of a run that has, or that was ended.
+    never = {"diverged", "stopped_by", "stop_reason"}
     assert sorted(set(fields) - never) == sorted(json.loads(records[-1]))
     summary = json.loads((my_run / "summary.json").read_text())
     text = readme.split("`summary.json` is written")[1].split("Numbers that are")[0]
