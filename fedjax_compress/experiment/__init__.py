@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
     from fedjax_compress.experiment.listing import describe
     from fedjax_compress.experiment.reporting import report
-    from fedjax_compress.experiment.runner import resume, run
+    from fedjax_compress.experiment.resuming import resume, trained
+    from fedjax_compress.experiment.runner import run
     from fedjax_compress.experiment.saving import ProgramWarning
     from fedjax_compress.experiment.stopped import Stopped, StopRun
     from fedjax_compress.experiment.toml import dump_toml, load_toml
-    from fedjax_compress.experiment.trained import trained
 
 __all__ = [
     "SCHEMES",
@@ -58,11 +58,11 @@ _HOMES = {
     "load_grid": "grid",
     "load_toml": "toml",
     "report": "reporting",
-    "resume": "runner",
+    "resume": "resuming",
     "resume_grid": "gridding",
     "run": "runner",
     "run_grid": "gridding",
-    "trained": "trained",
+    "trained": "resuming",
     "validate": "config",
 }
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import clients, registry
+from fedjax_compress import clients
 from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
@@ -19,8 +19,16 @@ from fedjax_compress.experiment.components import (
     build_model,
     check_links,
     check_specs,
+    made,
 )
-from fedjax_compress.experiment.config import Config, Role, named, with_field
+from fedjax_compress.experiment.config import (
+    Config,
+    Role,
+    named,
+    objects_of,
+    recorded,
+    with_field,
+)
 from fedjax_compress.randomness import root_key
 from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
@@ -85,8 +93,8 @@ def request_devices(number: int) -> None:
 
 def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
-    with within(f"the source of data {config.data}"):
-        found = with_field("data", registry.build, "data", config.data)
+    with within(f"the source of data {recorded(config).data}"):
+        found = made(config, "data")
     return with_field("data", clients.scaled, clients.check(found))
 
 
@@ -96,7 +104,7 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     Raises:
       InputError: a client without rows, or a cohort larger than the population.
     """
-    partition = with_field("partition", registry.build, "partition", config.partition)
+    partition = made(config, "partition")
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
     with within("the partition"):
         owner = with_field("partition", partition, dataset, config.clients, rng)
@@ -198,7 +206,7 @@ def build(
     course = build_course(config, model)
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
-    sampling = with_field("sampling", registry.build, "sampling", config.sampling)
+    sampling = made(config, "sampling")
     found = layout.find(config, course.first, data, params, sampling, say)
     simulator = Simulator(
         course.first,
@@ -235,7 +243,7 @@ def _program(config: Config, dataset: Dataset) -> dict[str, Any] | None:
 
     None where code from outside this package may be part of it.
     """
-    if config.imports or not program_cache.trusted():
+    if config.imports or objects_of(config) or not program_cache.trusted():
         return None
     settings = {name: getattr(config, name) for name in named(Role.PROGRAM)}
     return settings | {"task": list(dataset.task)}

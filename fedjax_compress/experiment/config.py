@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
+# ruff: noqa: RUF009 (an option is a field)
 import dataclasses
-import enum
 import typing
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fedjax_compress import spec
 from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.experiment.settings import Role, option
 from fedjax_compress.registry import nearest
 
-
-class Role(enum.Flag):
-    """What a setting has a say in. Every list of settings is made from these.
-
-    Attributes:
-      ROWS: who has which rows.
-      NETWORK: the network that clients train.
-      PROGRAM: the compiled round, beside the shapes of its inputs.
-      LAYOUT: how that lies on the machine; 0 and auto leave it to the engine.
-      SPEED: which layout is the fastest, beside the program.
-      EARLY: what is made before there are data.
-      RESUME: ``resume`` may be given another value.
-      FREE: checkpoints do not depend on it.
-      ASIDE: nothing follows from it once a run has begun.
-      SHARED: all schemes of a grid have the same.
-      SCHEME: ``compare`` takes it from the schemes.
-      SIZE: ``size`` takes it.
-      LATER: the first runs did not know it; they had the default.
-    """
-
-    NONE = 0
-    ROWS = enum.auto()
-    NETWORK = enum.auto()
-    PROGRAM = enum.auto()
-    LAYOUT = enum.auto()
-    SPEED = enum.auto()
-    EARLY = enum.auto()
-    RESUME = enum.auto()
-    FREE = enum.auto()
-    ASIDE = enum.auto()
-    SHARED = enum.auto()
-    SCHEME = enum.auto()
-    SIZE = enum.auto()
-    LATER = enum.auto()
-
-
-def _option(
-    default: Any,
-    text: str,
-    roles: Role = Role.NONE,
-    *,
-    kind: str = "",
-    least: int | None = None,
-    most: int = 2**31 - 1,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """A field with its description, its roles, and its bounds or choices.
-
-    A SPEC has the ``kind`` of names that it may begin with, ``link`` for both links.
-    """
-    return dataclasses.field(
-        default=default,
-        metadata={
-            "help": text,
-            "roles": roles,
-            "kind": kind,
-            "spec": bool(kind),
-            "least": least,
-            "most": most,
-            "choices": choices,
-        },
-    )
-
-
+Spec: TypeAlias = Any
+"""A text such as ``dirichlet(alpha=0.5)``, or the object that it would make."""
 _NETWORK = Role.NETWORK | Role.PROGRAM
 
 
@@ -85,96 +24,99 @@ class Config:
     """Everything that a run depends on.
 
     Two equal configurations on the same kind of device give the same numbers. SPECs are
-    texts such as ``dirichlet(alpha=0.5)``; ``fedjax-compress list``
-    shows what they may say. Values are not checked when constructed but by
-    ``validate``, which the runner calls first.
+    texts such as ``dirichlet(alpha=0.5)``; ``fedjax-compress list`` shows what they may
+    say. In their place may stand the objects that they would make: a ``Dataset``, a
+    ``Model``, a ``LocalUpdate``, a ``Compressor`` and so on, or for ``model``,
+    ``augment``, ``qat``, ``local`` and ``algorithm`` a function that makes it as the
+    registered ones do, from the task, the model or the other parts. Values are not
+    checked when constructed but by ``validate``, which the runner calls first.
     """
 
-    data: str = _option(
+    data: Spec = option(
         "digits",
         "data set, as in digits or npz(path='my/data.npz')",
         Role.ROWS | Role.SIZE,
         kind="data",
     )
-    partition: str = _option(
+    partition: Spec = option(
         "dirichlet(alpha=0.5)",
         "how rows are dealt to clients",
         Role.ROWS | Role.EARLY,
         kind="partition",
     )
-    clients: int = _option(
+    clients: int = option(
         0,
         "number of clients; 0: 100, or the data's own if natural or blocks",
         Role.ROWS,
         least=0,
     )
-    cohort: int = _option(
+    cohort: int = option(
         20, "clients that take part in each round", Role.ROWS | Role.SPEED, least=1
     )
-    rounds: int = _option(100, "number of rounds", Role.RESUME | Role.FREE, least=1)
-    seed: int = _option(
+    rounds: int = option(100, "number of rounds", Role.RESUME | Role.FREE, least=1)
+    seed: int = option(
         0,
         "everything random follows from it: split, model, cohorts, noise",
         Role.ROWS | Role.SHARED | Role.SIZE,
         least=0,
     )
-    model: str = _option(
+    model: Spec = option(
         "mlp(hidden=(128, 64))",
         "model that is trained",
         _NETWORK | Role.SIZE,
         kind="model",
     )
-    augment: str = _option(
+    augment: Spec = option(
         "none",
         "how examples are changed at random while training, and normalised, as in "
         "crop_flip",
         _NETWORK | Role.LATER,
         kind="augment",
     )
-    qat: str = _option(
+    qat: Spec = option(
         "none",
         "quantization-aware training: weights that clients compute with, as in "
         "integer(bits=4) or binary",
         _NETWORK | Role.LATER | Role.SIZE,
         kind="qat",
     )
-    local: str = _option(
+    local: Spec = option(
         "sgd(lr=0.1, epochs=2, batch=10)",
         "what one client computes on its own data",
         Role.PROGRAM,
         kind="local",
     )
-    server: str = _option(
+    server: Spec = option(
         "fedavgm(lr=1.0, momentum=0.9)",
         "optimizer of the server, as in fedavg or fedadam(lr=0.01)",
         Role.PROGRAM | Role.EARLY,
         kind="server",
     )
-    aggregate: str = _option(
+    aggregate: Spec = option(
         "mean",
         "how the clients' updates become one",
         Role.PROGRAM | Role.EARLY,
         kind="aggregate",
     )
-    sampling: str = _option(
+    sampling: Spec = option(
         "uniform", "how the cohort of a round is drawn", Role.EARLY, kind="sampling"
     )
-    uplink: str = _option(
+    uplink: Spec = option(
         "hadamard | uniform(bits=3)",
         "compression of what clients send, a pipe of stages",
         Role.PROGRAM | Role.SCHEME | Role.SIZE,
         kind="link",
     )
-    downlink: str = _option(
+    downlink: Spec = option(
         "hadamard | uniform(bits=6)",
         "compression of what the server sends",
         Role.PROGRAM | Role.SIZE,
         kind="link",
     )
-    algorithm: str = _option(
+    algorithm: Spec = option(
         "fedavg", "algorithm that joins the parts above", Role.PROGRAM, kind="algorithm"
     )
-    devices: int = _option(
+    devices: int = option(
         0,
         "devices over which the cohort is spread, of all processes together; a CPU "
         "appears as so many; 0: chosen",
@@ -182,38 +124,36 @@ class Config:
         least=0,
         most=1024,
     )
-    lanes: int = _option(
+    lanes: int = option(
         0, "clients trained side by side on a device; 0: chosen", Role.LAYOUT, least=0
     )
-    convolution: str = _option(
+    convolution: str = option(
         "auto",
         "how convolutions are computed: patches, winograd or direct; auto: chosen",
         Role.LAYOUT,
         choices=("auto", "patches", "winograd", "direct"),
     )
-    tune: str = _option(
+    tune: str = option(
         "auto",
         "search for the fastest lanes, devices and convolution if none is given: "
         "always, never, or auto: for long runs",
         Role.RESUME | Role.FREE | Role.ASIDE,
         choices=("auto", "always", "never"),
     )
-    rounds_per_call: int = _option(
+    rounds_per_call: int = option(
         1, "rounds in one call of the compiled program", least=1
     )
-    evaluate_every: int = _option(
+    evaluate_every: int = option(
         5, "rounds between evaluations on the test data; the last is always", least=1
     )
-    evaluate_clients: bool = _option(
+    evaluate_clients: bool = option(
         False,
         "also score each client on its own test rows: mean and 10th percentile",
         Role.ROWS,
     )
-    checkpoint_every: int = _option(
-        20, "rounds between checkpoints", Role.FREE, least=1
-    )
-    keep: int = _option(2, "number of checkpoints to keep", Role.FREE, least=1)
-    imports: tuple[str, ...] = _option(
+    checkpoint_every: int = option(20, "rounds between checkpoints", Role.FREE, least=1)
+    keep: int = option(2, "number of checkpoints to keep", Role.FREE, least=1)
+    imports: tuple[str, ...] = option(
         (),
         "Python file of your own, imported for the names that it registers",
         Role.RESUME | Role.FREE | Role.ASIDE | Role.SHARED,
@@ -232,8 +172,8 @@ def _are_texts(value: Any) -> bool:
 FIELDS: dict[str, dataclasses.Field[Any]] = {
     field.name: field for field in dataclasses.fields(Config)
 }
-TYPES: dict[str, type] = typing.get_type_hints(Config)
 SPECS = [name for name, field in FIELDS.items() if field.metadata["spec"]]
+TYPES: dict[str, Any] = typing.get_type_hints(Config) | dict.fromkeys(SPECS, str)
 LINKS = [name for name in SPECS if FIELDS[name].metadata["kind"] == "link"]
 
 
@@ -257,12 +197,18 @@ def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
     return Config(**values | lists)
 
 
+_PLAIN = (int, float, bool, str, bytes, list, dict, set, tuple, type(None))
 _WORDS = {str: "text in quotes", int: "a whole number", bool: "true or false"}
 
 
 def check_type(name: str, value: Any, source: str = "configuration") -> None:
-    """Raises InputError unless ``value`` has the type of the field ``name``."""
+    """Raises InputError unless ``value`` has the type of the field ``name``.
+
+    A SPEC may be any object that is no plain value, as those of TOML are.
+    """
     wanted = TYPES[name]
+    if name in SPECS and type(value) not in _PLAIN:
+        return
     if not (_are_texts(value) if wanted not in _WORDS else type(value) is wanted):
         words = _WORDS.get(wanted, "a list of names of files, in quotes")
         raise InputError(f"{source}: {name} must be {words}, not {value!r}")
@@ -291,7 +237,13 @@ def validate(config: Config) -> None:
             f"cohort can be at most {config.clients}"
         )
     for name in SPECS:
-        with_field(name, spec.parse, getattr(config, name))
+        text = getattr(config, name)
+        if is_object(text):
+            raise InputError(
+                f"{name} was {text} in Python and cannot be read back; give it again"
+            )
+        if isinstance(text, str):
+            with_field(name, spec.parse, text)
 
 
 def with_field(name: str, function: Any, *args: Any) -> Any:
@@ -303,6 +255,38 @@ def with_field(name: str, function: Any, *args: Any) -> Any:
         raise SpecError(reason, error.text, error.position) from None
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
+
+
+def objects_of(config: Config) -> dict[str, Any]:
+    """The SPECs that are given as objects."""
+    values = {name: getattr(config, name) for name in SPECS}
+    return {n: value for n, value in values.items() if not isinstance(value, str)}
+
+
+def recorded(config: Config) -> Config:
+    """The configuration as files keep it: texts in the place of objects."""
+    texts: dict[str, Any] = {n: _text_of(v) for n, v in objects_of(config).items()}
+    return dataclasses.replace(config, **texts)
+
+
+_OBJECT = "<object: "
+
+
+def is_object(text: Any) -> bool:
+    """Whether a SPEC that was read from a file was an object."""
+    return isinstance(text, str) and text.startswith(_OBJECT)
+
+
+def _text_of(value: Any) -> str:
+    """What an object is called: by its name, or by the function that has made it."""
+    kind, name = type(value).__name__, getattr(value, "name", None)
+    if not isinstance(name, str):
+        inner = [value, *(value if isinstance(value, tuple) else ())]
+        made = [getattr(one, "func", one) for one in inner]
+        names = (getattr(one, "__qualname__", "") for one in made)
+        name = next((n.split(".")[0] for n in names if n), "")
+    plain = callable(value) and hasattr(value, "__qualname__")
+    return f"{_OBJECT}{name if plain else f'{kind} {name}'.rstrip()}>"
 
 
 def difference(wanted: Config, found: Config, ignore: Collection[str] = ()) -> str:

@@ -34,6 +34,7 @@ from fedjax_compress.experiment.config import (
     difference,
     from_dict,
     named,
+    recorded,
 )
 from fedjax_compress.experiment.files import plain_name
 from fedjax_compress.experiment.toml import dump_toml, format_toml, read_toml
@@ -117,6 +118,11 @@ class Job(NamedTuple):
     folder: str
     config: Config
 
+    @property
+    def title(self) -> str:
+        """What it is called while it runs."""
+        return f"{self.scheme}, seed {self.config.seed}"
+
 
 def load_grid(path: str | Path) -> Grid | None:
     """The grid in a TOML file; None if the file holds settings only.
@@ -196,6 +202,17 @@ def _check_settings(settings: dict[str, Any], where: str) -> None:
             hint = nearest(key, ["name", *FIELDS])
             raise InputError(f"{where}: unknown setting {key!r}; {hint}")
         check_type(key, value, where)
+
+
+def recorded_grid(grid: Grid) -> Grid:
+    """The grid as files keep it: texts in the place of objects."""
+    base = recorded(grid.base)
+    schemes = []
+    for scheme in grid.schemes:
+        texts = recorded(dataclasses.replace(base, **scheme.settings))
+        settings = {name: getattr(texts, name) for name in scheme.settings}
+        schemes.append(scheme._replace(settings=settings))
+    return grid._replace(base=base, schemes=tuple(schemes))
 
 
 def dump_grid(grid: Grid) -> str:

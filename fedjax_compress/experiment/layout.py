@@ -20,7 +20,7 @@ import fedjax_compress
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, Sampling
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment.config import Config, Role, named
+from fedjax_compress.experiment.config import Config, Role, named, objects_of
 from fedjax_compress.experiment.files import read_json, write_json
 from fedjax_compress.simulate.compile_cache import base_folder
 from fedjax_compress.simulate.tuning import Choice, tune
@@ -65,7 +65,8 @@ def find(
         raise InputError("tune cannot be always with several processes; leave it out")
     if not wanted or jax.process_count() > 1:
         return Layout(given)
-    key, cache = _key(config, data, params), _cache()
+    # Objects cannot be told from others of their name, so nothing is kept of them.
+    key, cache = _key(config, data, params), None if objects_of(config) else _cache()
     try:
         choice = Choice(**_known(cache)[key]["choice"])
         return Layout(choice, f"measured before, see {cache}")
