@@ -72,6 +72,11 @@ class Entry:
     context: int
 
     @property
+    def is_ours(self) -> bool:
+        """Whether this package has registered it."""
+        return self.factory.__module__.split(".")[0] == __package__
+
+    @property
     def summary(self) -> str:
         """The first line of the factory's docstring."""
         return (inspect.getdoc(self.factory) or "").split("\n")[0]
@@ -151,6 +156,11 @@ def entries(kind: str) -> dict[str, Entry]:
     if kind in _ROOMS:
         importlib.import_module(f"{__package__}.{_ROOMS[kind]}")
     return dict(sorted(_entries.get(kind, {}).items()))
+
+
+def foreign() -> set[Entry]:
+    """What has been registered so far from outside this package."""
+    return {e for table in _entries.values() for e in table.values() if not e.is_ours}
 
 
 def kinds() -> list[str]:

@@ -25,6 +25,7 @@ LAYERS = [
         "ranking",
         "started",
         "returned",
+        "imports",
         "checked",
     ],
     ["wire", "clients", "models"],
