@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,6 @@ from fedjax_compress.simulate import (
     Simulator,
     distributed,
     host,
-    program_cache,
 )
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.typing import Algorithm, Key, Model, Params
@@ -37,7 +36,6 @@ from fedjax_compress.typing import Algorithm, Key, Model, Params
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
-_LINKS = ("uplink", "downlink")
 
 
 class Parts(NamedTuple):
@@ -208,7 +206,6 @@ def build(
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
-        settings=_program(config, dataset) if program_cache.trusted() else None,
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test_features, dataset.test_labels)
@@ -222,14 +219,6 @@ def build(
     return Parts(
         dataset, data, model, course.first, simulator, evaluate, params, found.note
     )
-
-
-def _program(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that the compiled round follows from, beside the shapes of its inputs."""
-    names = ("model", "augment", "qat", "local", "algorithm", "aggregate", "server")
-    return {n: getattr(config, n) for n in (*names, *_LINKS)} | {
-        "task": list(dataset.task)
-    }
 
 
 def left_open(config: Config) -> tuple[str, ...]:
