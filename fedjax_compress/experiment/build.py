@@ -71,8 +71,9 @@ def request_devices(number: int) -> None:
       InputError: a setting of jax with which no round can run.
     """
     host.check_settings()
-    each = number // distributed.processes() if number else host.cores()
-    host.request_devices(each)
+    processes = distributed.processes()
+    each = number // processes if number else host.cores()
+    host.request_devices(each, processes)
 
 
 def load_data(config: Config) -> Dataset:

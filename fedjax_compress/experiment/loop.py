@@ -78,8 +78,8 @@ def go_on(
             last = state.round or -1
             saver = Saver(config, parts, folder, before or {}, metrics.sync, last)
             state, lost = _rounds(config, parts, state, saver, metrics, progress, stop)
-        except jax.errors.JaxRuntimeError:
-            link.blame()
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            link.blame(error)
             raise
         history = metrics.records
     if not lost and state.round < config.rounds:

@@ -115,6 +115,10 @@ def resume(
         )
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")
+    number = (changes or {}).get("devices")
+    if number is None:
+        number = load_toml(folder / files.CONFIG).devices
+    request_devices(number)
     link = distributed.link()
     with contextlib.ExitStack() as stack:
         link.lead(lambda: bool(stack.enter_context(_held(folder))))
@@ -136,7 +140,6 @@ def _resume(
 ) -> Summary:
     old = load_toml(folder / files.CONFIG)
     config = _changed(old, changes, folder)
-    request_devices(config.devices)
     link = distributed.link()
     console = make_console(quiet or not link.leads)
     if summary := link.lead(lambda: _finished(config, folder)):

@@ -11,7 +11,7 @@ Several processes write one checkpoint together, on a file system that they shar
 What all have in common is written by process 0. Of ``Rows``, which are different in
 each process, process 0 writes its own there as well, process 7 into
 ``FOLDER/part-0007/00000040/``, laid out and sealed in the same way. Process 0 seals its
-own when all parts are there, with their checksums in its manifest.
+own when all parts have got their names, with their checksums in its manifest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import jax
 
 from fedjax_compress.clients.rows import Rows
-from fedjax_compress.errors import CheckpointError, InputError, Lost
+from fedjax_compress.errors import CheckpointError, InputError
 from fedjax_compress.simulate import arrays, background, manifest
 from fedjax_compress.simulate import checkpoint_folders as folders
 from fedjax_compress.simulate.link import ALONE, Link
@@ -125,13 +125,10 @@ class Checkpoints:
         """Whether there is no intact one of the round; one that is not is removed."""
         with self._explained(round):
             target = self.folder / folders.name(round)
-            if not target.exists():
-                return True
-            if self._is_intact(target):
-                found = manifest.read(target).fingerprint
-                if found == self.fingerprint:
-                    return False
-            folders.remove(target)
+            intact = target.exists() and self._is_intact(target)
+            if intact and manifest.read(target).fingerprint == self.fingerprint:
+                return False
+            folders.remove_round(self.folder, round)
             return True
 
     def _begin(self, what: manifest.Manifest, tree: Tree) -> Callable[[], None]:
@@ -140,7 +137,6 @@ class Checkpoints:
 
         if not self.link.leads:
             tree = [x for x in jax.tree.leaves(tree) if isinstance(x, Rows)]
-            folders.remove(self._own / folders.name(what.round))
         self._own.mkdir(parents=True, exist_ok=True)
         arrays.check_space(self._own, tree)
         what = what._replace(leaves=arrays.describe(tree))
@@ -167,27 +163,21 @@ class Checkpoints:
             self._error = error
             for draft in self._own.glob(f"{folders.name(round)}.*"):
                 shutil.rmtree(draft, ignore_errors=True)
-        if not self.link.leads:
-            with contextlib.suppress(Lost):  # the main thread will hear of it, too
-                self.link.note([round, str(self._error or "")])
-        elif self._error is None:
-            self._intact.add(self.folder / folders.name(round))
+            if not self.link.leads:
+                folders.tell_failure(self._own, round, _cause(error))
+            return
+        self._intact.add(self._own / folders.name(round))
+        if self.link.leads:
             folders.remove_parts(self.folder, self.link.count)
 
     def _parts(self, round: int) -> dict[str, list[Any]]:
         """The files of the other processes, once all are sealed."""
         if not self.link.leads:
             return {}
-        missing = set(range(1, self.link.count))
         files: dict[str, list[Any]] = {}
-        while missing:
-            process, (number, error) = self.link.noted()
-            if number != round:
-                continue
-            if error:
-                raise OSError(f"process {process}: {error}")
-            missing.remove(process)
+        for process in range(1, self.link.count):
             part = f"{folders.part(process)}/{folders.name(round)}"
+            folders.wait_for(self.folder / part)
             files |= manifest.entries(self.folder / part, f"../{part}")
         return files
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import time
 from pathlib import Path
 
 from fedjax_compress.simulate import manifest
 
 _NAME = re.compile(r"\d{8,}")
-_PART = "part-"
+_PART, _FAILED = "part-", ".failed"
+_PAUSE = 0.02
 
 
 def name(round: int) -> str:
@@ -61,6 +64,32 @@ def remove(folder: Path) -> None:
     """Without its seal, a half-removed one is not taken for a damaged one."""
     (folder / manifest.NAME).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_round(folder: Path, round: int) -> None:
+    """Removes what there is of a round, of all processes."""
+    for own in (folder, *folder.glob(f"{_PART}*")):
+        remove(own / name(round))
+        (own / f"{name(round)}{_FAILED}").unlink(missing_ok=True)
+
+
+def tell_failure(folder: Path, round: int, reason: str) -> None:
+    """Has ``wait_for`` know that a process does not write its part."""
+    with contextlib.suppress(OSError):
+        (folder / f"{name(round)}{_FAILED}").write_text(reason)
+
+
+def wait_for(folder: Path) -> None:
+    """Returns when a folder of another process has its name.
+
+    Raises:
+      OSError: it will not get it.
+    """
+    failed = folder.with_name(folder.name + _FAILED)
+    while not manifest.is_sealed(folder):
+        if failed.exists():
+            raise OSError(f"{folder.parent.name}: {failed.read_text()}")
+        time.sleep(_PAUSE)
 
 
 def remove_parts(folder: Path, processes: int) -> None:
