@@ -95,7 +95,7 @@ def _again(equation: core.JaxprEqn, inputs: list[Any], form: Form) -> Sequence[A
             return [made]
     enter = _CALLS.get(primitive.name)
     if enter and _holds(params["jaxpr"]):
-        return enter(inputs, params, form)
+        return enter(inputs, equation, form)
     result = primitive.bind(*inputs, **primitive.get_bind_params(params))
     return result if primitive.multiple_results else [result]
 
@@ -109,12 +109,14 @@ def _holds(jaxpr: Any) -> bool:
     )
 
 
-def _jit(inputs: list[Any], params: dict[str, Any], form: Form) -> Sequence[Any]:
-    closed = params["jaxpr"]
+def _jit(inputs: list[Any], equation: Any, form: Form) -> Sequence[Any]:
+    closed = equation.params["jaxpr"]
     return _evaluate(closed.jaxpr, closed.consts, inputs, form)
 
 
-def _checkpoint(inputs: list[Any], params: dict[str, Any], form: Form) -> Sequence[Any]:
+def _checkpoint(inputs: list[Any], equation: Any, form: Form) -> Sequence[Any]:
+    params = equation.params
+
     def run(*inputs: Any) -> Sequence[Any]:
         return _evaluate(params["jaxpr"], (), inputs, form)
 
@@ -124,9 +126,14 @@ def _checkpoint(inputs: list[Any], params: dict[str, Any], form: Form) -> Sequen
     return again(*inputs)
 
 
-def _scan(inputs: list[Any], params: dict[str, Any], form: Form) -> Sequence[Any]:
-    closed, kept = params["jaxpr"], params["num_carry"]
-    fixed = inputs[: params["num_consts"]]
+def _scan(inputs: list[Any], equation: Any, form: Form) -> Sequence[Any]:
+    params = equation.params
+    closed = params["jaxpr"]
+    # What is carried comes first of the outputs and goes out as it goes in; the last
+    # inputs are cut along their first axis. Names of these numbers differ by version.
+    kept = _alike(equation.outvars, closed.jaxpr.outvars)
+    constants = _alike(equation.invars, closed.jaxpr.invars) - kept
+    fixed = inputs[:constants]
     carried = inputs[len(fixed) : len(fixed) + kept]
 
     def step(carry: Any, now: Any) -> tuple:
@@ -142,6 +149,12 @@ def _scan(inputs: list[Any], params: dict[str, Any], form: Form) -> Sequence[Any
         unroll=params["unroll"],
     )
     return [*carry, *stacked]
+
+
+def _alike(outer: Sequence[Any], inner: Sequence[Any]) -> int:
+    """How many values a loop leaves whole: those of the same number of axes inside."""
+    pairs = zip(outer, inner, strict=True)
+    return sum(len(a.aval.shape) == len(b.aval.shape) for a, b in pairs)
 
 
 def _convolution(
@@ -225,7 +238,7 @@ _REPLACEMENTS: dict[str, Replacement] = {
     "conv_general_dilated": _convolution,
     "reduce_window_max": _max_pool,
 }
-_CALLS: dict[str, Callable[[list, dict, Form], Sequence[Any]]] = {
+_CALLS: dict[str, Callable[[list, Any, Form], Sequence[Any]]] = {
     "jit": _jit,
     "pjit": _jit,
     "remat2": _checkpoint,
