@@ -23,7 +23,6 @@ LAYERS = [
         "marks",
         "bitset",
         "ranking",
-        "started",
         "returned",
         "imports",
         "checked",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,6 @@ from fedjax_compress.experiment.config import (
     Config,
     Role,
     named,
-    objects_of,
     recorded,
     with_field,
 )
@@ -38,7 +37,6 @@ from fedjax_compress.simulate import (
     Simulator,
     distributed,
     host,
-    program_cache,
 )
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.typing import Algorithm, Key, Model, Params
@@ -88,8 +86,9 @@ def request_devices(number: int) -> None:
       InputError: a setting of jax with which no round can run.
     """
     host.check_settings()
-    each = number // distributed.processes() if number else host.cores()
-    host.request_devices(each)
+    processes = distributed.processes()
+    each = number // processes if number else host.cores()
+    host.request_devices(each, processes)
 
 
 def load_data(config: Config) -> Dataset:
@@ -221,7 +220,6 @@ def build(
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
-        settings=_program(config, dataset),
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test)
@@ -235,17 +233,6 @@ def build(
     return Parts(
         dataset, data, model, course.first, simulator, evaluate, params, found.note
     )
-
-
-def _program(config: Config, dataset: Dataset) -> dict[str, Any] | None:
-    """All that the compiled round follows from, beside the shapes of its inputs.
-
-    None where code from outside this package may be part of it.
-    """
-    if config.imports or objects_of(config) or not program_cache.trusted():
-        return None
-    settings = {name: getattr(config, name) for name in named(Role.PROGRAM)}
-    return settings | {"task": list(dataset.task)}
 
 
 def left_open(config: Config) -> list[str]:

@@ -84,8 +84,8 @@ def go_on(
             state, lost = _rounds(
                 config, parts, state, saver, metrics, progress, stop, told
             )
-        except jax.errors.JaxRuntimeError:
-            link.blame()
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            link.blame(error)
             raise
         history = metrics.records
     early = told.stopped if state.round < config.rounds else None

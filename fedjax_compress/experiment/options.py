@@ -64,6 +64,7 @@ _LAUNCH = (
     _whole("processes", None, "how many processes there are"),
     _whole("process_id", None, "which of them this is, from 0"),
     _flag("distributed", "take the three from SLURM, Open MPI, TPU pod or Kubernetes"),
+    _whole("heartbeat", 100, "seconds of silence after which a process counts as dead"),
 )
 
 

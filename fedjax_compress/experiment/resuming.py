@@ -75,6 +75,10 @@ def resume(
         )
     if not (folder / files.CONFIG).is_file():
         raise InputError(f"{folder} holds no run: there is no {files.CONFIG} in it")
+    number = (changes or {}).get("devices")
+    if number is None:
+        number = load_toml(folder / files.CONFIG).devices
+    request_devices(number)
     link = distributed.link()
     told = Callbacks(callbacks, link.leads)
     with contextlib.ExitStack() as stack:
@@ -101,7 +105,6 @@ def _resume(
     given = with_objects(old, objects, folder)
     given = _changed(old, given, changes, folder, _ended_early(folder) or old.rounds)
     config = recorded(given)
-    request_devices(config.devices)
     link = distributed.link()
     console = make_console(quiet or not link.leads)
     asked = changes.get("rounds", 0)
