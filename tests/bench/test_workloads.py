@@ -68,10 +68,11 @@ def test_equals_the_reference_bit_for_bit(name: str, reference: ModuleType) -> N
     np.testing.assert_array_equal(np.asarray(data.rows), np.concatenate(theirs.idx))
     for client in (0, 17, 3399):
         rows = ours.rows(client)
-        for name, column in zip(COLUMNS, theirs.client(client), strict=True):
-            np.testing.assert_array_equal(np.asarray(data.columns[name])[rows], column)
-    for name, other in zip(COLUMNS, theirs.eval_set(), strict=True):
-        mine = ours.evaluation[name]
+        for column, other in zip(COLUMNS, theirs.client(client), strict=True):
+            mine = np.asarray(data.columns[column])[rows]
+            np.testing.assert_array_equal(mine, other)
+    for column, other in zip(COLUMNS, theirs.eval_set(), strict=True):
+        mine = ours.evaluation[column]
         np.testing.assert_array_equal(mine, other)
         assert mine.dtype == other.dtype
     for number in (0, 1, 77):
