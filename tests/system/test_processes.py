@@ -280,19 +280,20 @@ import json, re, sys
 import jax, numpy as np
 from fedjax_compress import algorithms, clients, compress, registry, tree
 from fedjax_compress.simulate import Simulator, distributed
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Setup, Task
 
 def run(uplink, devices):
     model = registry.build("model", "mlp(hidden=(7,))", Task((5,), 3))
-    algorithm = algorithms.fedavg(
+    algorithm = algorithms.fedavg(Setup(
         registry.build("local", "sgd(batch=4)", model),
         registry.build("aggregate", "mean"), registry.build("server", "fedavg"),
-        compress.parse(uplink), compress.parse("identity"))
+        compress.parse(uplink), compress.parse("identity")))
     rng = np.random.default_rng(2)
     owner = np.repeat(np.arange(13), 1 + rng.integers(0, 12, 13)).astype(np.int32)
     features = rng.normal(size=(len(owner), 5)).astype(np.float32)
     labels = rng.integers(0, 3, len(owner)).astype(np.int32)
-    data = clients.group(features, labels, owner, 13)
+    columns = {"features": features, "labels": labels}
+    data = clients.group(columns, owner, 13)
     sampling = registry.build("sampling", "uniform")
     simulator = Simulator(algorithm, data, cohort=9, lanes=2, devices=devices,
                           sampling=sampling, resident_limit=0)
