@@ -50,6 +50,11 @@ def arguments(found: Any) -> tuple:
     return found if isinstance(found, tuple) else (found,)
 
 
+def arguments_read(read: Read, task: Task) -> int:
+    """How many arguments of a network are read from the columns."""
+    return len(shapes(lambda: arguments(read(example(task)))))
+
+
 def example(task: Task, rows: int = 2) -> Columns:
     """A few rows of zeros, to find out shapes."""
     kind = jnp.int32 if task.tokens else jnp.float32

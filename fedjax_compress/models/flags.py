@@ -33,8 +33,15 @@ def flag(name: str, training: bool) -> bool:
     return FLAGS[name] == training
 
 
-def options(call: Callable[..., Any], training: bool) -> dict[str, Any]:
+def options(
+    call: Callable[..., Any], training: bool, given: int = 1
+) -> dict[str, Any]:
     """The flags among the arguments of a module's ``__call__``.
+
+    Args:
+      call: the function.
+      training: whether it is.
+      given: how many of its arguments, the first ones, are set.
 
     Raises:
       InputError: an argument without a default that nobody sets.
@@ -42,7 +49,7 @@ def options(call: Callable[..., Any], training: bool) -> dict[str, Any]:
     arguments = list(inspect.signature(call).parameters.values())[1:]
     found = {a.name: flag(a.name, training) for a in arguments if a.name in FLAGS}
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for argument in [a for a in arguments if a.kind not in kinds][1:]:
+    for argument in [a for a in arguments if a.kind not in kinds][given:]:
         if argument.name not in found and argument.default is argument.empty:
             raise InputError(
                 f"the module's __call__ has an argument {argument.name!r} that nobody "

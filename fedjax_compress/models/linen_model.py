@@ -15,6 +15,7 @@ from fedjax_compress.models.adapt import (
     Loss,
     Read,
     arguments,
+    arguments_read,
     default_inputs,
     example,
     make_model,
@@ -89,7 +90,8 @@ def from_linen(
     """
     read, names = inputs or default_inputs(task), flags.check_streams(streams)
     modules = {training: flags.told(module, training) for training in (True, False)}
-    chosen = {t: flags.options(type(module).__call__, t) for t in modules}
+    given = arguments_read(read, task)
+    chosen = {t: flags.options(type(module).__call__, t, given) for t in modules}
     ours = type(module).__module__.startswith(__package__)
     promotion = contextlib.nullcontext if ours else as_written
 
