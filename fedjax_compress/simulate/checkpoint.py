@@ -164,11 +164,12 @@ class Checkpoints:
             for draft in self._own.glob(f"{folders.name(round)}.*"):
                 shutil.rmtree(draft, ignore_errors=True)
             if not self.link.leads:
-                folders.tell_failure(self._own, round, _cause(error))
+                folders.tell_failure(self._own, round, _cause(error.__cause__))
             return
         self._intact.add(self._own / folders.name(round))
         if self.link.leads:
-            folders.remove_parts(self.folder, self.link.count)
+            with contextlib.suppress(OSError):  # what stays is removed the next time
+                folders.remove_parts(self.folder, self.link.count)
 
     def _parts(self, round: int) -> dict[str, list[Any]]:
         """The files of the other processes, once all are sealed."""
@@ -312,6 +313,6 @@ class Checkpoints:
             ) from error
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException | None) -> str:
     cause = getattr(error, "strerror", None) or str(error) or repr(error)
     return cause.splitlines()[0]

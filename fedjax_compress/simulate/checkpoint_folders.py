@@ -98,4 +98,4 @@ def remove_parts(folder: Path, processes: int) -> None:
         if int(own.name.removeprefix(_PART)) >= processes:
             for left in own.iterdir():
                 if not (folder / left.name).exists():
-                    remove(left)
+                    remove(left) if left.is_dir() else left.unlink()

@@ -178,6 +178,8 @@ def _sweep(place: Path) -> None:
     lines = _read_seals(place / _SEALS)
     sealed = dict(lines)
     _sealed.clear()
+    for left in place.glob("*-round"):  # by versions that kept them beside jax's
+        left.unlink(missing_ok=True)
     for draft in place.glob(f"{_DRAFT}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > _OLD_DRAFT:
