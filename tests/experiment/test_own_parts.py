@@ -191,7 +191,7 @@ def first_round(config: Config) -> None:
     simulator = parts.simulator
     state = simulator.start(parts.params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedjax_compress.simulate.program_cache.compile_program", None)
+        patch.setattr("fedjax_compress.simulate.compiling.compile_program", None)
         simulator.advance(state, 1)
 
 

@@ -21,6 +21,7 @@ from fedjax_compress.experiment import Config, files, records, run
 from fedjax_compress.simulate import (
     CompileCacheWarning,
     compile_cache,
+    compiling,
     use_compilation_cache,
 )
 
@@ -293,6 +294,7 @@ def test_results_do_not_depend_on_the_cache(
     """A run without, with an empty, with a full, and with a damaged cache."""
 
     def result(name: str) -> Any:
+        compiling.forget()
         summary = run(TINY, tmp_path / name, quiet=True)
         rows = records.read(tmp_path / name / files.METRICS)
         clean = [{k: r[k] for k in r if k not in records.CLOCK} for r in rows]
