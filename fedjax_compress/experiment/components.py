@@ -188,7 +188,7 @@ def build_model(config: Config, dataset: Dataset) -> Model:
       Exception: what a model from outside this package raises while it is traced.
     """
     host.start_devices()
-    model = checked.model(network(config, dataset.task))
+    model = with_field("model", checked.model, network(config, dataset.task))
     rows = {name: x[:2] for name, x in dataset.train.items()}
 
     def score(key: Any, columns: Any) -> Any:

@@ -177,7 +177,7 @@ def judge_of(config: Config, evaluate: Any) -> Judge:
     placement = SimpleNamespace(local=lambda server: server)
     parts: Any = SimpleNamespace(
         simulator=SimpleNamespace(placement=placement),
-        algorithm=SimpleNamespace(params=lambda server: server),
+        algorithm=SimpleNamespace(network=lambda server: (None, server)),
         evaluate=evaluate,
     )
     return Judge(config, parts)
@@ -261,7 +261,7 @@ def test_a_state_is_whole_by_what_all_processes_know(round, resident, store, who
 def fails_in_round_2() -> ServerOptimizer:
     """The model after round 1 is fine, and after round 2 it is infinite."""
 
-    def apply(mean: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def apply(mean: Any, state: Any, params: Any, context: Any) -> tuple[Any, Any]:
         factor = jnp.where(state > 0, jnp.inf, 1e-6)
         return jax.tree.map(lambda p, m: p + factor * m, params, mean), state + 1
 
