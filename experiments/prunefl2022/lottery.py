@@ -15,9 +15,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from fedjax_compress.algorithms.shared.mask_training import mask_training
 
 from fedjax_compress import prune, registry
+from fedjax_compress.algorithms.shared.mask_training import mask_training
 from fedjax_compress.experiment import load_toml, resume, run, trained
 from fedjax_compress.typing import Algorithm, Setup
 

@@ -33,9 +33,7 @@ def flag(name: str, training: bool) -> bool:
     return FLAGS[name] == training
 
 
-def options(
-    call: Callable[..., Any], training: bool, given: int = 1
-) -> dict[str, Any]:
+def options(call: Callable[..., Any], training: bool, given: int = 1) -> dict[str, Any]:
     """The flags among the arguments of a module's ``__call__``.
 
     Args:

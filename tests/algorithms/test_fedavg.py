@@ -12,7 +12,7 @@ from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import Keys, Compressor, LocalUpdate, Stage, Task
+from fedjax_compress.typing import Compressor, Keys, LocalUpdate, Stage, Task
 
 OWNER = np.array([0, 0, 0, 1, 2, 2], np.int32)
 ROWS = np.array([[1, 4], [2, 0], [6, 2], [-1, 3], [0, 0], [8, 8]], np.float32)
