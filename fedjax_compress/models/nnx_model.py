@@ -77,7 +77,8 @@ def from_nnx(
     make = as_written()(make)
     with within("the function that makes the module"):
         module = make(nnx.Rngs(0))
-    chosen = {t: flags.options(type(module).__call__, t) for t in (True, False)}
+    call, given = type(module).__call__, adapt.number_read(read, task)
+    chosen = {t: flags.options(call, t, given) for t in (True, False)}
     _tell(module, True)
     training = nnx.split(module)[0]
     _tell(module, False)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from rounds import begun, player
 from systems import client_told, setup, updating
 
@@ -208,9 +207,7 @@ def test_the_server_averages_what_is_sent(send, receive):
 
 
 def test_weights_do_not_add_up_in_a_residual():
-    algorithm = build(
-        towards_the_mean(), "error_feedback(top_k(0.5))", send="weights"
-    )
+    algorithm = build(towards_the_mean(), "error_feedback(top_k(0.5))", send="weights")
     with pytest.raises(InputError, match="would add up; leave error_feedback out"):
         algorithm.client_init(PARAMS)
 

@@ -222,7 +222,7 @@ def test_lottery_tickets_start_again_from_the_beginning(bench):
     trained = algorithm._replace(
         init=lambda key, p: algorithm.init(key, p)._replace(params=moved)
     )
-    servers, history = bench.rounds(trained, 5)
+    _, history = bench.rounds(trained, 5)
     left = []
     for done in history:
         _, mask = done.kept[0].state

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from rounds import begun
 from systems import client_told, server_told, setup, updating
 from systems import local as local_of

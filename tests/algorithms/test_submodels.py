@@ -48,7 +48,9 @@ def test_each_parameter_is_the_mean_over_those_that_hold_it(bench):
     """Prefixes of 6 and 3 of six units; clients 0 and 1 hold all, 2 and 3 half."""
     text = "heterofl(rates=(1.0, 0.5), mask_classes=false, scaler=false)"
     servers, history = bench.rounds(bench.build(text), 1, tiers=[0, 0, 1, 1])
-    bias, kernel, out_bias, out_kernel = zip(*updates_of(history[0].reports), strict=True)
+    bias, kernel, out_bias, out_kernel = zip(
+        *updates_of(history[0].reports), strict=True
+    )
     assert [k.shape for k in kernel] == [(5, 6), (5, 6), (5, 3), (5, 3)]
     before, after = (s.params for s in servers)
     moved = jax.tree.map(np.subtract, after, before)

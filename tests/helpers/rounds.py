@@ -84,9 +84,7 @@ def player(
         for other in accs[1:]:
             acc = tree.add(acc, other)
         kept = [Kept(r.state, x) for r, x in zip(reports, records, strict=True)]
-        return Round(
-            step(server, acc, told), message, view, alone, reports, acc, kept
-        )
+        return Round(step(server, acc, told), message, view, alone, reports, acc, kept)
 
     return play
 

@@ -80,6 +80,11 @@ def train(local, params, shard, key, **problem):
     return local.run(Problem(params, **problem), shard, told_by(key, params))
 
 
+def rows(features, labels=None):
+    """Columns of features, and labels if there are any."""
+    return {"features": features} | ({} if labels is None else {"labels": labels})
+
+
 def shard(columns, start=0, size=None, largest=None):
     """One client's rows of columns on the host; all of them if no size is said."""
     size = rows_of(columns) if size is None else size

@@ -147,9 +147,7 @@ def toy(losses=lambda outputs, columns: (outputs, jnp.ones_like(outputs))):
 def test_nothing_in_the_gradient_is_random(columns):
     """It is that of the model as it is evaluated, such as without dropout."""
     gradient = registry.build("local", "sgd(batch=4)", toy()).gradient
-    found = gradient(
-        Problem(jnp.zeros(())), shard(columns), told_by(jax.random.key(1))
-    )
+    found = gradient(Problem(jnp.zeros(())), shard(columns), told_by(jax.random.key(1)))
     np.testing.assert_allclose(found, columns["features"][:, 0].mean(), rtol=1e-5)
 
 

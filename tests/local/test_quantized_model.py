@@ -120,7 +120,9 @@ def test_a_cut_model_is_quantized_too():
         params = narrow.init(KEY)
         assert tree.paths(params) == tree.paths(model.init(KEY))
         assert set(model.cuts.ties) == set(tree.paths(params))
-        assert np.all(np.isfinite(narrow.apply(params, {"features": jnp.ones((2, 5))}, None)))
+        assert np.all(
+            np.isfinite(narrow.apply(params, {"features": jnp.ones((2, 5))}, None))
+        )
 
 
 def test_quantizing_costs_no_multiplications_of_the_network():
@@ -199,7 +201,8 @@ def test_dorefa_leaves_all_layers_that_read_the_image():
     model = registry.build("model", "resnet12(maps=4)", task)
     made = registry.build("qat", "dorefa(weights=2)", model, task)
     payload = jax.eval_shape(
-        lambda p: made.quantized.compressor.encode(p, (), COIN)[0], jax.eval_shape(made.init, KEY)
+        lambda p: made.quantized.compressor.encode(p, (), COIN)[0],
+        jax.eval_shape(made.init, KEY),
     )
     plain = {p for p, part in payload.items() if "values" in part and "kernel" in p}
     assert plain == {
