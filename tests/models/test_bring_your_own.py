@@ -155,6 +155,8 @@ def test_own_inputs_and_losses():
     assert (value.tolist(), weight.tolist()) == ([121.0], [1.0])
     counts = model.metrics["above"].count(params, columns, y)
     assert [x.tolist() for x in counts] == [[True], [2.0]]
+    counts = {"weights": np.array([3], np.uint8)}
+    assert model.losses(y, columns | counts)[1].tolist() == [3.0]
     weighted = from_linen(
         Sum(),
         Task((4,), 2),
