@@ -45,7 +45,9 @@ def model(given: Model) -> Model:
     one number. ``constrain``: as its argument.
     """
     _expect("the model", given, Model)
-    if marks.is_whole(given):
+    metrics = _metrics(given.metrics)
+    same = metrics.items() == given.metrics.items()
+    if same and marks.is_whole(given):
         return given
     plain = marks.plain(given)
     calls: dict[str, Any] = {n: spared(f) for n, f in marks.functions(plain).items()}
@@ -79,10 +81,14 @@ def model(given: Model) -> Model:
         init=returned.named("the model's init", init, given.init),
         apply=returned.named("the model's apply", given.apply),
         losses=returned.named("the model's loss", losses, given.losses),
-        metrics=_metrics(given.metrics),
+        metrics=metrics,
         constrain=constrain,
     )
     return marks.marked(made, plain)
+
+
+_METRIC = "_checked_metric"
+"""On the count of a metric that is checked: the metric."""
 
 
 def _metrics(given: Any) -> dict[str, Metric]:
@@ -100,10 +106,14 @@ def _metrics(given: Any) -> dict[str, Metric]:
 
 
 def _metric(name: Any, given: Any) -> Metric:
+    """The metric whose functions are checked; itself if they are."""
     if not isinstance(name, str) or not name.isidentifier():
         raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
     what = f"the metric {name}"
     _expect(what, given, Metric)
+    metric: Metric = given
+    if getattr(metric.count, _METRIC, None) is metric:
+        return metric
     if given.better not in ("higher", "lower"):
         raise InputError(f"{what}: better must be higher or lower, not {given.better}")
 
@@ -125,7 +135,9 @@ def _metric(name: Any, given: Any) -> Metric:
             )
         return found
 
-    return given._replace(count=returned.named(what, count, given.count))
+    made: Metric = given._replace(count=returned.named(what, count, given.count))
+    setattr(made.count, _METRIC, made)
+    return made
 
 
 _PARAMETERS = "the parameters"

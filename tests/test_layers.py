@@ -15,6 +15,8 @@ LAYERS = [
         "tree",
         "registry",
         "spec",
+        "schedules",
+        "by_round",
         "errors",
         "shuffle",
         "randomness",

@@ -105,8 +105,9 @@ def train(
         return model if problem.model is None else checked.model(problem.model(t))
 
     def objective(
-        free: Tree, problem: Problem, anchors: Anchors, batch: Batch, key: Key, t: Array
-    ) -> tuple:
+        free: Tree, problem: Problem, anchors: Anchors, batch: Batch, key: Key | None,
+        t: Array,
+    ) -> tuple:  # fmt: skip
         params, net = problem.lift(free), at(problem, t)
         outputs = net.apply(params, batch.columns, key)
         losses, weights = net.losses(outputs, batch.columns)
@@ -177,7 +178,8 @@ def train(
         return Trained(update, problem.memory, metrics)
 
     def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
-        """Over all rows once, in the order stored; nothing in it is random."""
+        """Over all rows once, in the order stored; the model as it is evaluated, so
+        that nothing in it is random."""
         whole = schedule._replace(epochs=1, steps=0, last="keep", shuffle=False)
         zero, key = jnp.zeros((), jnp.int32), context.keys.private
         anchors = anchors_of(problem)
@@ -185,11 +187,12 @@ def train(
         def add(t: Array, total: tuple) -> tuple:
             batch = whole.batch_at(shard, key, t)
             grads, (_, weight) = slope(
-                problem.start, problem, anchors, batch, key, zero
+                problem.start, problem, anchors, batch, None, zero
             )
             sums, weights = total
-            sums = jax.tree.map(lambda s, g: s + weight * g, sums, grads)
-            return sums, weights + weight
+            more = jax.tree.map(lambda s, g: s + weight * g, sums, grads)
+            # Without rows of its own, a client reads those of another.
+            return tree.where(weight > 0, more, sums), weights + weight
 
         start = tree.zeros_like(problem.start), jnp.zeros((), jnp.float32)
         bound = whole.total(shard.largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedjax_compress.models import losses, metrics
 from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
 from fedjax_compress.models.cnn import cnn, emnist_cnn
 from fedjax_compress.models.convolution import Convolution, max_pool
@@ -33,7 +34,9 @@ __all__ = [
     "from_nnx",
     "logistic",
     "lora",
+    "losses",
     "max_pool",
+    "metrics",
     "mlp",
     "normalise",
     "partial",

@@ -13,7 +13,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.models.cutting import check_cuts
 from fedjax_compress.models.forms import convolution_form
 from fedjax_compress.models.inputs import images, tokens
-from fedjax_compress.models.losses import Losses, losses_for
+from fedjax_compress.models.losses import Losses, losses_for, weight_of
 from fedjax_compress.models.metrics import metrics_for
 from fedjax_compress.typing import (
     Array,
@@ -50,9 +50,24 @@ def arguments(found: Any) -> tuple:
     return found if isinstance(found, tuple) else (found,)
 
 
-def arguments_read(read: Read, task: Task) -> int:
-    """How many arguments of a network are read from the columns."""
-    return len(shapes(lambda: arguments(read(example(task)))))
+def number_read(read: Read, task: Task) -> int:
+    """How many arguments a network gets.
+
+    Raises:
+      InputError: what is read are columns that the task does not name.
+    """
+    columns = shapes(lambda: example(task))
+    try:
+        return len(arguments(shapes(read, columns)))
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if name in columns or not isinstance(name, str):
+            raise
+        raise InputError(
+            f"inputs reads a column {name!r}, and the task has {', '.join(columns)}; "
+            "name further ones in its more, as in "
+            f"Task(..., more=(({name!r}, (), 'float32'),))"
+        ) from error
 
 
 def example(task: Task, rows: int = 2) -> Columns:
@@ -125,14 +140,15 @@ def make_model(
 
 
 def with_weights(loss: Loss) -> Losses:
-    """A loss that says what each row counts for: 1 where it says nothing."""
+    """A loss that says what each row counts for: where it says nothing, 1 or what the
+    column ``weights`` says."""
 
     def losses(outputs: Outputs, columns: Columns) -> Any:
         found = loss(outputs, columns)
         if isinstance(found, tuple):
             return found
         if hasattr(found, "shape"):
-            return found, jnp.ones(found.shape[:1], jnp.float32)
+            return found, weight_of(columns)
         return found, None
 
     return functools.wraps(loss)(losses) if callable(loss) else losses

@@ -33,13 +33,13 @@ def flag(name: str, training: bool) -> bool:
     return FLAGS[name] == training
 
 
-def options(call: Callable[..., Any], training: bool, given: int = 1) -> dict[str, Any]:
+def options(call: Callable[..., Any], training: bool, given: int) -> dict[str, Any]:
     """The flags among the arguments of a module's ``__call__``.
 
     Args:
-      call: the function.
-      training: whether it is.
-      given: how many of its arguments, the first ones, are set.
+      call: the method.
+      training: whether the module is.
+      given: how many arguments come first, which are set.
 
     Raises:
       InputError: an argument without a default that nobody sets.
@@ -51,7 +51,8 @@ def options(call: Callable[..., Any], training: bool, given: int = 1) -> dict[st
         if argument.name not in found and argument.default is argument.empty:
             raise InputError(
                 f"the module's __call__ has an argument {argument.name!r} that nobody "
-                f"sets; give it a default, or call it one of {', '.join(FLAGS)}"
+                f"sets; give it a default, have inputs give a tuple of all that it "
+                f"reads, or call it one of {', '.join(FLAGS)}"
             )
     return found
 

@@ -15,10 +15,10 @@ from fedjax_compress.models.adapt import (
     Loss,
     Read,
     arguments,
-    arguments_read,
     default_inputs,
     example,
     make_model,
+    number_read,
     shapes,
 )
 from fedjax_compress.models.forms import Form
@@ -90,8 +90,8 @@ def from_linen(
     """
     read, names = inputs or default_inputs(task), flags.check_streams(streams)
     modules = {training: flags.told(module, training) for training in (True, False)}
-    given = arguments_read(read, task)
-    chosen = {t: flags.options(type(module).__call__, t, given) for t in modules}
+    call, given = type(module).__call__, number_read(read, task)
+    chosen = {t: flags.options(call, t, given) for t in modules}
     ours = type(module).__module__.startswith(__package__)
     promotion = contextlib.nullcontext if ours else as_written
 

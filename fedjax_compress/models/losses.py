@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Columns, Outputs, Task
+from fedjax_compress.typing import Array, Columns, Outputs, Task, rows_of
 
 Losses = Callable[[Outputs, Columns], tuple[Array, Array]]
 """(outputs, columns) -> (value, weight), both float32 [batch]."""
@@ -27,39 +27,31 @@ def losses_for(task: Task, pad: int | None = None) -> Losses:
       pad: the symbol that is not scored, where no ``lengths`` say which positions are;
         None for 0 where features are tokens, else for none.
     """
-    each = {
-        "class": lambda outputs, columns: cross_entropy(outputs, columns["labels"]),
-        "several": lambda outputs, columns: binary_cross_entropy(
-            outputs, columns["labels"]
-        ),
-        "number": lambda outputs, columns: squared_error(outputs, columns["labels"]),
-    }
     if task.predicts == "positions":
         symbol = pad_of(task, pad)
-        return weighted(
-            lambda outputs, columns: token_cross_entropy(
-                outputs, columns["labels"], scored(columns, symbol)
-            )
-        )
-    one = each[task.predicts]
 
-    def alone(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
-        value = one(outputs, columns)
-        return value, jnp.ones_like(value)
+        def of_positions(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+            counts = scored(columns, symbol)
+            value, weight = token_cross_entropy(outputs, columns["labels"], counts)
+            return value, weight * weight_of(columns)
 
-    return weighted(alone)
+        return of_positions
+    one = {
+        "class": cross_entropy,
+        "several": binary_cross_entropy,
+        "number": squared_error,
+    }[task.predicts]
+    return lambda outputs, columns: (
+        one(outputs, columns["labels"]),
+        weight_of(columns),
+    )
 
 
-def weighted(losses: Losses) -> Losses:
-    """The losses, whose weights are multiplied by the column ``weights``, if any."""
-
-    def all(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
-        value, weight = losses(outputs, columns)
-        if "weights" in columns:
-            weight = weight * columns["weights"].astype(jnp.float32)
-        return value, weight
-
-    return all
+def weight_of(columns: Columns) -> Array:
+    """What each row counts for: its ``weights``, else 1; float32 [batch]."""
+    if "weights" in columns:
+        return columns["weights"].astype(jnp.float32)
+    return jnp.ones(rows_of(columns), jnp.float32)
 
 
 def pad_of(task: Task, pad: int | None) -> int:
@@ -72,9 +64,11 @@ def scored(columns: Columns, pad: int = -1) -> Array:
     ``lengths``, where there is such a column, else those whose label is not ``pad``."""
     labels = columns["labels"]
     if "lengths" not in columns:
-        return labels != pad
-    places = jnp.arange(labels.shape[1]).reshape(1, -1, *(1,) * (labels.ndim - 2))
-    lengths = columns["lengths"].reshape(-1, *(1,) * (labels.ndim - 1))
+        return labels.astype(jnp.int32) != pad
+    places = jnp.arange(labels.shape[1], dtype=jnp.int32)
+    places = places.reshape(1, -1, *(1,) * (labels.ndim - 2))
+    lengths = columns["lengths"].astype(jnp.int32)
+    lengths = lengths.reshape(-1, *(1,) * (labels.ndim - 1))
     return jnp.broadcast_to(places < lengths, labels.shape)
 
 
@@ -91,7 +85,7 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
     Raises:
       InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, 1)
+    check_classes(outputs, labels, 1)
     return _negative_log_likelihood(outputs, labels)
 
 
@@ -115,7 +109,7 @@ def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
     if labels.shape == outputs.shape:
         target = labels.astype(jnp.float32)
     else:
-        _check(outputs, labels, 1)
+        check_classes(outputs, labels, 1)
         target = jax.nn.one_hot(labels, outputs.shape[-1], dtype=jnp.float32)
     losses = jax.nn.softplus(outputs) - outputs * target
     return jnp.mean(losses, axis=-1)
@@ -134,24 +128,24 @@ def squared_error(outputs: Array, labels: Array) -> Array:
     Raises:
       InputError: the shapes do not belong together.
     """
-    return jnp.mean(errors_of(outputs, labels) ** 2, axis=1)
+    found, wanted = paired(outputs, labels)
+    return jnp.mean((found - wanted) ** 2, axis=1)
 
 
-def errors_of(outputs: Array, labels: Array) -> Array:
-    """Output minus label, float32 [batch, numbers].
+def paired(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Outputs and labels of equal number, float32 [batch, numbers] each.
 
     Raises:
       InputError: another number of labels than of outputs.
     """
-    rows = outputs.shape[0]
-    if labels.shape[:1] != outputs.shape[:1] or labels.size != outputs.size:
+    found = getattr(outputs, "shape", ())
+    rows = labels.shape[0]
+    if found[:1] != (rows,) or labels.size != outputs.size:
         raise InputError(
-            f"outputs of shape {outputs.shape} need as many numbers as labels, not "
-            f"{labels.shape}"
+            f"{_described(outputs)} need as many numbers as labels, not {labels.shape}"
         )
-    pair = (x.astype(jnp.float32).reshape(rows, -1) for x in (outputs, labels))
-    found, wanted = pair
-    return found - wanted
+    one, other = (x.astype(jnp.float32).reshape(rows, -1) for x in (outputs, labels))
+    return one, other
 
 
 def token_cross_entropy(
@@ -171,7 +165,7 @@ def token_cross_entropy(
     Raises:
       InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, labels.ndim)
+    check_classes(outputs, labels, labels.ndim)
     found = _negative_log_likelihood(outputs, jnp.maximum(labels, 0))
     along = tuple(range(1, labels.ndim))
     weight = scored.astype(jnp.float32)
@@ -185,9 +179,18 @@ def _negative_log_likelihood(outputs: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, index, axis=-1)[..., 0]
 
 
-def _check(outputs: Array, labels: Array, axes: int) -> None:
-    if labels.ndim != axes or outputs.shape[:-1] != labels.shape:
+def check_classes(outputs: Array, labels: Array, axes: int) -> None:
+    """Raises InputError unless the outputs are a number for each class of each label,
+    and labels have so many axes."""
+    found = getattr(outputs, "shape", ())
+    if labels.ndim != axes or found[:-1] != labels.shape:
         raise InputError(
-            f"outputs of shape {outputs.shape} need integer labels of shape "
-            f"{outputs.shape[:axes]}, not {labels.shape}"
+            f"{_described(outputs)} need integer labels of shape {found[:axes]}, not "
+            f"{labels.shape}"
         )
+
+
+def _described(outputs: Outputs) -> str:
+    if hasattr(outputs, "shape"):
+        return f"outputs of shape {outputs.shape}"
+    return f"outputs that are a {type(outputs).__name__}, not one array,"

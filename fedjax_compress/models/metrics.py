@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.losses import errors_of, pad_of, scored
+from fedjax_compress.models.losses import (
+    check_classes,
+    pad_of,
+    paired,
+    scored,
+    weight_of,
+)
 from fedjax_compress.typing import Array, Columns, Metric, Params, Task, Tree
 
 
@@ -18,16 +24,16 @@ def metrics_for(task: Task, pad: int | None = None) -> dict[str, Metric]:
         return {"f1": f1(), "auc": auc()}
     if task.predicts == "number":
         return {"squared_error": squared_error(), "absolute_error": absolute_error()}
-    found = {"accuracy": token_accuracy(pad_of(task, pad))}
-    return found if task.tokens else found | {"iou": iou(task.classes)}
+    symbol = pad_of(task, pad)
+    found = {"accuracy": token_accuracy(symbol)}
+    return found if task.tokens else found | {"iou": iou(task.classes, symbol)}
 
 
 def accuracy() -> Metric:
     """Share of rows whose largest output is that of the label (first of equals)."""
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        right = jnp.argmax(outputs, axis=-1) == columns["labels"]
-        return _weighed(right.astype(jnp.float32), columns)
+        return _weighed(_right(outputs, columns["labels"], 1), columns)
 
     return Metric(count, ratio, "higher", "%")
 
@@ -37,11 +43,9 @@ def token_accuracy(pad: int = 0) -> Metric:
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
         counts = scored(columns, pad).astype(jnp.float32)
-        right = jnp.argmax(outputs, axis=-1) == columns["labels"]
+        right = _right(outputs, columns["labels"], counts.ndim) * counts
         along = tuple(range(1, counts.ndim))
-        number = jnp.sum(counts, along)
-        share = jnp.sum(right.astype(jnp.float32) * counts, along)
-        return _weighed(share, columns, number)
+        return _weighed(jnp.sum(right, along), columns, jnp.sum(counts, along))
 
     return Metric(count, ratio, "higher", "%")
 
@@ -50,8 +54,7 @@ def squared_error() -> Metric:
     """Mean of (output - label)^2 over rows and numbers."""
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        found = errors_of(outputs, columns["labels"])
-        return _weighed(jnp.mean(found * found, axis=1), columns)
+        return _weighed(jnp.mean(_errors(outputs, columns) ** 2, axis=1), columns)
 
     return Metric(count, ratio, "lower")
 
@@ -60,7 +63,7 @@ def absolute_error() -> Metric:
     """Mean of |output - label| over rows and numbers."""
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        found = jnp.abs(errors_of(outputs, columns["labels"]))
+        found = jnp.abs(_errors(outputs, columns))
         return _weighed(jnp.mean(found, axis=1), columns)
 
     return Metric(count, ratio, "lower")
@@ -74,9 +77,10 @@ def f1(threshold: float = 0.0) -> Metric:
     """
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        said, true = outputs > threshold, columns["labels"] > 0
+        scores, labels = paired(outputs, columns["labels"])
+        said, true = scores > threshold, labels > 0
         kinds = said & true, said & ~true, ~said & true
-        return [_weight(columns) * _number(kind) for kind in kinds]
+        return [weight_of(columns) * _number(kind) for kind in kinds]
 
     def finish(sums: Tree) -> Array:
         right, wrong, missed = sums
@@ -98,12 +102,12 @@ def auc(bins: int = 512) -> Metric:
         raise InputError(f"bins must be at least 2, not {bins}")
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        rows = outputs.shape[0]
-        scores = jax.nn.sigmoid(outputs.astype(jnp.float32)).reshape(rows, -1)
-        true = (columns["labels"] > 0).reshape(rows, -1)
-        place = jnp.clip((scores * bins).astype(jnp.int32), 0, bins - 1)
+        logits, labels = paired(outputs, columns["labels"])
+        rows, true = len(labels), labels > 0
+        scores = jax.nn.sigmoid(logits) * bins
+        place = jnp.clip(scores.astype(jnp.int32), 0, bins - 1)
         row = jnp.arange(rows)[:, None]
-        weight = _weight(columns)[:, None]
+        weight = weight_of(columns)[:, None]
         empty = jnp.zeros((rows, bins), jnp.float32)
         return [
             empty.at[row, place].add(weight * kind.astype(jnp.float32))
@@ -119,22 +123,23 @@ def auc(bins: int = 512) -> Metric:
     return Metric(count, finish, "higher", "%")
 
 
-def iou(classes: int) -> Metric:
+def iou(classes: int, pad: int = -1) -> Metric:
     """Mean over classes that occur of |said and true| / |said or true| (Jaccard).
 
     Args:
       classes: their number.
+      pad: label of positions that are not scored, see ``losses.scored``.
     """
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        rows = outputs.shape[0]
-        shape = (rows, -1)
-        counts = scored(columns).reshape(shape)[..., None]
+        check_classes(outputs, columns["labels"], outputs.ndim - 1)
+        shape = (outputs.shape[0], -1)
+        counts = scored(columns, pad).reshape(shape)[..., None]
         said, true = (
             (jax.nn.one_hot(x.reshape(shape), classes, dtype=jnp.float32) > 0) & counts
             for x in (jnp.argmax(outputs, axis=-1), columns["labels"])
         )
-        weight = _weight(columns)[:, None]
+        weight = weight_of(columns)[:, None]
         return [
             weight * jnp.sum(kind.astype(jnp.float32), axis=1)
             for kind in (said & true, said | true)
@@ -149,22 +154,27 @@ def iou(classes: int) -> Metric:
     return Metric(count, finish, "higher", "%")
 
 
+def _right(outputs: Array, labels: Array, axes: int) -> Array:
+    """1 where the largest output is that of the label, float32."""
+    check_classes(outputs, labels, axes)
+    right = jnp.argmax(outputs, axis=-1) == labels.astype(jnp.int32)
+    return right.astype(jnp.float32)
+
+
+def _errors(outputs: Array, columns: Columns) -> Array:
+    """Output minus label, float32 [batch, numbers]."""
+    found, wanted = paired(outputs, columns["labels"])
+    return found - wanted
+
+
 def _number(found: Array) -> Array:
     """How many are true in each row, float32 [batch]."""
-    return jnp.sum(found.astype(jnp.float32).reshape(found.shape[0], -1), axis=1)
-
-
-def _weight(columns: Columns) -> Array:
-    """What each row counts for, float32 [batch]."""
-    if "weights" in columns:
-        return columns["weights"].astype(jnp.float32)
-    rows = next(iter(columns.values())).shape[0]
-    return jnp.ones(rows, jnp.float32)
+    return jnp.sum(found.astype(jnp.float32), axis=1)
 
 
 def _weighed(found: Array, columns: Columns, number: Array | None = None) -> Tree:
     """A sum of each row and what it is divided by."""
-    weight = _weight(columns)
+    weight = weight_of(columns)
     return [weight * found, weight if number is None else weight * number]
 
 

@@ -77,8 +77,7 @@ def from_nnx(
     make = as_written()(make)
     with within("the function that makes the module"):
         module = make(nnx.Rngs(0))
-    given = adapt.arguments_read(read, task)
-    call = type(module).__call__
+    call, given = type(module).__call__, adapt.number_read(read, task)
     chosen = {t: flags.options(call, t, given) for t in (True, False)}
     _tell(module, True)
     training = nnx.split(module)[0]

@@ -8,7 +8,15 @@ import jax.numpy as jnp
 from fedjax_compress import compress, registry
 from fedjax_compress.clients import group
 from fedjax_compress.simulate.round import client_context, server_context
-from fedjax_compress.typing import Keys, LocalUpdate, Problem, Setup, Trained
+from fedjax_compress.typing import (
+    Keys,
+    LocalUpdate,
+    Problem,
+    Setup,
+    Shard,
+    Trained,
+    rows_of,
+)
 
 
 def setup(
@@ -76,3 +84,16 @@ def updating(function, model=None):
 def train(local, params, shard, key, **problem):
     """What a local update leaves, from ``params`` on, with a key as it was drawn."""
     return local.run(Problem(params, **problem), shard, told_by(key, params))
+
+
+def rows(features, labels=None):
+    """Columns of features, and labels if there are any."""
+    return {"features": features} | ({} if labels is None else {"labels": labels})
+
+
+def shard(columns, start=0, size=None, largest=None):
+    """One client's rows of columns on the host; all of them if no size is said."""
+    size = rows_of(columns) if size is None else size
+    each = (start, size, size if largest is None else largest)
+    start, size, largest = (jnp.asarray(x, jnp.int32) for x in each)
+    return Shard(jax.tree.map(jnp.asarray, columns), start, size, largest)

@@ -16,7 +16,8 @@ QUANTIZED, NORMS, BIAS, LAYERS = 777_888, 2_368, 10, 17
 def payload(qat):
     model = registry.build("model", "resnet12", TASK)
     model = registry.build("qat", qat, model, TASK)
-    link = model.quantizer or compress.parse("identity")
+    quantized = model.quantized
+    link = quantized.compressor if quantized else compress.parse("identity")
     coin = Keys(jax.random.key(0), jax.random.key(1))
 
     def send(key):
