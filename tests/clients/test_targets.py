@@ -235,7 +235,9 @@ def test_masks_in_a_folder_stay_on_the_disk_or_are_refused(tmp_path):
     data = registry.build("data", f"npy('{tmp_path}')")
     assert isinstance(data.train["labels"], np.memmap)
     np.save(tmp_path / "labels.npy", MASKS.astype(np.uint8))
-    with pytest.raises(InputError, match="labels of positions are uint8, but .* int32"):
+    with pytest.raises(
+        InputError, match=r"labels of positions are uint8, but .* int32"
+    ):
         registry.build("data", f"npy('{tmp_path}')")
 
 

@@ -147,9 +147,9 @@ def _held_out(file: _File, kind: Target, holdout: float) -> tuple[Rows, Rows]:
         held = hold_out(groups_of(kind, rows), holdout)
         if not held.any():
             raise InputError(
-                f"{rows.where}: no row can be held out for testing: a class, or a client "
-                "where there are ids, keeps its last row; name a file or a column "
-                "of test rows with test or test_column"
+                f"{rows.where}: no row can be held out for testing: a class, or a "
+                "client where there are ids, keeps its last row; name a file or a "
+                "column of test rows with test or test_column"
             )
     return rows.taken(~held), rows.taken(held)
 
