@@ -109,6 +109,10 @@ def _metric(name: Any, given: Any) -> Metric:
     """The metric whose functions are checked; itself if they are."""
     if not isinstance(name, str) or not name.isidentifier():
         raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
+    if name == "loss":
+        raise InputError(
+            "a metric cannot be named loss: test_loss is the mean of the model's losses"
+        )
     what = f"the metric {name}"
     _expect(what, given, Metric)
     metric: Metric = given
@@ -231,13 +235,12 @@ NEEDED = ("loss", "examples")
 """The metrics that there must be."""
 
 
-def metrics(what: str, given: Any, names: tuple[str, ...] = ()) -> dict[str, Any]:
+def metrics(what: str, given: Any) -> dict[str, Any]:
     """The metrics, whole numbers and those of Python as float32 scalars.
 
     Args:
       what: of whom they are.
       given: as they came back.
-      names: of those that must be numbers; all of them if empty.
 
     Raises:
       InputError: loss or examples are missing, or a metric is not one number.
@@ -249,7 +252,7 @@ def metrics(what: str, given: Any, names: tuple[str, ...] = ()) -> dict[str, Any
         )
     return given | {
         name: returned.number(f"the metric {name!r} of {what}", given[name])
-        for name in names or given
+        for name in given
     }
 
 

@@ -144,6 +144,7 @@ def test_a_metric_is_any_tree_of_rows_and_ends_in_one_number():
         ([right], "at least one Metric by its name, not list"),
         ({"own": right}, "the metric own must be a Metric, not function"),
         ({"two words": metric_of(right)["own"]}, "must be one word, .*'two words'"),
+        ({"loss": metric_of(right)["own"]}, "a metric cannot be named loss: test_loss"),
         ({"own": Metric(right, right, "up")}, "better must be higher or lower, not up"),
     ],
 )

@@ -59,6 +59,7 @@ class LaneRecord(NamedTuple):
       ok: bool, False for a report that is not finite, and for a dummy.
       loss: float32, mean training loss of the client.
       examples: float32, rows that the client learned from.
+      metrics: float32 each, what else the client tells.
     """
 
     up: Array
@@ -68,6 +69,7 @@ class LaneRecord(NamedTuple):
     ok: Array
     loss: Array
     examples: Array
+    metrics: Metrics
 
 
 class RoundRecord(NamedTuple):
@@ -229,6 +231,7 @@ def run_chunk(
             ok,
             report.metrics["loss"],
             report.metrics["examples"],
+            handed_in.own_metrics(report.metrics),
         )
         return (
             tree.where(ok, acc, tree.zeros_like(acc)),
@@ -354,11 +357,13 @@ def run_round(
         acc = _stacked(meet.gather((sides, lanes.ok, seats.ids)))
     stepped = handed_in.server(algorithm.server(server, acc, context), server)
     moved = reports > 0
-    finite = tree.all_finite(algorithm.network(stepped)[1]) | ~moved
+    model, found = algorithm.network(stepped)
+    finite = tree.all_finite(found) | ~moved
     server = tree.where(finite, server, before)
     # A branch, and no choice element by element, which would be kernels to compile.
     server = jax.lax.cond(finite & moved, lambda: stepped, lambda: server)
-    seen = handed_in.observed(algorithm.observe(server))
+    names = handed_in.taken(model, lanes.metrics)
+    seen = handed_in.observed(algorithm.observe(server), names)
     return server, store, RoundRecord(lanes, *_sizes(message), seen, finite)
 
 
