@@ -111,7 +111,8 @@ def _metric(name: Any, given: Any) -> Metric:
         raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
     what = f"the metric {name}"
     _expect(what, given, Metric)
-    if getattr(given.count, _METRIC, None) is given:
+    known: Any = getattr(given.count, _METRIC, None)
+    if known is given:
         return given
     if given.better not in ("higher", "lower"):
         raise InputError(f"{what}: better must be higher or lower, not {given.better}")
