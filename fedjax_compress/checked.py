@@ -111,9 +111,9 @@ def _metric(name: Any, given: Any) -> Metric:
         raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
     what = f"the metric {name}"
     _expect(what, given, Metric)
-    known: Any = getattr(given.count, _METRIC, None)
-    if known is given:
-        return given
+    metric: Metric = given
+    if getattr(metric.count, _METRIC, None) is metric:
+        return metric
     if given.better not in ("higher", "lower"):
         raise InputError(f"{what}: better must be higher or lower, not {given.better}")
 

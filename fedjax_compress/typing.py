@@ -331,6 +331,8 @@ class Model(NamedTuple):
       constrain: params -> params, done after each local step, as clipping is where
         weights are binary; None for no change. It changes each element by itself.
       quantized: what quantization-aware training adds, or None.
+      frozen: makes parameters beside the trained ones, by path, that each client is
+        sent before its first round; None where both ends have them, or there are none.
     """
 
     init: Callable[[Key], Params]
@@ -340,6 +342,7 @@ class Model(NamedTuple):
     cuts: Cuts | None = None
     constrain: Callable[[Params], Params] | None = None
     quantized: Quantized | None = None
+    frozen: Callable[[], dict[str, Any]] | None = None
 
 
 class Problem(NamedTuple):

@@ -34,7 +34,7 @@ import numpy as np
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.experiment import Config, load_toml
 from fedjax_compress.experiment.build import build
-from fedjax_compress.typing import Keys
+from fedjax_compress.typing import Context, Keys, Problem
 
 HERE = Path(__file__).parent
 N, DRAWS = 65_536, 5
@@ -112,7 +112,11 @@ def updates(config: Config, rounds: int) -> list:
     @jax.jit
     def train(client: jax.Array) -> dict:
         shard = data.shard(client, data.size_of(client))
-        return local.run(params, (), shard, jax.random.key(client))[0]
+        key, number = jax.random.key(client), jnp.int32(rounds)
+        known = {"examples": shard.size}
+        context = Context(Keys(key, key), number, key, parts.params, known)
+        problem = Problem(params, memory=local.init(params))
+        return local.run(problem, shard, context).update
 
     return [train(jnp.int32(client)) for client in range(DRAWS)]
 

@@ -40,7 +40,10 @@ def shape_of(options: type, positional: str | None) -> Shape:
     marked = typing.get_type_hints(options, include_extras=True)
     for field in dataclasses.fields(options):
         kinds = [k for k in _flat(hints[field.name]) if k in (str, int, bool)]
-        name = f"--{field.name.replace('_', '-')}"
+        called = [
+            name for name in map(_called, typing.get_args(marked[field.name])) if name
+        ]
+        name = f"--{(called or [field.name])[0].replace('_', '-')}"
         if field.name == positional:
             several = typing.get_origin(hints[field.name]) is tuple
             most = 10**6 if several else 1
@@ -51,6 +54,11 @@ def shape_of(options: type, positional: str | None) -> Shape:
         else:
             values[name] = kinds[0]
     return Shape(values, flags, (least, most))
+
+
+def _called(mark: Any) -> str:
+    """The name that a mark gives an option, if it does."""
+    return getattr(mark, "name", None) or ""
 
 
 def _flat(kind: Any) -> list[Any]:

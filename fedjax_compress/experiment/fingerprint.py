@@ -11,18 +11,12 @@ import jax
 import numpy as np
 
 import fedjax_compress
-from fedjax_compress import tree
+from fedjax_compress import imports, tree
 from fedjax_compress.clients import Dataset
 from fedjax_compress.clients.data import expect, pieces
 from fedjax_compress.experiment.build import Parts
-from fedjax_compress.experiment.config import FIELDS, Config
+from fedjax_compress.experiment.config import FIELDS, Config, Role, named
 from fedjax_compress.typing import Columns
-
-_FREE = ("rounds", "checkpoint_every", "keep", "devices", "tune")
-"""Settings that a run may change on its way. All but ``devices`` change no number, and
-that one changes the order of sums only."""
-_LATER = ("augment", "qat")
-"""Settings that runs of earlier versions do not know: these go on at the defaults."""
 
 
 def digest(parts: Parts) -> str:
@@ -49,8 +43,10 @@ def _ordered(columns: Columns) -> list[Any]:
 
 def fingerprint(config: Config, parts: Parts) -> dict[str, Any]:
     """All that must be the same for a run to go on bit for bit."""
-    settings = {n: getattr(config, n) for n in FIELDS if n not in _FREE}
-    for name in _LATER:
+    # Of the settings that are free only ``devices`` changes numbers: the order of sums.
+    free = named(Role.FREE)
+    settings = {n: getattr(config, n) for n in FIELDS if n not in free}
+    for name in named(Role.LATER):
         if settings[name] == FIELDS[name].default:
             del settings[name]
     return (
@@ -74,11 +70,12 @@ def _new_scale(dataset: Dataset) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers come from."""
+    """Versions of what the numbers come from; of imported files the SHA-256."""
     return {
         "fedjax_compress": fedjax_compress.__version__,
         "jax": jax.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "system": sys.platform,
+        **imports.digests(),
     }

@@ -1,4 +1,4 @@
-"""The picture of a grid: accuracy against megabytes, and what cannot be bettered."""
+"""Accuracy against megabytes: points of a grid with their front, curves of runs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,80 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedjax_compress.experiment import words
 from fedjax_compress.experiment.labels import End, label_ends
-from fedjax_compress.experiment.plots import PALETTE, Shares, new_figure, save, style
+from fedjax_compress.experiment.plots import PALETTE, new_figure, save, style
+from fedjax_compress.experiment.records import Record
 
 _BEST, _OTHER = PALETTE[1], "#6b6b6b"
 _MANY = 12
+_STYLES = ("-", "--", ":")
+
+
+class Shares(MaxNLocator):
+    """Ticks up to the largest value only: above it stand the names."""
+
+    def __init__(self, high: float):
+        super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
+        self.high = min(1.0, high)
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        ticks = super().tick_values(vmin, self.high)
+        return [t for t in ticks if t <= self.high + 1e-9]
+
+
+def _new_axes(x: str, y: str) -> Axes:
+    """A figure whose x axis is megabytes, logarithmic, and whose y axis is a share."""
+    axes = new_figure(10, 6.4).add_subplot()
+    style(axes, "Test accuracy against what travelled", x, y)
+    axes.set_xscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    return axes
+
+
+def _finish(
+    axes: Axes, ends: list[End], low: float, high: float, path: Path, size: float = 12.0
+) -> Figure:
+    """Names the ends, marks the axes, and writes the picture."""
+    if ends:  # where all have diverged there are none
+        label_ends(axes, ends, low, high, size)
+    axes.yaxis.set_major_locator(Shares(high))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+    figure = axes.figure.figure
+    save(figure, path)
+    return figure
+
+
+def draw_curves(curves: list[tuple[str, list[Record]]], path: Path) -> Figure:
+    """Accuracy against the megabytes that travelled, one line for each run.
+
+    Args:
+      curves: name and evaluated rounds of each run; a round holds ``test_accuracy``
+        and the bytes so far, ``bytes_up`` and ``bytes_down``.
+      path: the PNG.
+    """
+    where = "MB sent up and down so far, by all clients (logarithmic)"
+    axes = _new_axes(where, "test accuracy")
+    ends: list[End] = []
+    seen: list[float] = []
+    for i, (name, rounds) in enumerate(curves):
+        if not rounds:  # it diverged before it was evaluated
+            continue
+        x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
+        y = [r["test_accuracy"] for r in rounds]
+        color = PALETTE[i % len(PALETTE)]
+        line = _STYLES[i // len(PALETTE) % len(_STYLES)]
+        axes.plot(x, y, line, color=color, linewidth=2.2)
+        axes.plot(x[-1:], y[-1:], "o", color=color, markersize=8, zorder=4)
+        ends.append(End(x[-1], y[-1], f"{name}  {words.percent(y[-1])}", color))
+        seen += y
+    low, high = min(seen, default=0.0), max(seen, default=1.0)
+    margin = max(0.02, 0.04 * (high - low))
+    return _finish(axes, ends, low - margin, high + margin / 2, path)
 
 
 def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
@@ -28,16 +94,11 @@ def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
       path: the PNG.
     """
     schemes, what = _by_what_differs(schemes)
-    figure = new_figure(10, 6.4)
-    axes = figure.add_subplot()
-    style(
-        axes,
-        "Test accuracy against what travelled",
+    axes = _new_axes(
         f"MB sent {what}, by all clients (logarithmic); "
         "filled and joined: nothing better for less",
         "test accuracy, mean and spread over seeds",
     )
-    axes.set_xscale("log")
     ends = []
     for scheme in schemes:
         x, y = scheme["megabytes"]["mean"], scheme["test_accuracy"]["mean"]
@@ -47,18 +108,11 @@ def draw_grid(schemes: list[dict[str, Any]], path: Path) -> Figure:
         _draw_point(axes, scheme, x, y, color)
         ends.append(End(x, y, f"{scheme['name']}  {words.percent(y)}", color))
     _draw_front(axes, [s for s in schemes if s["pareto"]])
-    if ends:
-        low, high = _range(schemes)
-        if len({end.x for end in ends}) == 1:  # a range of its own has no width
-            axes.set_xlim(ends[0].x / 2, ends[0].x * 2)
-        label_ends(axes, ends, low, high, 12.0 if len(ends) <= _MANY else 9.0)
-        axes.yaxis.set_major_locator(Shares(high))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    save(figure, path)
-    return figure
+    low, high = _range(schemes)
+    if ends and len({end.x for end in ends}) == 1:  # a range of its own has no width
+        axes.set_xlim(ends[0].x / 2, ends[0].x * 2)
+    size = 12.0 if len(ends) <= _MANY else 9.0
+    return _finish(axes, ends, low, high, path, size)
 
 
 def _by_what_differs(
@@ -131,6 +185,7 @@ def _range(schemes: list[dict[str, Any]]) -> tuple[float, float]:
     """The range of accuracies with their bars, and a margin."""
     found = [s["test_accuracy"] for s in schemes]
     known = [(f["mean"], f["spread"] or 0.0) for f in found if f["mean"] is not None]
-    low, high = min(m - s for m, s in known), max(m + s for m, s in known)
+    low = min((m - s for m, s in known), default=0.0)
+    high = max((m + s for m, s in known), default=1.0)
     margin = max(0.02, 0.04 * (high - low))
     return low - margin, high + margin / 2

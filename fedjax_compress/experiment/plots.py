@@ -12,16 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedjax_compress.experiment import words
 from fedjax_compress.experiment.files import write_atomically
-from fedjax_compress.experiment.labels import End, label_ends
 from fedjax_compress.experiment.records import Record
 
 PALETTE = ("#000000", "#0072b2", "#b84d00", "#007a55", "#a8447f", "#876000", "#5a5f9e")
 """Okabe and Ito's colours, the light ones darkened for letters on white."""
-STYLES = ("-", "--", ":")
 _GRID = "#dddddd"
 
 
@@ -61,60 +59,6 @@ def _fold(axes: Axes, text: Text, upright: bool = False) -> None:
         box = text.get_window_extent(canvas.get_renderer())
         if box.height <= frame.height if upright else box.width <= frame.width:
             break
-
-
-def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figure:
-    """Accuracy against the megabytes that travelled, one line for each scheme.
-
-    Args:
-      curves: name and evaluated rounds of each scheme; a round holds
-        ``test_accuracy`` and the bytes so far, ``bytes_up`` and ``bytes_down``.
-      path: the PNG.
-    """
-    figure = new_figure(10, 6.4)
-    axes = figure.add_subplot()
-    style(
-        axes,
-        "Test accuracy against what travelled",
-        "MB sent up and down so far, by all clients (logarithmic)",
-        "test accuracy",
-    )
-    axes.set_xscale("log")
-    ends: list[End] = []
-    seen: list[float] = []
-    for i, (name, rounds) in enumerate(curves):
-        if not rounds:  # it diverged before it was evaluated
-            continue
-        x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
-        y = [r["test_accuracy"] for r in rounds]
-        color = PALETTE[i % len(PALETTE)]
-        line = STYLES[i // len(PALETTE) % len(STYLES)]
-        axes.plot(x, y, line, color=color, linewidth=2.2)
-        axes.plot(x[-1:], y[-1:], "o", color=color, markersize=8, zorder=4)
-        ends.append(End(x[-1], y[-1], f"{name}  {words.percent(y[-1])}", color))
-        seen += y
-    low, high = min(seen, default=0.0), max(seen, default=1.0)
-    margin = max(0.02, 0.04 * (high - low))
-    label_ends(axes, ends, low - margin, high + margin / 2)
-    axes.yaxis.set_major_locator(Shares(high + margin / 2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    save(figure, path)
-    return figure
-
-
-class Shares(MaxNLocator):
-    """Ticks up to the largest value only: above it stand the names."""
-
-    def __init__(self, high: float):
-        super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
-        self.high = min(1.0, high)
-
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-        ticks = super().tick_values(vmin, self.high)
-        return [t for t in ticks if t <= self.high + 1e-9]
 
 
 def draw_run(history: list[Record], summary: dict[str, Any], path: Path) -> Figure:

@@ -1,7 +1,12 @@
-"""Finished runs side by side: one table, one plot, one file of numbers."""
+"""Finished runs side by side: one table, one plot, one file of numbers.
+
+The table is that of grids, too: figures are means over runs, with their spread.
+"""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import files, plots, records, words
+from fedjax_compress.experiment import files, grid_plots, records, words
 from fedjax_compress.experiment.progress import make_console
 
+Figures = dict[str, Any]
 _CURVE = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down")
 
 
@@ -55,14 +61,6 @@ def read_finished(folder: Path, name: str = "") -> Finished:
     return Finished(name or folder.name, folder, summary, curve_of(history))
 
 
-def has_diverged(folder: Path) -> bool:
-    """Whether the folder holds a run that has diverged."""
-    try:
-        return "diverged" in read_finished(folder).summary
-    except InputError:
-        return False
-
-
 def curve_of(history: list[records.Record]) -> list[records.Record]:
     """The evaluated rounds with all bytes up to each."""
     sums = dict.fromkeys(_CURVE, 0)
@@ -77,7 +75,7 @@ def curve_of(history: list[records.Record]) -> list[records.Record]:
 
 
 def find(folders: list[Path]) -> list[Finished]:
-    """The runs in these folders; a comparison or grid stands for all in it.
+    """The runs in these folders; a grid or an earlier report stands for all in it.
 
     Raises:
       InputError: a folder without a finished run.
@@ -87,7 +85,9 @@ def find(folders: list[Path]) -> list[Finished]:
         if (folder / files.GRID_RESULT).is_file():
             for scheme in files.read_json(folder / files.GRID_RESULT)["schemes"]:
                 for one in scheme["runs"]:
-                    name = f"{scheme['name']}, seed {one['seed']}"
+                    name = scheme["name"]
+                    if len(scheme["runs"]) > 1:
+                        name += f", seed {one['seed']}"
                     found.append(read_finished(folder / one["folder"], name))
         elif (folder / files.COMPARISON).is_file():
             for scheme in files.read_json(folder / files.COMPARISON)["schemes"]:
@@ -107,7 +107,7 @@ def report(
     """Table and plot of finished runs; returns what ``compare.json`` holds.
 
     Args:
-      folders: folders of runs or of comparisons.
+      folders: folders of runs, grids or reports.
       output: where plot and numbers go; None makes the next free
         ``runs/report-NNN``.
       quiet: show nothing.
@@ -131,13 +131,19 @@ def report(
 def publish(runs: list[Finished], folder: Path, console: Console) -> dict[str, Any]:
     """Writes ``compare.json`` and ``compare.png`` and shows the table."""
     content = to_json(runs, folder)
-    lost = {True: ", diverged", False: ""}
-    curves = [(r.name + lost["diverged" in r.summary], r.curve) for r in runs]
-    plots.draw_comparison(curves, folder / files.COMPARISON_PLOT)
+    draw_curves(runs, folder)
     files.write_json(folder / files.COMPARISON, content)
-    console.print(table(runs, console))
+    rows = [figures_of([run.summary]) | {"name": run.name} for run in runs]
+    console.print(table(rows, console))
     console.print(f"files: {folder}: {files.COMPARISON}, {files.COMPARISON_PLOT}")
     return content
+
+
+def draw_curves(runs: list[Finished], folder: Path) -> None:
+    """Writes ``compare.png``."""
+    lost = {True: ", diverged", False: ""}
+    curves = [(r.name + lost["diverged" in r.summary], r.curve) for r in runs]
+    grid_plots.draw_curves(curves, folder / files.COMPARISON_PLOT)
 
 
 def to_json(runs: list[Finished], folder: Path) -> dict[str, Any]:
@@ -157,35 +163,99 @@ def to_json(runs: list[Finished], folder: Path) -> dict[str, Any]:
     return {"schemes": schemes}
 
 
-def table(runs: list[Finished], console: Console) -> Table:
-    """One row a run: what it is, how good it got, what it cost.
+MEASURES = (
+    "test_accuracy", "test_loss", "train_loss", "bytes_up", "bytes_down",
+    "nominal_bytes_up", "nominal_bytes_down", "saved_up", "saved_down",
+    "client_accuracy_mean", "client_accuracy_p10", "seconds", "clients_per_second",
+)  # fmt: skip
+"""Figures of a run of which mean and spread are given, where the runs have them."""
+
+
+def figures_of(summaries: list[Figures]) -> Figures:
+    """What a row of the table says of the runs of one scheme."""
+    return {
+        "uplink": summaries[0]["uplink"],
+        "downlink": summaries[0]["downlink"],
+        "diverged": sum("diverged" in s for s in summaries),
+        **{
+            name: spread([s[name] for s in summaries])
+            for name in MEASURES
+            if all(name in s for s in summaries)
+        },
+    }
+
+
+def spread(values: list[float | None]) -> Figures:
+    """Mean, standard deviation (of a sample) and the values; None where unknown."""
+    known = [v for v in values if v is not None]
+    whole = bool(known) and len(known) == len(values)
+    return {
+        "mean": statistics.fmean(known) if whole else None,
+        "spread": statistics.stdev(known) if whole and len(known) > 1 else None,
+        "values": values,
+    }
+
+
+def table(rows: list[Figures], console: Console) -> Table:
+    """One row a scheme: what it is, how good it got, what it cost.
 
     Where the console is too narrow, the specifications are left out.
+
+    Args:
+      rows: ``figures_of`` each with a ``name``, and ``pareto`` where a front is marked.
+      console: whose width counts.
     """
-    wide = _table(runs, specifications=True)
+    wide = _table(rows, specifications=True)
     unbounded = console.options.update(width=10_000)
     if Measurement.get(console, unbounded, wide).maximum <= console.width:
         return wide
-    return _table(runs, specifications=False)
+    return _table(rows, specifications=False)
 
 
-def _table(runs: list[Finished], specifications: bool) -> Table:
+def _table(rows: list[Figures], specifications: bool) -> Table:
+    marked = "pareto" in rows[0]
     found = Table(box=None, padding=(0, 1), pad_edge=False)
+    if marked:
+        found.add_column("")
     for name in ("scheme", "up", "down") if specifications else ("scheme",):
         found.add_column(name, overflow="fold")
     for name in ("accuracy", "MB up", "saved", "MB down", "saved", "clients/s"):
         found.add_column(name, justify="right", no_wrap=True)
-    for run in runs:
-        s = run.summary
+    for row in rows:
         cells = [
-            run.name,
-            *([s["uplink"], s["downlink"]] if specifications else []),
-            "diverged" if "diverged" in s else words.percent(s["test_accuracy"]),
-            words.millions(s["bytes_up"]),
-            words.factor(s["saved_up"]),
-            words.millions(s["bytes_down"]),
-            words.factor(s["saved_down"]),
-            words.short(s["clients_per_second"]),
+            *(["*" if row["pareto"] else ""] if marked else []),
+            row["name"],
+            *([row["uplink"], row["downlink"]] if specifications else []),
+            _diverged(row) or accuracy(row["test_accuracy"]),
+            _with_spread(row["bytes_up"], words.millions),
+            _with_spread(row["saved_up"], words.factor),
+            _with_spread(row["bytes_down"], words.millions),
+            _with_spread(row["saved_down"], words.factor),
+            words.short(row["clients_per_second"]["mean"]),
         ]
         found.add_row(*[Text(cell) for cell in cells])
     return found
+
+
+def accuracy(found: Figures) -> str:
+    """Mean and spread as a percentage."""
+    mean, around = found["mean"], found["spread"]
+    if mean is None or around is None:
+        return words.percent(mean)
+    return f"{100 * mean:.1f} ± {100 * around:.1f} %"
+
+
+def _diverged(row: Figures) -> str:
+    """In words, with how many of the values if not all; empty if none."""
+    count, all = row["diverged"], len(row["bytes_up"]["values"])
+    if not count:
+        return ""
+    return "diverged" if count == all else f"{count} of {all} diverged"
+
+
+def _with_spread(found: Figures, show: Callable[[float], str]) -> str:
+    """Mean and spread, the latter only if it shows in the figures of the former."""
+    mean, around = found["mean"], found["spread"]
+    if mean is None or not around or show(mean) == show(mean + around):
+        return show(mean)
+    return f"{show(mean)} ± {show(around)}"

@@ -101,6 +101,8 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         mean, low = found["client_accuracy_mean"], found["client_accuracy_p10"]
         text = f"mean {words.percent(mean)}, 10th percentile {words.percent(low)}"
         rows.insert(1, ("by client", text))
+    if "stopped_by" in found:
+        rows.insert(0, ("stopped", f"by {found['stopped_by']}: {found['stop_reason']}"))
     if found["dropped"]:
         text = f"{found['dropped']} updates were not finite and were left out"
         if found["dropped"] == found["rounds"] * found["cohort"]:

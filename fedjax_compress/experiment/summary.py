@@ -8,13 +8,12 @@ import jax
 
 from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts
-from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.config import SPECS, Config
 from fedjax_compress.experiment.fingerprint import versions
 from fedjax_compress.experiment.records import Record, clean
 from fedjax_compress.models import cost
 from fedjax_compress.typing import Params
 
-_NAMES = ("data", "partition", "model", "local", "server", "algorithm", "seed")
 _COSTS = ("client_parameters", "client_macs", "client_flops")
 _SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
 
@@ -64,9 +63,7 @@ def summarize(
             "parameters": parameters,
             **_costs(parts),
             "parameters_sha256": tree.sha256(params),
-            "uplink": config.uplink,
-            "downlink": config.downlink,
-            **{name: getattr(config, name) for name in _NAMES},
+            **{name: getattr(config, name) for name in (*SPECS, "seed")},
             "devices": config.devices,
             "lanes": config.lanes,
             "platform": jax.devices()[0].platform,

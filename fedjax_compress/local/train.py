@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from fedjax_compress import checked, returned, tree
+from fedjax_compress.by_round import is_known
+from fedjax_compress.errors import InputError
 from fedjax_compress.local.steps import Schedule
 from fedjax_compress.promotion import as_written
 from fedjax_compress.typing import (
@@ -23,16 +28,41 @@ from fedjax_compress.typing import (
     Tree,
 )
 
+_OPTIMIZER = 2
 _FREE = "what is trained"
 Anchors = list[tuple[float | Array, Params]]
 """What pulls the parameters towards itself, and how strongly."""
 
 
+Optimizer = Any
+"""An optax.GradientTransformation, or a function (context) -> one."""
+
+
+def by_round(make: Callable[[Array], LocalUpdate]) -> LocalUpdate:
+    """The local update of each round, as one.
+
+    Args:
+      make: number of the round, traced -> its local update.
+    """
+    first = make(jnp.zeros((), jnp.int32))
+
+    def run(problem: Problem, shard: Shard, context: Context) -> Trained:
+        return make(context.round).run(problem, shard, context)
+
+    def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
+        now = make(context.round).gradient
+        assert now is not None
+        return now(problem, shard, context)
+
+    known = gradient if first.gradient is not None else None
+    return first._replace(run=run, gradient=known)
+
+
 def train(
     model: Model,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     schedule: Schedule,
-    proximal: float = 0.0,
+    proximal: float | Array = 0.0,
 ) -> LocalUpdate:
     """Steps of an optax optimizer on the client's batches, from a fresh state.
 
@@ -56,6 +86,8 @@ def train(
     Args:
       model: the model to train.
       optimizer: any optax gradient transformation; its state starts anew each round.
+        Or a function (context) -> one, for what depends on ``context.round`` or draws
+        with ``context.keys.private``, which each client has anew in each round.
       schedule: number of steps and which rows each of them sees.
       proximal: mu of FedProx; 0 is FedAvg.
 
@@ -92,8 +124,9 @@ def train(
     def anchors_of(problem: Problem) -> Anchors:
         """What pulls the parameters, and how strongly."""
         received = problem.lift(problem.start)
-        found: Anchors = [(proximal, received)] if proximal else []
-        if not isinstance(problem.mu, float) or problem.mu:
+        pulls = not is_known(proximal) or proximal
+        found: Anchors = [(proximal, received)] if pulls else []
+        if not is_known(problem.mu) or problem.mu:
             anchor = received if problem.anchor is None else problem.anchor
             found.append((problem.mu, anchor))
         return found
@@ -105,6 +138,7 @@ def train(
         order, noise = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
         mine = schedule.total(shard.size)
         anchors = anchors_of(problem)
+        moves = of_context(optimizer, context.fold(_OPTIMIZER))
 
         def step(t: Array, carry: tuple) -> tuple:
             current, memory, loss, counted, seen = carry
@@ -113,7 +147,7 @@ def train(
                 current, problem, anchors, batch, jax.random.fold_in(noise, t), t
             )
             with as_written(), returned.within("the client's optimizer"):
-                updates, memorized = optimizer.update(grads, memory, current)
+                updates, memorized = moves.update(grads, memory, current)
                 moved = optax.apply_updates(current, updates)
             net = at(problem, t)
             returned.like("the move of the client's optimizer", moved, current, _FREE)
@@ -130,7 +164,7 @@ def train(
 
         zero = jnp.zeros((), jnp.float32)
         with as_written():
-            memory = optimizer.init(problem.start)
+            memory = moves.init(problem.start)
         start = (problem.start, memory, zero, zero, zero)
         bound = schedule.total(shard.largest)
         trained, _, loss, counted, seen = jax.lax.fori_loop(0, bound, step, start)
@@ -166,3 +200,21 @@ def train(
         return tree.scale(sums, 1.0 / jnp.where(weights > 0, weights, 1.0))
 
     return LocalUpdate(run, gradient, model=model, seen=schedule.seen)
+
+
+def of_context(optimizer: Optimizer, context: Context) -> optax.GradientTransformation:
+    """The optimizer of a client and round.
+
+    Raises:
+      InputError: the function gives something else.
+    """
+    if isinstance(optimizer, optax.GradientTransformation):
+        return optimizer
+    with as_written(), returned.within("the function that makes the optimizer"):
+        found = optimizer(context)
+    if not isinstance(found, optax.GradientTransformation):
+        raise InputError(
+            "the function that makes the client's optimizer must give a "
+            f"GradientTransformation of optax, not {returned.describe(found)}"
+        )
+    return found

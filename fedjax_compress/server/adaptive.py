@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry
+from fedjax_compress.by_round import is_known
 from fedjax_compress.errors import InputError
 from fedjax_compress.server.optimizers import positive
 from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, Tree
@@ -111,7 +112,7 @@ def _adaptive(
     positive("tau", tau)
     _decay("b1", b1)
     start = tau * tau if initial is None else initial
-    if not start >= 0:
+    if is_known(start) and not start >= 0:
         raise InputError(f"initial must not be negative, got {initial}")
 
     def init(params: Params) -> Moments:
@@ -135,6 +136,6 @@ def _adaptive(
 
 
 def _decay(name: str, value: float) -> float:
-    if not 0 <= value < 1:
+    if is_known(value) and not 0 <= value < 1:
         raise InputError(f"{name} must be in [0, 1), got {value}")
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,8 +72,6 @@ class Simulator:
       resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
       convolution: form of the convolutions that leave it open.
-      settings: all that the algorithm was made from, JSON, if its program may be kept
-        for the next start; see ``program_cache``.
       later: (finished rounds, algorithm) of those that take over after so many.
 
     Raises:
@@ -95,7 +93,6 @@ class Simulator:
         resident_limit: int = limits.RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
-        settings: dict[str, Any] | None = None,
         later: Sequence[tuple[int, Algorithm]] = (),
     ):
         self.algorithm = algorithm
@@ -115,9 +112,7 @@ class Simulator:
         self._root = self.placement.replicate(jax.random.key_data(self._key))
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
-        self.programs = Programs(
-            self.phases, self.placement, self._key, convolution, settings
-        )
+        self.programs = Programs(self.phases, self.placement, self._key, convolution)
 
     @property
     def clients(self) -> int:
@@ -126,7 +121,7 @@ class Simulator:
 
     @property
     def traces(self) -> int:
-        """How often rounds were traced: once a phase, but for programs kept on disk."""
+        """How often rounds were traced: once a phase."""
         return self.programs.traces
 
     @property

@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from fedjax_compress.models import Form, convolution_form
-from fedjax_compress.simulate import program_cache
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.compiling import compile_once
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.typing import Key, Tree
@@ -43,7 +43,6 @@ class Programs:
       placement: the devices.
       key: of the run.
       convolution: form of the convolutions that leave it open.
-      settings: what the algorithm was made from, or None; see ``program_cache``.
 
     Attributes:
       traces: how often Python code of a round was traced.
@@ -58,11 +57,10 @@ class Programs:
         placement: Placement,
         key: Key,
         convolution: Form,
-        settings: dict[str, Any] | None,
     ):
         self.phases, self.placement = phases, placement
         self.convolution: Form = convolution
-        self._key, self._settings = key, settings
+        self._key = key
         self.compiled: dict[int, Any] = {}
         self.digests: dict[str, str] = {}
         self.traces = 0
@@ -82,11 +80,9 @@ class Programs:
         """The program of a phase for these inputs."""
         if phase not in self.compiled:
             with self.compiling():
-                self.compiled[phase], text = program_cache.find(
-                    self._known_by(phase, residence),
-                    inputs,
-                    self.placement.mesh.devices.flat,
-                    lambda: self.trace(phase, inputs, residence).lower(),
+                lowered = self.trace(phase, inputs, residence).lower()
+                self.compiled[phase], text = compile_once(
+                    lowered, self.placement.mesh.devices.flat
                 )
             self.digests[self._layout(phase, residence)] = text
         return self.compiled[phase]
@@ -96,17 +92,6 @@ class Programs:
         place = self.placement
         where = [place.devices, place.processes, self.convolution, *residence]
         return json.dumps([phase, *where])
-
-    def _known_by(self, phase: int, residence: Residence) -> dict[str, Any] | None:
-        """What a phase's program follows from, if it may be kept for the next start."""
-        if self._settings is None or self.placement.processes > 1:
-            return None
-        return self._settings | {
-            "phase": phase,
-            "generator": str(jax.random.key_impl(self._key)),
-            "form": self.convolution,
-            "layout": [self.placement.devices, *residence],
-        }
 
     def trace(self, phase: int, inputs: tuple, residence: Residence) -> Any:
         """The program of a phase, traced: ``jax.stages.Traced``.

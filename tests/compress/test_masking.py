@@ -12,7 +12,7 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Claims, Keys, Compressor
+from fedjax_compress.typing import Claims, Compressor, Keys
 
 COIN = Keys(jax.random.key(1), jax.random.key(2))
 ELEMENTWISE = [

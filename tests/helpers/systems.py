@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, registry
+from fedjax_compress.clients import group
 from fedjax_compress.simulate.round import client_context, server_context
 from fedjax_compress.typing import (
     Keys,
@@ -41,6 +42,11 @@ def setup(
 def local(text, model):
     """The local update of a SPEC."""
     return registry.build("local", text, model)
+
+
+def labelled(features, labels, owner, clients=None):
+    """Rows by client, of two columns."""
+    return group({"features": features, "labels": labels}, owner, clients)
 
 
 def server_told(params, root=None, number=0):

@@ -49,3 +49,11 @@ def test_whose_server_it_is_is_said():
     for name in ("server", "broadcast"):
         with pytest.raises(InputError, match=f"the algorithm's {name} gives must have"):
             handed_in.server(after, before, name)
+
+
+def test_a_record_keeps_its_shape():
+    words = "the record that the algorithm's reduce gives must have"
+    with pytest.raises(InputError, match=words):
+        handed_in.record(jnp.ones(3), jnp.ones(2))
+    kept = jnp.arange(2)
+    assert handed_in.record(kept, jnp.zeros(2, jnp.int32)) is kept

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fedjax_compress import checked
+from fedjax_compress.algorithms.shared.frozen import sent_once
 from fedjax_compress.typing import Algorithm, Setup
 
 
@@ -18,6 +19,9 @@ def of_checked_parts(factory: Callable[..., Algorithm]) -> Callable[..., Algorit
 
     @functools.wraps(factory)
     def make(setup: Setup, *rest: Any, **options: Any) -> Algorithm:
-        return factory(checked.setup(setup), *rest, **options)
+        made = factory(checked.setup(setup), *rest, **options)
+        model = setup.local.model
+        frozen = None if model is None else model.frozen
+        return made if frozen is None else sent_once(made, frozen)
 
     return make

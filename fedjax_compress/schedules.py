@@ -1,7 +1,8 @@
 """Options that change over rounds: ``top_k(steps((0.25, 0.06), after=10))``.
 
-Sizes of messages are static, so a schedule takes few values, and each of them is a
-program of its own: a run is a row of phases in which nothing changes.
+Sizes of messages are static, so a link's schedule takes few values, and each of them is
+a program of its own: a run is a row of phases in which nothing changes. Numbers of the
+clients' and the server's steps are computed from the round, see ``by_round``.
 """
 
 from __future__ import annotations
@@ -207,18 +208,38 @@ def _in_pipe(
     calls = []
     for call in pipe.calls:
         entry = registry.lookup(call, *kinds, text=text)
-        options = [(o.name, o.type) for o in entry.options()]
-        types = dict(options)
-        # Values too many are kept as they are: who builds the call complains.
-        slots = [*options, *[("", None)] * len(call.args)]
-        args = tuple(
-            new(call, *slot, v) for slot, v in zip(slots, call.args, strict=False)
-        )
-        kwargs = tuple(
-            (n, new(call, n, types.get(n, entry.rest()), v)) for n, v in call.kwargs
-        )
-        calls.append(dataclasses.replace(call, args=args, kwargs=kwargs))
+        calls.append(_in_call(call, entry, new))
     return spec.Pipe(tuple(calls))
+
+
+def in_call(
+    call: spec.Call,
+    entry: registry.Entry,
+    text: str,
+    change: Callable[[Place], Any],
+) -> spec.Call:
+    """A call with ``change`` of each schedule among its own options in its place."""
+
+    def new(call: spec.Call, name: str, wanted: Any, value: Any) -> Any:
+        if isinstance(value, spec.Pipe) and _is_schedule(value, wanted):
+            return change(Place(call.name, name, wanted, value))
+        return value
+
+    return _in_call(call, entry, new)
+
+
+def _in_call(
+    call: spec.Call, entry: registry.Entry, new: Callable[..., Any]
+) -> spec.Call:
+    options = [(o.name, o.type) for o in entry.options()]
+    types = dict(options)
+    # Values too many are kept as they are: who builds the call complains.
+    slots = [*options, *[("", None)] * len(call.args)]
+    args = tuple(new(call, *slot, v) for slot, v in zip(slots, call.args, strict=False))
+    kwargs = tuple(
+        (n, new(call, n, types.get(n, entry.rest()), v)) for n, v in call.kwargs
+    )
+    return dataclasses.replace(call, args=args, kwargs=kwargs)
 
 
 def _is_schedule(value: spec.Pipe, wanted: Any) -> bool:
@@ -243,8 +264,8 @@ def refused(text: str) -> Callable[[Place], Any]:
     def change(place: Place) -> Any:
         place.read(text)
         raise SpecError(
-            f"{place.call}: {place.option} changes over rounds, which only the uplink "
-            "or downlink of a run can do; give one number",
+            f"{place.call}: {place.option} changes over rounds, which only the links, "
+            "the clients' and the server's steps of a run can do; give one number",
             text,
             place.value.position,
         )

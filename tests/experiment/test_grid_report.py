@@ -1,10 +1,10 @@
-"""The Pareto front of points by hand."""
+"""What is made of the results of a grid: the Pareto front, of points by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from fedjax_compress.experiment.pareto import front
+from fedjax_compress.experiment.grid_report import front
 
 
 @pytest.mark.parametrize(
