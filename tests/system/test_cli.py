@@ -346,7 +346,7 @@ def test_killed_and_stopped_runs_go_on_bit_for_bit(
 @pytest.mark.parametrize("at", [1, 2, 3, 30, 31, 77])
 def test_killed_anywhere(tmp_path: Path, at: int) -> None:
     """Killed where a save is in flight (every second round saves), then resumed."""
-    tail = ["--rounds", "120", *TINY]
+    tail = ["--rounds", "120", "--devices", "2", *TINY]
     with subprocess_of(["run", "--output", "a", *tail], cwd=tmp_path) as one:
         wait_for_rounds(tmp_path / "a", at, one)
         one.kill()

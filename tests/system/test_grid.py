@@ -22,8 +22,8 @@ rounds = 150
 model = "logistic"
 local = "sgd(lr=0.1, steps=2, batch=5)"
 downlink = "identity"
-lanes = 4
-devices = 1
+lanes = 2
+devices = 2
 evaluate_every = 50
 checkpoint_every = 2
 
