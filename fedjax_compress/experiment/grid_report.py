@@ -31,7 +31,7 @@ def publish_grid(
     content = to_json(grid, runs)
     grid_plots.draw_grid(content["schemes"], folder / files.GRID_PLOT)
     if one:
-        draw_curves([run for _, run in runs], folder)
+        draw_curves([run._replace(name=job.scheme) for job, run in runs], folder)
     files.write_json(folder / files.GRID_RESULT, content)
     console.print(table(content["schemes"], console))
     names = [files.GRID_RESULT, files.GRID_PLOT, *([files.COMPARISON_PLOT] * one)]
