@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.clients.data import check_lengths, expect
+from fedjax_compress.clients.data import check_lengths
+from fedjax_compress.clients.values import expect
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
 from fedjax_compress.typing import Array, Columns, Shard, rows_of

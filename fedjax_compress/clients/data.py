@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import mmap
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from fedjax_compress.clients.values import (
+    check_counting,
+    check_finite,
+    check_labels,
+    check_targets,
+)
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
 from fedjax_compress.typing import Columns, Task
@@ -89,9 +92,11 @@ def check(dataset: Dataset) -> Dataset:
         for name, column in columns.items():
             check_finite(where, column, name)
         check_targets(where, columns["labels"], dataset.task)
+        check_counting(where, columns, dataset.task)
         if dataset.task.tokens:
-            classes = dataset.task.classes
-            check_labels(where, columns["features"], classes, "token")
+            symbols = dataset.task.predicts == "positions"
+            most = dataset.task.classes if symbols else 2**31
+            check_labels(where, columns["features"], most, "token")
     check_clients(dataset)
     more = tuple(
         (name, tuple(x.shape[1:]), str(x.dtype))
@@ -102,29 +107,6 @@ def check(dataset: Dataset) -> Dataset:
         dataset = dataclasses.replace(dataset, task=dataset.task._replace(more=more))
     _known[id(dataset)] = dataset
     return dataset
-
-
-def check_targets(where: str, labels: np.ndarray, task: Task) -> None:
-    """Raises InputError unless the labels are what the task predicts."""
-    kind, rows = task.predicts, labels.shape[:1]
-    if kind == "number":
-        shapes: tuple = ((*rows, task.classes),)
-        if task.classes == 1:
-            shapes = (rows, *shapes)
-        if labels.shape not in shapes:
-            raise InputError(
-                f"{where}: labels have shape {labels.shape}, expected {shapes[0]}"
-            )
-        return
-    wanted = {"class": rows, "several": (*rows, task.classes)}
-    if kind == "positions":
-        whole = labels.ndim > 1 and labels.shape[1:] == task.shape[: labels.ndim - 1]
-        wanted["positions"] = labels.shape if whole else (*rows, *task.shape)
-    if labels.shape != wanted[kind]:
-        raise InputError(
-            f"{where}: labels have shape {labels.shape}, expected {wanted[kind]}"
-        )
-    check_labels(where, labels, 2 if kind == "several" else task.classes)
 
 
 _known: weakref.WeakValueDictionary[int, Dataset] = weakref.WeakValueDictionary()
@@ -162,6 +144,13 @@ def check_columns(dataset: Dataset) -> None:
             f"{dataset.name}: both parts must have the same columns; "
             f"{', '.join(sorted(other))} is in one of them only"
         )
+    for name in set(dataset.train) - {"features", "labels"}:
+        shapes = [getattr(dataset, part)[name].shape[1:] for part in ("train", "test")]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"{dataset.name}: a row of {name} has shape {shapes[0]} in the train "
+                f"part, but {shapes[1]} in the test part"
+            )
 
 
 def _is_column(column: Any, kinds: tuple[Any, ...]) -> bool:
@@ -207,79 +196,3 @@ def check_lengths(where: str, columns: Columns) -> None:
             raise InputError(
                 f"{where}: {rows} rows of {first} but {len(columns[name])} {name}"
             )
-
-
-def pieces(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The array in stretches of about four million elements, not copied.
-
-    What is computed from them never needs memory for a whole memory-mapped column.
-
-    Yields:
-      number of the first row, rows [some, ...].
-    """
-    step = max(1, 2**22 // max(1, int(np.prod(array.shape[1:]))))
-    for start in range(0, len(array), step):
-        yield start, array[start : start + step]
-
-
-def expect(array: np.ndarray, scattered: bool) -> None:
-    """Tells the system how rows of a memory-mapped array will be read, else nothing.
-
-    Where rows of a few kilobytes are read here and there, reading ahead costs far more
-    than the rows: 2,000 rows of 4 kB of a file of 4 GB took 8.8 s, and 0.02 s without.
-    """
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
-        with contextlib.suppress(OSError):  # a hint only
-            base.madvise(mmap.MADV_RANDOM if scattered else mmap.MADV_NORMAL)
-
-
-def check_finite(where: str, features: np.ndarray, name: str = "features") -> None:
-    """Raises InputError that names the first row with a NaN, an infinity or a number
-    that is too large for float32."""
-    if not np.issubdtype(features.dtype, np.inexact):
-        return
-    bad = 0
-    first: tuple[int, Any] | None = None
-    for start, part in pieces(features):
-        rows = part.reshape(len(part), -1)
-        wrong = ~np.isfinite(rows)
-        if features.dtype.itemsize > 4:
-            wrong |= np.abs(rows) > np.finfo(np.float32).max
-        hit = wrong.any(axis=1)
-        bad += int(hit.sum())
-        if first is None and hit.any():
-            row = int(hit.argmax())
-            first = start + row, rows[row, int(wrong[row].argmax())]
-    if first is not None:
-        row, value = first
-        why = "too large for float32" if np.isfinite(value) else "not finite"
-        raise InputError(
-            f"{where}: {bad} rows have {name} that are {why}, "
-            f"first row {row} ({value}); mend or leave out these rows"
-        )
-
-
-def check_labels(
-    where: str, labels: np.ndarray, classes: int, what: str = "label"
-) -> None:
-    """Raises InputError that names the first label outside 0 .. classes-1."""
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise InputError(f"{where}: {what}s must be integers, not {labels.dtype}")
-    bad = 0
-    first: tuple[int, object] | None = None
-    for start, part in pieces(labels):
-        if int(part.min()) >= 0 and int(part.max()) < classes:
-            continue
-        wrong = (part < 0) | (part >= classes)
-        bad += int(wrong.sum())
-        if first is None:
-            spot = np.unravel_index(int(wrong.argmax()), part.shape)
-            first = start + int(spot[0]), part[spot]
-    if first is not None:
-        raise InputError(
-            f"{where}: {what} {first[1]} in row {first[0]} lies outside "
-            f"0..{classes - 1} ({bad} such {what}s)"
-        )

@@ -161,8 +161,11 @@ def check_data(config: Config, dataset: Dataset) -> None:
         test_rows(config, dataset, owner, data)
 
 
-def rehearse(config: Config, dataset: Dataset) -> None:
+def rehearse(config: Config, dataset: Dataset) -> Model:
     """Traces what a run is made of, without training or compiling anything.
+
+    Returns:
+      The model.
 
     Raises:
       InputError: model, links or their schedules do not fit the data or each other.
@@ -172,6 +175,7 @@ def rehearse(config: Config, dataset: Dataset) -> None:
     params = jax.eval_shape(model.init, _model_key(config))
     check_links(config, params)
     Phases(course.first, course.later).check(root_key(config.seed), params)
+    return model
 
 
 def _model_key(config: Config) -> Key:

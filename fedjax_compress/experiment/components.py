@@ -54,8 +54,6 @@ _TYPES: dict[str, Any] = {
     "link": Compressor,
 }
 """What a SPEC of a kind makes, where that is no function."""
-STEPS = ("local", "server")
-"""Whose numbers may change over rounds."""
 
 
 def check_specs(config: Config) -> None:
@@ -66,16 +64,16 @@ def check_specs(config: Config) -> None:
     """
     validate(config)
     imports.bring(config.imports)
-    early = named(Role.EARLY)
+    early, steps = named(Role.EARLY), named(Role.STEPS)
     for name in SPECS:
         value = getattr(config, name)
         if name in LINKS:
             phases_of(config, name)
-        elif name in STEPS and name in early:
+        elif name in steps and name in early:
             steps_of(config, name)
         elif name in early or not (isinstance(value, str) or callable(value)):
             made(config, name)
-        elif isinstance(value, str) and name in STEPS:
+        elif isinstance(value, str) and name in steps:
             with_field(name, by_round.check, name, value)
         elif isinstance(value, str):
             with_field(name, registry.check_spec, name, value)

@@ -83,13 +83,13 @@ class Config:
     local: Spec = option(
         "sgd(lr=0.1, epochs=2, batch=10)",
         "what one client computes on its own data",
-        Role.PROGRAM,
+        Role.PROGRAM | Role.STEPS,
         kind="local",
     )
     server: Spec = option(
         "fedavgm(lr=1.0, momentum=0.9)",
         "optimizer of the server, as in fedavg or fedadam(lr=0.01)",
-        Role.PROGRAM | Role.EARLY,
+        Role.PROGRAM | Role.EARLY | Role.STEPS,
         kind="server",
     )
     aggregate: Spec = option(

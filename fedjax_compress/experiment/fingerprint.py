@@ -13,7 +13,7 @@ import numpy as np
 import fedjax_compress
 from fedjax_compress import imports, tree
 from fedjax_compress.clients import Dataset
-from fedjax_compress.clients.data import expect, pieces
+from fedjax_compress.clients.values import expect, pieces
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import FIELDS, Config, Role, named
 from fedjax_compress.typing import Columns

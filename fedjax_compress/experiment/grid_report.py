@@ -15,6 +15,7 @@ from fedjax_compress.experiment.reporting import (
     Finished,
     draw_curves,
     figures_of,
+    score_of,
     spread,
     table,
 )
@@ -27,13 +28,14 @@ def publish_grid(
 
     A grid of one seed gets the curves of its runs as well, in ``compare.png``.
     """
-    one = len(grid.seeds) == 1
+    one, score = len(grid.seeds) == 1, score_of([run for _, run in runs])
     content = to_json(grid, runs)
-    grid_plots.draw_grid(content["schemes"], folder / files.GRID_PLOT)
+    grid_plots.draw_grid(content["schemes"], folder / files.GRID_PLOT, score)
     if one:
-        draw_curves([run._replace(name=job.scheme) for job, run in runs], folder)
+        named = [run._replace(name=job.scheme) for job, run in runs]
+        draw_curves(named, folder, score)
     files.write_json(folder / files.GRID_RESULT, content)
-    console.print(table(content["schemes"], console))
+    console.print(table(content["schemes"], console, score))
     names = [files.GRID_RESULT, files.GRID_PLOT, *([files.COMPARISON_PLOT] * one)]
     best = [scheme["name"] for scheme in content["schemes"] if scheme["pareto"]]
     lines = [
@@ -52,10 +54,11 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
     """All figures: of each scheme, and of each of its runs.
 
     ``megabytes`` is what travelled both ways, in 10^6 bytes, over all rounds; a scheme
-    is on the front if no other sends as little and is as accurate, by their means.
-    ``diverged`` is how many of its runs have; such a scheme has no accuracy, and is on
-    no front.
+    is on the front if no other sends as little and has as good a score, by their means.
+    ``diverged`` is how many of its runs have; such a scheme has no score, and is on no
+    front.
     """
+    score = score_of([run for _, run in runs])
     schemes: list[Figures] = []
     for scheme in grid.schemes:
         own = [(job, run) for job, run in runs if job.scheme == scheme.name]
@@ -80,11 +83,11 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
                 ],
             }
         )
-    points = []
+    points: list[tuple[float, float]] = []
     whole = [found for found in schemes if not found["diverged"]]
     for found in whole:
-        worth = found["test_accuracy"]["mean"]
-        points.append((found["megabytes"]["mean"], -1.0 if worth is None else worth))
+        worth = score.worth(found[score.key]["mean"])
+        points.append((found["megabytes"]["mean"], worth))
     best = {id(f) for f, b in zip(whole, front(points), strict=True) if b}
     for found in schemes:
         found["pareto"] = id(found) in best

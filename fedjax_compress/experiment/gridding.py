@@ -48,6 +48,7 @@ from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.reporting import read_finished
 from fedjax_compress.experiment.resuming import resume
 from fedjax_compress.experiment.runner import run
+from fedjax_compress.experiment.scores import Score, common, of_model
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.imports import merged
 from fedjax_compress.registry import nearest
@@ -208,7 +209,7 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
     """The data; everything that can be checked without training has been."""
     datasets: dict[Any, Dataset] = {}
     dealt: set[tuple[Any, ...]] = set()
-    rehearsed: set[str] = set()
+    rehearsed: dict[str, Score] = {}
     for job in found:
         config = job.config
         if (source := _key(config.data)) not in datasets:
@@ -219,8 +220,10 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
             with_field(_named(job), check_data, config, dataset)
             dealt.add(who)
         if job.scheme not in rehearsed:
-            with_field(_named(job), rehearse, config, dataset)
-            rehearsed.add(job.scheme)
+            model = with_field(_named(job), rehearse, config, dataset)
+            rehearsed[job.scheme] = of_model(model)
+    if rehearsed:
+        common(rehearsed)
     return datasets
 
 

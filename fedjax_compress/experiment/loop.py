@@ -16,6 +16,7 @@ from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.progress import Progress
 from fedjax_compress.experiment.saving import Saver, checkpoints_of
+from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
 from fedjax_compress.simulate import RunState, Stop, distributed
@@ -71,10 +72,11 @@ def go_on(
       Stopped: as asked by a signal.
     """
     link, path = distributed.link(), folder / files.METRICS
+    score = of_model(parts.model)
     link.hint = f"go on, with all processes, with: {files.resume_command(folder)}"
     with (
         _opened(path, state.round) as metrics,
-        Progress(console, config.rounds, metrics.records, brief) as progress,
+        Progress(console, config.rounds, metrics.records, brief, score) as progress,
         Stop() as stop,
     ):
         try:

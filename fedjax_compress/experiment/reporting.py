@@ -18,6 +18,7 @@ from rich.text import Text
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import files, grid_plots, records, words
 from fedjax_compress.experiment.progress import make_console
+from fedjax_compress.experiment.scores import ACCURACY, Score, common, of_summary
 
 Figures = dict[str, Any]
 _CURVE = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down")
@@ -58,17 +59,20 @@ def read_finished(folder: Path, name: str = "") -> Finished:
     history = records.read(folder / files.METRICS)
     if not isinstance(summary, dict) or summary.get("rounds") != len(history):
         raise InputError(f"{folder}: {files.SUMMARY} and {files.METRICS} do not agree")
-    return Finished(name or folder.name, folder, summary, curve_of(history))
+    curve = curve_of(history, of_summary(summary))
+    return Finished(name or folder.name, folder, summary, curve)
 
 
-def curve_of(history: list[records.Record]) -> list[records.Record]:
+def curve_of(
+    history: list[records.Record], score: Score = ACCURACY
+) -> list[records.Record]:
     """The evaluated rounds with all bytes up to each."""
     sums = dict.fromkeys(_CURVE, 0)
     curve = []
     for record in history:
         for name in _CURVE:
             sums[name] += record[name]
-        if record.get("test_accuracy") is not None:
+        if record.get(score.key) is not None:
             scores = {k: v for k, v in record.items() if k.startswith("test_")}
             curve.append({"round": record["round"], **scores, **sums})
     return curve
@@ -113,11 +117,13 @@ def report(
       quiet: show nothing.
 
     Raises:
-      InputError: a folder without a finished run, or no folder.
+      InputError: a folder without a finished run, no folder, or runs that are judged
+        by different metrics.
     """
     if not folders:
         raise InputError("report needs the folder of at least one run")
     runs = find([Path(f) for f in folders])
+    score_of(runs)
     if output is None:
         target = files.next_free("report")
     else:
@@ -130,20 +136,30 @@ def report(
 
 def publish(runs: list[Finished], folder: Path, console: Console) -> dict[str, Any]:
     """Writes ``compare.json`` and ``compare.png`` and shows the table."""
+    score = score_of(runs)
     content = to_json(runs, folder)
-    draw_curves(runs, folder)
+    draw_curves(runs, folder, score)
     files.write_json(folder / files.COMPARISON, content)
     rows = [figures_of([run.summary]) | {"name": run.name} for run in runs]
-    console.print(table(rows, console))
+    console.print(table(rows, console, score))
     console.print(f"files: {folder}: {files.COMPARISON}, {files.COMPARISON_PLOT}")
     return content
 
 
-def draw_curves(runs: list[Finished], folder: Path) -> None:
+def score_of(runs: list[Finished]) -> Score:
+    """By what all of the runs are judged.
+
+    Raises:
+      InputError: they are judged by different metrics.
+    """
+    return common({run.name: of_summary(run.summary) for run in runs})
+
+
+def draw_curves(runs: list[Finished], folder: Path, score: Score) -> None:
     """Writes ``compare.png``."""
     lost = {True: ", diverged", False: ""}
     curves = [(r.name + lost["diverged" in r.summary], r.curve) for r in runs]
-    grid_plots.draw_curves(curves, folder / files.COMPARISON_PLOT)
+    grid_plots.draw_curves(curves, folder / files.COMPARISON_PLOT, score)
 
 
 def to_json(runs: list[Finished], folder: Path) -> dict[str, Any]:
@@ -163,23 +179,25 @@ def to_json(runs: list[Finished], folder: Path) -> dict[str, Any]:
     return {"schemes": schemes}
 
 
-MEASURES = (
-    "test_accuracy", "test_loss", "train_loss", "bytes_up", "bytes_down",
-    "nominal_bytes_up", "nominal_bytes_down", "saved_up", "saved_down",
-    "client_accuracy_mean", "client_accuracy_p10", "seconds", "clients_per_second",
+_MEASURES = (
+    "train_loss", "bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down",
+    "saved_up", "saved_down", "seconds", "clients_per_second",
 )  # fmt: skip
-"""Figures of a run of which mean and spread are given, where the runs have them."""
+"""Figures of a run of which mean and spread are given, beside its scores."""
 
 
 def figures_of(summaries: list[Figures]) -> Figures:
     """What a row of the table says of the runs of one scheme."""
+    first, score = summaries[0], of_summary(summaries[0])
+    tested = [name for name in first if name.startswith("test_")]
     return {
-        "uplink": summaries[0]["uplink"],
-        "downlink": summaries[0]["downlink"],
+        "uplink": first["uplink"],
+        "downlink": first["downlink"],
+        "metric": score._asdict(),
         "diverged": sum("diverged" in s for s in summaries),
         **{
             name: spread([s[name] for s in summaries])
-            for name in MEASURES
+            for name in (*tested, *_MEASURES, *score.client_keys)
             if all(name in s for s in summaries)
         },
     }
@@ -196,7 +214,7 @@ def spread(values: list[float | None]) -> Figures:
     }
 
 
-def table(rows: list[Figures], console: Console) -> Table:
+def table(rows: list[Figures], console: Console, score: Score = ACCURACY) -> Table:
     """One row a scheme: what it is, how good it got, what it cost.
 
     Where the console is too narrow, the specifications are left out.
@@ -204,29 +222,30 @@ def table(rows: list[Figures], console: Console) -> Table:
     Args:
       rows: ``figures_of`` each with a ``name``, and ``pareto`` where a front is marked.
       console: whose width counts.
+      score: by what all are judged.
     """
-    wide = _table(rows, specifications=True)
+    wide = _table(rows, score, specifications=True)
     unbounded = console.options.update(width=10_000)
     if Measurement.get(console, unbounded, wide).maximum <= console.width:
         return wide
-    return _table(rows, specifications=False)
+    return _table(rows, score, specifications=False)
 
 
-def _table(rows: list[Figures], specifications: bool) -> Table:
+def _table(rows: list[Figures], score: Score, specifications: bool) -> Table:
     marked = "pareto" in rows[0]
     found = Table(box=None, padding=(0, 1), pad_edge=False)
     if marked:
         found.add_column("")
     for name in ("scheme", "up", "down") if specifications else ("scheme",):
         found.add_column(name, overflow="fold")
-    for name in ("accuracy", "MB up", "saved", "MB down", "saved", "clients/s"):
+    for name in (score.words, "MB up", "saved", "MB down", "saved", "clients/s"):
         found.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [
             *(["*" if row["pareto"] else ""] if marked else []),
             row["name"],
             *([row["uplink"], row["downlink"]] if specifications else []),
-            _diverged(row) or accuracy(row["test_accuracy"]),
+            _diverged(row) or score.spread(row[score.key]),
             _with_spread(row["bytes_up"], words.millions),
             _with_spread(row["saved_up"], words.factor),
             _with_spread(row["bytes_down"], words.millions),
@@ -235,14 +254,6 @@ def _table(rows: list[Figures], specifications: bool) -> Table:
         ]
         found.add_row(*[Text(cell) for cell in cells])
     return found
-
-
-def accuracy(found: Figures) -> str:
-    """Mean and spread as a percentage."""
-    mean, around = found["mean"], found["spread"]
-    if mean is None or around is None:
-        return words.percent(mean)
-    return f"{100 * mean:.1f} ± {100 * around:.1f} %"
 
 
 def _diverged(row: Figures) -> str:

@@ -17,6 +17,7 @@ class Role(enum.Flag):
       LAYOUT: how that lies on the machine; 0 and auto leave it to the engine.
       SPEED: which layout is the fastest, beside the program.
       EARLY: what is made before there are data.
+      STEPS: numbers in its SPEC may change over rounds.
       RESUME: ``resume`` may be given another value.
       FREE: checkpoints do not depend on it.
       ASIDE: nothing follows from it once a run has begun.
@@ -33,6 +34,7 @@ class Role(enum.Flag):
     LAYOUT = enum.auto()
     SPEED = enum.auto()
     EARLY = enum.auto()
+    STEPS = enum.auto()
     RESUME = enum.auto()
     FREE = enum.auto()
     ASIDE = enum.auto()

@@ -11,6 +11,7 @@ from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import SPECS, Config
 from fedjax_compress.experiment.fingerprint import versions
 from fedjax_compress.experiment.records import Record, clean
+from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.models import cost
 from fedjax_compress.typing import Params
 
@@ -22,6 +23,8 @@ def summarize(
     config: Config, history: list[Record], parts: Parts, params: Params
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
+
+    ``metric`` says by what the run is judged: its name, which is better, and its unit.
 
     ``saved_up`` and ``saved_down`` say how many times fewer bytes travelled than
     with the same messages uncompressed: 32 bits a parameter for each client of each
@@ -45,10 +48,12 @@ def summarize(
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(("test_", "client_"))}
     if last.get("diverged"):
-        scores = {"test_accuracy": None, "test_loss": None, "diverged": last["round"]}
+        names = [f"test_{name}" for name in ("loss", *parts.model.metrics)]
+        scores = dict.fromkeys(names) | {"diverged": last["round"]}
     return clean(
         {
             **scores,
+            "metric": of_model(parts.model)._asdict(),
             "train_loss": last["train_loss"],
             "rounds": len(history),
             "clients": parts.data.clients,

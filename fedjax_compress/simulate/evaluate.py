@@ -107,6 +107,12 @@ def finished(metric: Metric, sums: Tree) -> float:
     return float(metric.finish(exact))
 
 
+def client_scores(name: str, better: str) -> tuple[str, str]:
+    """What a metric's mean over clients is called, and the score of the worst tenth."""
+    worst = 10 if better == "higher" else 90
+    return f"client_{name}_mean", f"client_{name}_p{worst}"
+
+
 class ClientEvaluator:
     """A model's first figure on each client's rows: mean and 10th percentile.
 
@@ -132,14 +138,12 @@ class ClientEvaluator:
         return np.asarray([finished(self._metric, x) for x in each], np.float64)
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """``client_NAME_mean`` (each client counts once) and ``..._p10``.
+        """``client_NAME_mean``, each client counting once, and ``client_NAME_p10``.
 
         The 10th percentile is that of the worst clients: where lower is better, the
         90th.
         """
         found = self.figures(params)
-        worst = 10 if self._metric.better == "higher" else 90
-        return {
-            f"client_{self.name}_mean": float(found.mean()),
-            f"client_{self.name}_p{worst}": float(np.percentile(found, worst)),
-        }
+        share = 10 if self._metric.better == "higher" else 90
+        mean, worst = client_scores(self.name, self._metric.better)
+        return {mean: float(found.mean()), worst: float(np.percentile(found, share))}

@@ -9,7 +9,7 @@ import pytest
 
 from fedjax_compress import registry
 from fedjax_compress.clients import group, npy
-from fedjax_compress.clients.data import pieces
+from fedjax_compress.clients.values import pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build, fingerprint, run
 from fedjax_compress.typing import Task
@@ -244,7 +244,7 @@ WRONG = {
         "features are float64, but .* uint8 or float32; convert them with astype",
     ),
     "foreign bytes": ({"features": np.zeros((ROWS, 2), ">f4")}, "features are >f4"),
-    "labels with fractions": ({"labels": np.full(ROWS, 0.5)}, "label 0.5 in row 0"),
+    "labels with fractions": ({"labels": np.full((ROWS, 2), 0.5)}, "labels have shape"),
     "labels of words": ({"labels": np.full(ROWS, "a")}, "labels must be integers"),
     "negative labels": ({"labels": np.full(ROWS, -1)}, "label -1 in row 0"),
     "two labels a row": ({"labels": np.zeros((ROWS, 2))}, r"labels have shape"),

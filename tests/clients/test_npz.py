@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import registry
-from fedjax_compress.clients.sources.columns import number_clients
+from fedjax_compress.clients.sources.ids import number_clients
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -208,7 +208,11 @@ def test_colour_images_keep_their_channels(save, columns):
             ", test_column=is_test",
             r"holds <U5 \('test', 'train'\), but must be true \(or 1\) for a test row",
         ),
-        ({"labels": np.full(ROWS, 0.5)}, "", "label 0.5 in row 0 is no whole number"),
+        (
+            {"labels": np.full(ROWS, 0.5)},
+            ", target=class",
+            "label 0.5 in row 0 is no whole number",
+        ),
         ({"labels": np.full(ROWS, -1)}, "", r"label -1 in row 0 lies outside"),
         ({"labels": np.array(["a"] * ROWS)}, "", "labels must be integers, not <U1"),
         ({"labels": np.full(ROWS, 10**8)}, "", "largest label is 100000000, more than"),

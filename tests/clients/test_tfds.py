@@ -113,6 +113,23 @@ def test_other_features_and_splits_can_be_named(prepared):
     )
 
 
+def test_other_targets_and_further_columns(prepared):
+    """Without a test split: rows of numbers have no classes to be held out by."""
+    options = ", label=numbers, target=number, inputs=(parity,), test=''"
+    data = build(prepared, options)
+    assert data.task.target == "number"
+    assert data.task.classes == 2
+    assert data.task.more == (("parity", (), "int32"),)
+    ids = data.train["features"][:, 0, 0, 0].astype(int)
+    np.testing.assert_array_equal(data.train["labels"], np.stack([ids, -ids], 1))
+    np.testing.assert_array_equal(data.train["parity"], ids % 2)
+    mask = build(prepared, ", label=image, target=positions")
+    assert mask.task.predicts == "positions"
+    np.testing.assert_array_equal(mask.train["labels"], mask.train["features"][..., 0])
+    with pytest.raises(InputError, match="no feature 'party'; did you mean 'parity'"):
+        build(prepared, ", weights=party")
+
+
 def test_without_a_test_split_a_share_is_held_out(prepared):
     data = build(prepared, ", test='', holdout=0.2, client=artist")
     assert len(data.test["labels"]) == 5  # ceil(0.2 * 23)

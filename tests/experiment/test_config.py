@@ -154,6 +154,7 @@ def test_each_setting_has_known_roles() -> None:
         "uplink", "downlink",
     }  # fmt: skip
     assert named(Role.NETWORK) == ["model", "augment", "qat"]
+    assert named(Role.STEPS) == ["local", "server"]
     assert named(Role.LAYOUT) == ["devices", "lanes", "convolution"]
     assert LINKS == ["uplink", "downlink"]
 
