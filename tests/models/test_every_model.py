@@ -20,9 +20,9 @@ SMALL = [
     ("emnist_cnn(dropout=false)", IMAGES),
     ("resnet12(maps=4, conv=direct)", Task((16, 16), 4)),
     ("resnet18(width=2, conv=direct)", IMAGES),
-    ("char_lstm(embedding=2, hidden=3)", TEXT),
     ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
     ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
+    ("char_lstm(embedding=2, hidden=3)", TEXT),
 ]
 
 
