@@ -1,9 +1,15 @@
-"""Checks a command line before it is parsed, so that a slip gives one clear line."""
+"""Checks a command line before it is parsed, so that a slip gives one clear line.
+
+Also what the encoding of a shell takes and gives.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
 import typing
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fedjax_compress.errors import InputError
@@ -110,3 +116,24 @@ def _is_whole(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def print_all_characters() -> None:
+    """Shows what the terminal's encoding lacks as escapes, instead of failing there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_text(arguments: Sequence[str]) -> None:
+    """Refuses arguments with bytes that the shell's encoding does not know.
+
+    Raises:
+      InputError: names the argument and the encoding.
+    """
+    for text in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"{text!a} is no text in {sys.getfilesystemencoding()}, the "
+                "encoding of this shell; set LC_ALL=C.UTF-8"
+            )

@@ -15,9 +15,13 @@ from typing import Any
 
 import fedjax_compress
 from fedjax_compress.errors import Diverged, InputError, Lost
-from fedjax_compress.experiment.arguments import positionals, shape_of
+from fedjax_compress.experiment.arguments import (
+    check_text,
+    positionals,
+    print_all_characters,
+    shape_of,
+)
 from fedjax_compress.experiment.config import FIELDS, Config, validate
-from fedjax_compress.experiment.encoding import check_text, print_all_characters
 from fedjax_compress.experiment.files import GRID, quoted
 from fedjax_compress.experiment.foreign import explain
 from fedjax_compress.experiment.grid import (

@@ -32,7 +32,8 @@ def publish_grid(
     content = to_json(grid, runs)
     grid_plots.draw_grid(content["schemes"], folder / files.GRID_PLOT, score)
     if one:
-        draw_curves([run for _, run in runs], folder, score)
+        named = [run._replace(name=job.scheme) for job, run in runs]
+        draw_curves(named, folder, score)
     files.write_json(folder / files.GRID_RESULT, content)
     console.print(table(content["schemes"], console, score))
     names = [files.GRID_RESULT, files.GRID_PLOT, *([files.COMPARISON_PLOT] * one)]

@@ -71,8 +71,9 @@ def from_linen(
         arguments. By default the features as float32 numbers, divided by the task's
         scale (pixels in [0, 1]); (height, width) images get a channel axis, and tokens
         become int32.
-      loss: (outputs, columns) -> float32 [batch], or that and what each row counts for;
-        by default as the task's ``target`` asks, see ``losses.losses_for``.
+      loss: (outputs, columns) -> float32 [batch], or that and what each row counts for,
+        which else the column ``weights`` says, if there is one; by default as the
+        task's ``target`` asks, see ``losses.losses_for``.
       metrics: figures by name; the first is the one to plot; by default as the task's
         ``target`` asks, see ``metrics.metrics_for``.
       pad: the symbol that is not scored; None for 0 where features are tokens.

@@ -49,6 +49,8 @@ MODELS = {
     "resnet12": "resnet12(maps=4, conv=direct)",
     "resnet18": "resnet18(width=2, conv=direct)",
     "char_lstm": "char_lstm(embedding=2, hidden=3)",
+    "partial": "partial('mlp(hidden=(6, 5))', train=output)",
+    "lora": "lora('mlp(hidden=(6, 5))', rank=2, train=bias)",
 }
 PARTS = {"optax": "optax(lion, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
 _CALL = re.compile(r'custom_call\s*@"?([\w.]+)|call_target_name = "([\w.]+)"')
@@ -104,7 +106,7 @@ def traced_round(
     seats = Seats(seat, seat, seat, None if algorithm.tiers is None else seat)
     root = jax.eval_shape(lambda: jax.random.key_data(key))
     inputs = (rows_of(task), root, params, server, store, seats, number, number)
-    programs = Programs(Phases(algorithm), Placement(devices), key, form, None)
+    programs = Programs(Phases(algorithm), Placement(devices), key, form)
     return programs.trace(0, inputs, Residence(LANES, resident, True))
 
 

@@ -19,6 +19,7 @@ from fedjax_compress.experiment import (
     Scheme,
     compare,
     files,
+    grid_plots,
     load_grid,
     load_toml,
     records,
@@ -135,6 +136,20 @@ def test_a_comparison_is_a_grid_of_one_seed(compared: Path, tmp_path: Path) -> N
         for p in (compared / files.GRID_RESULT, tmp_path / "d" / files.GRID_RESULT)
     )
     assert ours == theirs
+
+
+def test_curves_are_named_by_their_schemes(
+    compared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one seed, which says nothing."""
+    drawn: list[str] = []
+
+    def draw(curves: list[tuple[str, Any]], path: Path) -> None:
+        drawn.extend(name for name, _ in curves)
+
+    monkeypatch.setattr(grid_plots, "draw_curves", draw)
+    compare(small(), TWO, compared, quiet=True)
+    assert drawn == ["plain", "half"]
 
 
 def test_a_comparison_of_an_earlier_version_is_refused(

@@ -19,6 +19,8 @@ WHOLE = [
     ("logistic", IMAGES),
     ("resnet12", Task((16, 16), 4)),
     ("resnet18", IMAGES),
+    ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
+    ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
 ]
 """Models that cannot be cut."""
 GROUPS = [

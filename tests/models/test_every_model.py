@@ -20,6 +20,8 @@ SMALL = [
     ("emnist_cnn(dropout=false)", IMAGES),
     ("resnet12(maps=4, conv=direct)", Task((16, 16), 4)),
     ("resnet18(width=2, conv=direct)", IMAGES),
+    ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
+    ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
     ("char_lstm(embedding=2, hidden=3)", TEXT),
 ]
 

@@ -42,7 +42,8 @@ def test_every_model_and_selector_is_here():
     can = {
         name
         for name in registry.entries("model")
-        if registry.build(
+        if name not in ("partial", "lora")  # which have no cuts, see models/test_cuts
+        and registry.build(
             "model", name, Task((8,), 4, True) if name == "char_lstm" else LARGE
         ).cuts
     }

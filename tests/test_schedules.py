@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedjax_compress import compress, registry
-from fedjax_compress.compress import schedules
+from fedjax_compress import compress, registry, schedules
 from fedjax_compress.errors import SpecError
 
 
