@@ -64,7 +64,7 @@ def crop_flip(
     Raises:
       InputError: no images, padding below 0 or wider than the image, another number of
         means or standard deviations, or one that is not finite, or a standard deviation
-        not above 0.
+        not above 0; labels of each pixel, which would not be moved.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition" (2016),
       section 4.2.
@@ -78,6 +78,11 @@ def crop_flip(
         raise InputError(
             f"padding must be from 0 to {min(height, width)}, the shorter side of the "
             f"images, not {padding}"
+        )
+    if task.predicts == "positions" and (padding or flip):
+        raise InputError(
+            "crop_flip moves pictures, but not their labels of each pixel; leave it "
+            "out, or say padding=0, flip=false"
         )
 
     def crop(image: Array, corner: Array) -> Array:

@@ -21,6 +21,7 @@ from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import (
     Config,
     Scheme,
+    build,
     compare,
     files,
     grid_plots,
@@ -304,3 +305,59 @@ def test_a_run_that_diverged_has_none_of_its_scores(
     for name in ("loss", "squared_error", "absolute_error"):
         assert summary[f"test_{name}"] is None
     assert "test_accuracy" not in summary
+
+
+@pytest.mark.parametrize("name", ["numbers", "several"])
+def test_absent_classes_are_masked_only_where_there_are_classes(
+    name: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "rows.npz", **rows(name, np.random.default_rng(0)))
+    options = TASKS[name][0]
+    data = f"npz('{tmp_path}/rows.npz', features=x, labels=y{options})"
+    config = of_file(tmp_path / "rows.npz", model="mlp(hidden=(8,))", data=data)
+    config = Config(**vars(config) | {"algorithm": "heterofl(rates=(1, 0.5))"})
+    with pytest.raises(InputError, match=r"number of a class; say mask_classes=false"):
+        run(config, tmp_path / "run", quiet=True)
+
+
+def test_what_a_local_update_adds_to_its_metrics_is_in_the_file(
+    numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mean by examples of their number, where everybody takes part, in a call of
+    several rounds; and with an algorithm of several tiers."""
+    monkeypatch.setitem(registry._entries, "local", registry.entries("local"))
+
+    @registry.register("local", context=1)
+    def telling(model):
+        """Also tells its number of rows."""
+        plain = registry.build("local", "sgd(lr=0.1, batch=5)", model)
+
+        def run(problem, shard, context):
+            found = plain.run(problem, shard, context)
+            own = {"rows": found.metrics["examples"], "round": context.round}
+            return found._replace(metrics=found.metrics | own)
+
+        return plain._replace(run=run)
+
+    more: dict[str, Any] = {"cohort": 6, "rounds_per_call": 2, "local": "telling"}
+    config = of_file(numbers, partition="quantity(alpha=0.5)", evaluate_every=2, **more)
+    run(config, tmp_path / "run", quiet=True)
+    dataset = clients.check(registry.build("data", config.data))
+    sizes = build.deal(config, dataset)[0].sizes.astype(float)
+    history = records.read(tmp_path / "run" / files.METRICS)
+    for i, record in enumerate(history):
+        assert record["train_rows"] == pytest.approx((sizes**2).sum() / sizes.sum())
+        assert record["train_round"] == i
+        assert {name for name in record if name.startswith("train_")} == {
+            "train_loss", "train_rows", "train_round",
+        }  # fmt: skip
+    tiers = of_file(
+        numbers,
+        model="mlp(hidden=(8,))",
+        algorithm="heterofl(rates=(1, 0.5), mask_classes=false)",
+        **more,
+    )
+    run(tiers, tmp_path / "tiers", quiet=True)
+    history = records.read(tmp_path / "tiers" / files.METRICS)
+    assert [r["train_round"] for r in history] == [0, 1]
+    assert [r["dropped"] for r in history] == [0, 0]

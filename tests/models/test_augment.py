@@ -227,6 +227,11 @@ def test_a_cut_model_is_changed_as_well(draw):
         ("normalise(mean=0)", RGB, "normalise needs std"),
         ("crop_flip", Task((64,), 4), "height, width"),
         ("crop_flip", Task((5,), 7, tokens=True), "not tokens"),
+        (
+            "crop_flip",
+            RGB._replace(target="positions"),
+            "not their labels of each pixel",
+        ),
         ("crop_flop", RGB, "did you mean 'crop_flip'"),
     ],
 )

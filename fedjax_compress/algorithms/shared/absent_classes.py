@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import tree
+from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Columns, Cuts, Model, Params, Shard, Tree
 
 _LOOK = 64
@@ -36,12 +37,23 @@ def classes(params: Params, cuts: Cuts) -> int:
 
 
 def without(net: Callable[[Array], Model], present: Array) -> Callable[[Array], Model]:
-    """Networks whose loss reads 0 for the outputs of classes that are not present."""
+    """Networks whose loss reads 0 for the outputs of classes that are not present.
+
+    Raises:
+      InputError: while the loss is traced: its labels are no numbers of classes.
+    """
 
     def at(t: Array) -> Model:
         model = net(t)
 
         def losses(outputs: Array, columns: Columns) -> tuple[Array, Array]:
+            labels = columns["labels"]
+            whole = jnp.issubdtype(labels.dtype, jnp.integer)
+            if not whole or labels.ndim != outputs.ndim - 1:
+                raise InputError(
+                    "classes that a client does not have can be masked only where each "
+                    "label is the number of a class; say mask_classes=false"
+                )
             return model.losses(jnp.where(present, outputs, 0.0), columns)
 
         return model._replace(losses=losses)
