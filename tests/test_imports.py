@@ -86,7 +86,10 @@ def test_what_lies_beside_a_file_can_be_imported(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_users_own_line_is_named(tmp_path: Path, text: str, words: str) -> None:
+def test_the_users_own_line_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "imported_mine", raising=False)
     written(tmp_path, "1 / 0\n", "wrong_beside_mine.py")
     with pytest.raises(InputError) as caught:
         imports.bring([written(tmp_path, text)])

@@ -144,7 +144,7 @@ def test_curves_are_named_by_their_schemes(
     """There is one seed, which says nothing."""
     drawn: list[str] = []
 
-    def draw(curves: list[tuple[str, Any]], path: Path) -> None:
+    def draw(curves: list[tuple[str, Any]], path: Path, score: Any) -> None:
         drawn.extend(name for name, _ in curves)
 
     monkeypatch.setattr(grid_plots, "draw_curves", draw)
