@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fedjax_compress import started as _started  # noqa: F401, takes the time
-
 if TYPE_CHECKING:
     from fedjax_compress import (
         aggregate,

@@ -20,23 +20,34 @@ from fedjax_compress.promotion import spared
 from fedjax_compress.typing import (
     Aggregator,
     Array,
+    Columns,
     Compressor,
+    Context,
     LocalUpdate,
+    Metric,
     Model,
     Params,
+    Problem,
     ServerOptimizer,
+    Setup,
+    Shard,
+    Trained,
     Tree,
+    rows_of,
 )
 
 
 def model(given: Model) -> Model:
     """The model whose functions are checked, a user's own traced as they are written.
 
-    ``init``: at least one leaf, all float. ``loss``: float [batch]. ``correct``:
-    [batch], where truth values become float32. ``constrain``: as its argument.
+    ``init``: at least one leaf, all float. ``losses``: two of float [batch].
+    ``metrics``: sums of [batch, ...], where truth values become float32, finished to
+    one number. ``constrain``: as its argument.
     """
     _expect("the model", given, Model)
-    if marks.is_whole(given):
+    metrics = _metrics(given.metrics)
+    same = metrics.items() == given.metrics.items()
+    if same and marks.is_whole(given):
         return given
     plain = marks.plain(given)
     calls: dict[str, Any] = {n: spared(f) for n, f in marks.functions(plain).items()}
@@ -45,15 +56,17 @@ def model(given: Model) -> Model:
     def init(key: Any) -> Params:
         return parameters("the model's init", given.init(key))
 
-    def loss(outputs: Any, labels: Array) -> Array:
-        rows, wanted = labels.shape[:1], "one float for each example"
-        found = given.loss(outputs, labels)
-        return returned.floats("the model's loss", found, rows, wanted)
-
-    def correct(outputs: Any, labels: Array) -> Array:
-        rows, wanted = labels.shape[:1], "one number for each example"
-        found = given.correct(outputs, labels)
-        return returned.numbers("the model's correct", found, rows, wanted)
+    def losses(outputs: Any, columns: Columns) -> tuple[Array, Array]:
+        rows, wanted = (rows_of(columns),), "one float for each example"
+        found = given.losses(outputs, columns)
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise InputError(
+                "the model's losses must give (value, weight), not "
+                f"{returned.describe(found)}"
+            )
+        value = returned.floats("the model's loss", found[0], rows, wanted)
+        weight = "the weights of the model's loss"
+        return value, returned.floats(weight, found[1], rows, wanted)
 
     constrain = given.constrain
     if constrain is not None:
@@ -67,11 +80,68 @@ def model(given: Model) -> Model:
     made = given._replace(
         init=returned.named("the model's init", init, given.init),
         apply=returned.named("the model's apply", given.apply),
-        loss=returned.named("the model's loss", loss, given.loss),
-        correct=returned.named("the model's correct", correct, given.correct),
+        losses=returned.named("the model's loss", losses, given.losses),
+        metrics=metrics,
         constrain=constrain,
     )
     return marks.marked(made, plain)
+
+
+_METRIC = "_checked_metric"
+"""On the count of a metric that is checked: the metric."""
+
+
+def _metrics(given: Any) -> dict[str, Metric]:
+    """The metrics whose functions are checked.
+
+    Raises:
+      InputError: none at all, one that is no Metric, or another name than text.
+    """
+    if not isinstance(given, dict) or not given:
+        raise InputError(
+            "the model's metrics must be at least one Metric by its name, not "
+            f"{'none' if given == {} else returned.describe(given)}"
+        )
+    return {name: _metric(name, made) for name, made in given.items()}
+
+
+def _metric(name: Any, given: Any) -> Metric:
+    """The metric whose functions are checked; itself if they are."""
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
+    if name == "loss":
+        raise InputError(
+            "a metric cannot be named loss: test_loss is the mean of the model's losses"
+        )
+    what = f"the metric {name}"
+    _expect(what, given, Metric)
+    metric: Metric = given
+    if getattr(metric.count, _METRIC, None) is metric:
+        return metric
+    if given.better not in ("higher", "lower"):
+        raise InputError(f"{what}: better must be higher or lower, not {given.better}")
+
+    def count(params: Params, columns: Columns, outputs: Any) -> Tree:
+        rows, wanted = rows_of(columns), "one number or more for each example"
+
+        def checked(leaf: Any) -> Array:
+            shape = (rows, *getattr(leaf, "shape", (0,))[1:])
+            return returned.numbers(what, leaf, shape, wanted)
+
+        found = jax.tree.map(checked, spared(given.count)(params, columns, outputs))
+        if not jax.tree.leaves(found):
+            raise InputError(f"{what} must give {wanted}, and gives nothing")
+        sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), found)
+        end = jax.eval_shape(given.finish, sums)
+        if getattr(end, "shape", None) != ():
+            raise InputError(
+                f"{what} must be finished to one number, not {returned.describe(end)}"
+            )
+        return found
+
+    made: Metric = given._replace(count=returned.named(what, count, given.count))
+    setattr(made.count, _METRIC, made)
+    return made
 
 
 _PARAMETERS = "the parameters"
@@ -110,10 +180,11 @@ def _as_array(leaf: Any) -> Any:
 
 
 def local(given: LocalUpdate) -> LocalUpdate:
-    """The local update whose ``run`` is checked.
+    """The local update whose functions are checked.
 
-    The update has the shapes of what is trained, the state those of the state before,
-    and the metrics hold ``loss`` and ``examples``, numbers all of them.
+    The update, and the gradient, have the shapes of what is trained, the memory those
+    of the memory before, and the metrics hold ``loss`` and ``examples``, numbers all of
+    them.
     """
     _expect("local", given, LocalUpdate)
     if marks.is_whole(given):
@@ -121,38 +192,55 @@ def local(given: LocalUpdate) -> LocalUpdate:
     given = marks.plain(given)
     what = "the local update's run"
 
-    def run(params: Params, state: Any, *rest: Any, **more: Any) -> Any:
-        made = given.run(params, state, *rest, **more)
-        if not isinstance(made, tuple) or len(made) != 3:
-            raise InputError(
-                f"{what} must give (update, state, metrics), not "
-                f"{returned.describe(made)}"
-            )
-        frame = more.get("frame", rest[2] if len(rest) > 2 else None)
-        update, after, found = made
-        trained = params if frame is None else frame.start
-        returned.like(f"the update of {what}", update, trained, "what is trained")
-        returned.like(f"the state of {what}", after, state, "the state before")
-        return update, after, metrics(what, found)
+    def run(problem: Problem, shard: Shard, context: Context) -> Trained:
+        made = given.run(problem, shard, context)
+        if not isinstance(made, Trained):
+            raise InputError(f"{what} must give Trained, not {returned.describe(made)}")
+        of = f"the update of {what}"
+        returned.like(of, made.update, problem.start, "what is trained")
+        of = f"the memory of {what}"
+        returned.like(of, made.memory, problem.memory, "the memory before")
+        return made._replace(metrics=metrics(what, made.metrics))
+
+    def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
+        assert given.gradient is not None
+        of = "the local update's gradient"
+        made = given.gradient(problem, shard, context)
+        return returned.like(of, made, problem.start, "what is trained")
 
     made = given._replace(
         init=returned.named("the local update's init", given.init),
         run=returned.named(what, run, given.run),
+        seen=returned.named("the local update's seen", given.seen),
     )
+    if given.gradient is not None:
+        of = "the local update's gradient"
+        made = made._replace(gradient=returned.named(of, gradient, given.gradient))
     return marks.marked(made, given)
+
+
+def setup(given: Setup) -> Setup:
+    """What an algorithm joins, each part checked."""
+    _expect("what an algorithm joins", given, Setup)
+    return given._replace(
+        local=local(given.local),
+        aggregator=aggregator(given.aggregator),
+        optimizer=optimizer(given.optimizer),
+        uplink=compressor(given.uplink, "the uplink"),
+        downlink=compressor(given.downlink, "the downlink"),
+    )
 
 
 NEEDED = ("loss", "examples")
 """The metrics that there must be."""
 
 
-def metrics(what: str, given: Any, names: tuple[str, ...] = ()) -> dict[str, Any]:
+def metrics(what: str, given: Any) -> dict[str, Any]:
     """The metrics, whole numbers and those of Python as float32 scalars.
 
     Args:
       what: of whom they are.
       given: as they came back.
-      names: of those that must be numbers; all of them if empty.
 
     Raises:
       InputError: loss or examples are missing, or a metric is not one number.
@@ -164,7 +252,7 @@ def metrics(what: str, given: Any, names: tuple[str, ...] = ()) -> dict[str, Any
         )
     return given | {
         name: returned.number(f"the metric {name!r} of {what}", given[name])
-        for name in names or given
+        for name in given
     }
 
 
@@ -207,8 +295,10 @@ def optimizer(given: ServerOptimizer) -> ServerOptimizer:
     given = marks.plain(given)
     what = "the server optimizer's apply"
 
-    def apply(update: Tree, state: Any, params: Params) -> tuple[Params, Any]:
-        made = given.apply(update, state, params)
+    def apply(
+        update: Tree, state: Any, params: Params, context: Context
+    ) -> tuple[Params, Any]:
+        made = given.apply(update, state, params, context)
         if not isinstance(made, tuple) or len(made) != 2:
             raise InputError(
                 f"{what} must give (params, state), not {returned.describe(made)}"

@@ -44,6 +44,8 @@ def optimizer(module: ModuleType, name: str, lr: float, options: dict[str, Any])
 
     try:
         jax.eval_shape(step, like)
+    except jax.errors.ConcretizationTypeError:
+        raise  # of a number that is not known yet
     except Exception as error:
         raise InputError(
             f"{module.__name__}.{name} needs more than gradients, which is all that an "
@@ -59,7 +61,8 @@ def optimizer(module: ModuleType, name: str, lr: float, options: dict[str, Any])
             raise InputError(f"{called}: {_reason(error)}") from error
 
     def init(params: Any) -> Any:
-        lower()  # starts devices, which have to be in use by now
+        if not any(isinstance(x, jax.Array) for x in (lr, *options.values())):
+            lower()  # starts devices, which have to be in use by now
         return made.init(params)
 
     return made._replace(init=init)
@@ -93,8 +96,15 @@ def call_by_name(
         raise InputError(f"{called} needs {', '.join(missing)} as well")
     try:
         return getattr(module, name)(**options)
+    except jax.errors.ConcretizationTypeError:
+        raise  # of a number that is not known yet
     except Exception as error:
         raise InputError(f"{called}: {_reason(error)}") from error
+
+
+def takes_key(module: ModuleType, name: str) -> bool:
+    """Whether a function draws with a key that it is given."""
+    return "key" in _arguments(module, name)
 
 
 def _required(parameter: inspect.Parameter) -> bool:

@@ -30,7 +30,7 @@ _ROOMS = {
     "local": "local",
     "stage": "compress",
     "compressor": "compress",
-    "schedule": "compress",
+    "schedule": "schedules",
     "pattern": "prune",
     "score": "prune",
     "sparsity": "prune",
@@ -42,6 +42,7 @@ _ROOMS = {
 """The room whose import registers the built-in entries of a kind."""
 
 _entries: dict[str, dict[str, Entry]] = {}
+_whole: dict[str, Callable[..., Any]] = {}
 _builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
 _pipe_kinds: dict[Any, tuple[str, ...]] = {}
 
@@ -69,6 +70,11 @@ class Entry:
     name: str
     factory: Callable[..., Any]
     context: int
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this package has registered it."""
+        return self.factory.__module__.split(".")[0] == __package__
 
     @property
     def summary(self) -> str:
@@ -152,6 +158,11 @@ def entries(kind: str) -> dict[str, Entry]:
     return dict(sorted(_entries.get(kind, {}).items()))
 
 
+def foreign() -> set[Entry]:
+    """What has been registered so far from outside this package."""
+    return {e for table in _entries.values() for e in table.values() if not e.is_ours}
+
+
 def kinds() -> list[str]:
     """All kinds that hold entries, in the order of a round."""
     return [*_ROOMS, *sorted(set(_entries) - set(_ROOMS))]
@@ -187,8 +198,25 @@ def build(kind: str, text: str, *context: Any) -> Any:
       SpecError: the text does not parse, names something unknown, or gives an
         option that does not exist or has the wrong type or value.
     """
+    entries(kind)
+    if kind in _whole:
+        return _whole[kind](text, *context)
+    return build_call(*only_call(kind, text), text, *context)
+
+
+def build_by(kind: str, builder: Callable[..., Any]) -> None:
+    """Says that ``build`` of this kind is ``builder(text, *context)``."""
+    _whole[kind] = builder
+
+
+def only_call(kind: str, text: str) -> tuple[Entry, spec.Call]:
+    """What a specification of one component names, and the call.
+
+    Raises:
+      SpecError: it does not parse, is a pipe, or names something unknown.
+    """
     pipe = spec.parse(text)
-    return build_call(_only_call(pipe, kind, text), pipe.calls[0], text, *context)
+    return _only_call(pipe, kind, text), pipe.calls[0]
 
 
 def check_spec(kind: str, text: str) -> None:

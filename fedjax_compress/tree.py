@@ -85,6 +85,12 @@ def count(a: Tree) -> int:
     return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(a))
 
 
+def dot(a: Tree, b: Tree) -> Array:
+    """The sum of products of all elements, float32."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return jnp.sum(jnp.stack([jnp.vdot(x, y) for x, y in pairs]).astype(jnp.float32))
+
+
 def squared_norm(a: Tree) -> Array:
     """Sum of squares of all leaves, in float32."""
     parts = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(a)]

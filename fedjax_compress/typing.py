@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,16 +27,21 @@ Side = Any
 """The part of a payload that one stage adds: a pytree of ``wire.Field``."""
 Server = Any
 ClientState = Any
+Record = Any
 View = Any
 Acc = Any
 Metrics = dict[str, Array]
+Columns = dict[str, Any]
+"""Rows by name, arrays [rows, ...] of jax or numpy: ``features``, ``labels``,
+``lengths``, ``weights``, whatever there is."""
+Outputs = Any
 
 
-class Coin(NamedTuple):
+class Keys(NamedTuple):
     """The randomness of one hop.
 
     Attributes:
-      private: known to the encoder only (stochastic rounding).
+      private: known to the encoder only (stochastic rounding); None for who decodes.
       shared: known to both ends (rotations, masks, hash functions). It is derived
         from run seed, round and client id, which both ends know: it costs no bits.
     """
@@ -44,11 +49,39 @@ class Coin(NamedTuple):
     private: Key
     shared: Key
 
-    def fold(self, data: int | Array) -> Coin:
+    def fold(self, data: int | Array) -> Keys:
         """Both keys folded with what the part belongs to (a leaf, a stage)."""
-        return Coin(
-            jax.random.fold_in(self.private, data),
-            jax.random.fold_in(self.shared, data),
+        fold = lambda key: jax.random.fold_in(key, data)  # noqa: E731
+        return Keys(*jax.tree.map(fold, tuple(self)))
+
+
+class Context(NamedTuple):
+    """What every step of an algorithm is told beside its data: it costs no bits.
+
+    Attributes:
+      keys: of this client and round; of the round at the server.
+      round: int32 scalar, 0-based.
+      common: shared key of the round, the same for all clients and the server.
+      params: the parameters before the first round, which follow from the seed.
+      inputs: one client's row of the planner's table, scalars by name: ``examples``,
+        the number of its rows, and ``tier`` where there are tiers. Empty at the server.
+    """
+
+    keys: Keys
+    round: Array
+    common: Key
+    params: Params
+    inputs: dict[str, Array] = {}  # noqa: RUF012  (nobody writes to it)
+
+    def fold(self, data: int | Array) -> Context:
+        """The same with both keys folded."""
+        return self._replace(keys=self.keys.fold(data))
+
+    @property
+    def decoding(self) -> Context:
+        """The same without the encoder's private key."""
+        return self._replace(
+            keys=self.keys._replace(private=None)  # type: ignore[arg-type]
         )
 
 
@@ -90,7 +123,7 @@ class Stage(NamedTuple):
     """
 
     init: Callable[[jax.ShapeDtypeStruct], State]
-    encode: Callable[[Array, State, Coin], tuple[Array | None, Side, State]]
+    encode: Callable[[Array, State, Keys], tuple[Array | None, Side, State]]
     decode: Callable[[Array | None, Side, Key], Array]
     claims: Claims = Claims()
 
@@ -106,7 +139,7 @@ class Compressor(NamedTuple):
     """
 
     init: Callable[[Tree], State]
-    encode: Callable[[Tree, State, Coin], tuple[Payload, State]]
+    encode: Callable[[Tree, State, Keys], tuple[Payload, State]]
     decode: Callable[[Payload, Tree, Key], Tree]
     claims: Claims = Claims()
 
@@ -115,13 +148,12 @@ class Batch(NamedTuple):
     """Rows of one client.
 
     Attributes:
-      features: [batch, ...], as stored (uint8 stays uint8 until the model reads it).
-      labels: [batch, ...], integer.
+      columns: [batch, ...] each, as stored (uint8 stays uint8 until the model reads
+        it).
       mask: [batch], float32; 1 for a real row, 0 for filling.
     """
 
-    features: Array
-    labels: Array
+    columns: Columns
     mask: Array
 
 
@@ -136,8 +168,7 @@ class Shard:
     stays one scalar for the whole chunk of clients.
 
     Attributes:
-      features: [rows of all clients, ...].
-      labels: [rows of all clients, ...].
+      columns: [rows of all clients, ...] each.
       start: int32 scalar, first row of this client.
       size: int32 scalar, number of rows of this client; 0 for a dummy.
       largest: int32 scalar, the largest size among clients that run together.
@@ -146,8 +177,7 @@ class Shard:
         name. None: the client's rows stand in the columns themselves.
     """
 
-    features: Array
-    labels: Array
+    columns: Columns
     start: Array
     size: Array
     largest: Array
@@ -161,12 +191,17 @@ class Shard:
         rows = self.start + jnp.where(mask, index, 0)
         if self.rows is not None:
             rows = self.rows.at[rows].get(mode="clip")
-        rows = jnp.clip(rows, 0, self.labels.shape[0] - 1)
-        return Batch(
-            jnp.take(self.features, rows, axis=0),
-            jnp.take(self.labels, rows, axis=0),
-            mask.astype(jnp.float32),
-        )
+        rows = jnp.clip(rows, 0, rows_of(self.columns) - 1)
+        taken = {n: jnp.take(x, rows, axis=0) for n, x in self.columns.items()}
+        return Batch(taken, mask.astype(jnp.float32))
+
+
+def rows_of(columns: Columns) -> int:
+    """The number of rows of columns."""
+    return int(next(iter(columns.values())).shape[0])
+
+
+Target = Literal["class", "positions", "several", "number"]
 
 
 class Task(NamedTuple):
@@ -174,16 +209,28 @@ class Task(NamedTuple):
 
     Attributes:
       shape: shape of one example's features, without the batch axis.
-      classes: number of classes (vocabulary size for text).
+      classes: number of classes (vocabulary size for text); of numbers that are
+        predicted, where those are.
       tokens: whether features are integer tokens rather than numbers or pixels.
       scale: what features are divided by before a network reads them. None: uint8
         pictures by 255, all else by 1.
+      target: what ``labels`` hold: ``class``, an integer a row; ``positions``, one for
+        each token or pixel; ``several``, 0 or 1 for each class; ``number``, a float or
+        ``classes`` of them. None: positions for tokens, else class.
+      more: further columns that a model may read: (name, shape of one row, dtype).
     """
 
     shape: tuple[int, ...]
     classes: int
     tokens: bool = False
     scale: float | None = None
+    target: Target | None = None
+    more: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+
+    @property
+    def predicts(self) -> Target:
+        """What ``labels`` hold."""
+        return self.target or ("positions" if self.tokens else "class")
 
 
 PIXEL = 255.0
@@ -237,69 +284,125 @@ class Cuts(NamedTuple):
     outputs: tuple[str, ...] = ("output/kernel", "output/bias")
 
 
+class Metric(NamedTuple):
+    """A sum over rows and what finishes it, so that it is exact over batches, clients
+    and rows that count for more than one.
+
+    Attributes:
+      count: (params, columns, outputs) -> tree of float32 [batch, ...], added up.
+      finish: the sums -> the figure, a scalar; NaN or 0 where nothing was counted.
+      better: ``higher`` or ``lower``.
+      unit: ``%`` for a share of 1, ``nats``, or empty.
+    """
+
+    count: Callable[[Params, Columns, Outputs], Tree]  # type: ignore[assignment]
+    finish: Callable[[Tree], Array]
+    better: Literal["higher", "lower"] = "higher"
+    unit: str = ""
+
+
+class Quantized(NamedTuple):
+    """What quantization-aware training adds to a model.
+
+    Attributes:
+      compressor: sends the parameters as the model computes with them.
+      keeps_zeros: whether a weight of zero is zero in what the model computes with.
+      keeps_scale: whether weights c times as large are so in what it computes with.
+    """
+
+    compressor: Compressor
+    keeps_zeros: bool = True
+    keeps_scale: bool = True
+
+
 class Model(NamedTuple):
     """Pure functions over a nested dict of parameters.
 
     Attributes:
       init: key -> params.
-      apply: (params, features [batch, ...], key or None) -> outputs. A key means
-        training (dropout is on), None means evaluation. Integer pixels are scaled
+      apply: (params, columns [batch, ...], key or None) -> outputs, any pytree. A key
+        means training (dropout is on), None means evaluation. Integer pixels are scaled
         to [0, 1] here, integer tokens are embedded.
-      loss: (outputs, labels) -> float32 [batch], the loss of each example.
-      correct: (outputs, labels) -> float32 [batch], the share of right answers in
-        each example (0 or 1 for classification).
+      losses: (outputs, columns) -> (value, weight), both float32 [batch]: the loss of
+        each row and what it counts for, such as its number of tokens. Clients minimise
+        sum(value weight) / sum(weight) of a batch.
+      metrics: figures by name; the first is what plots, targets and stop rules take.
       cuts: along which axes the model can be cut, or None if along none.
       constrain: params -> params, done after each local step, as clipping is where
         weights are binary; None for no change. It changes each element by itself.
-      quantizer: compressor that sends the parameters as the model computes with them,
-        where it quantizes them; None where it does not.
-      keeps_zeros: whether a weight of zero is zero in what the model computes with.
-      keeps_scale: whether weights c times as large are so in what it computes with.
+      quantized: what quantization-aware training adds, or None.
+      frozen: makes parameters beside the trained ones, by path, that each client is
+        sent before its first round; None where both ends have them, or there are none.
     """
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Array, Key | None], Array]
-    loss: Callable[[Array, Array], Array]
-    correct: Callable[[Array, Array], Array]
+    apply: Callable[[Params, Columns, Key | None], Outputs]
+    losses: Callable[[Outputs, Columns], tuple[Array, Array]]
+    metrics: dict[str, Metric]
     cuts: Cuts | None = None
     constrain: Callable[[Params], Params] | None = None
-    quantizer: Compressor | None = None
-    keeps_zeros: bool = True
-    keeps_scale: bool = True
+    quantized: Quantized | None = None
+    frozen: Callable[[], dict[str, Any]] | None = None
 
 
-class Frame(NamedTuple):
-    """What local training trains in place of the whole model.
+class Problem(NamedTuple):
+    """What a client minimises over free parameters x, from ``start``:
+
+      loss(lift(x)) + <shift, x> + mu / 2 ||lift(x) - anchor||^2
 
     Attributes:
-      start: the free parameters before the first step.
-      lift: free parameters -> parameters of the model, differentiable.
+      start: x before the first step.
+      lift: x -> parameters of the model, differentiable.
+      anchor: parameters; None for ``lift(start)``.
+      mu: weight of the distance, which a local update may add to.
+      shift: like ``start``, added to each gradient; None for nothing.
       model: number of the local step, a scalar that all clients share -> the model to
         train at that step; None for the one that the local update was made with.
+      memory: what the local update has kept since the client's last round.
     """
 
     start: Tree
     lift: Callable[[Tree], Params] = lambda free: free
+    anchor: Params | None = None
+    mu: float | Array = 0.0
+    shift: Tree | None = None
     model: Callable[[Array], Model] | None = None
+    memory: State = ()
+
+
+class Trained(NamedTuple):
+    """What local training leaves.
+
+    Attributes:
+      update: free parameters after training minus ``start``.
+      memory: kept by the client for its next round.
+      metrics: scalars; at least ``loss`` (mean over the examples seen) and ``examples``
+        (number of rows it learns from), and a user's own.
+    """
+
+    update: Tree
+    memory: State
+    metrics: Metrics
 
 
 class LocalUpdate(NamedTuple):
     """What one client computes on its own data.
 
     Attributes:
-      init: params -> client state, ``()`` when stateless.
-      run: (params, state, shard, key) -> (update, state, metrics). The update is
-        trained minus received parameters. Metrics hold at least ``loss`` (mean over
-        the examples seen) and ``examples`` (number of rows it learns from). It may
-        have a parameter named ``frame``, None by default, which some algorithms ask
-        for and pass by keyword: of a Frame only the free parameters are trained, and
-        the update is theirs.
+      run: (problem, shard, context) -> Trained.
+      gradient: (problem, shard, context) -> gradient of the problem at ``start`` over
+        all rows of the client, like ``start``; None if it cannot tell.
+      init: start -> memory before a client's first round, ``()`` if it keeps nothing.
       model: the model that it trains, for algorithms that cut it; None if unknown.
+      seen: number of a client's rows -> how many rows ``run`` learns from, each as
+        often as it is seen, float32: both ends know it without a word.
     """
 
-    init: Callable[[Params], ClientState]
-    run: Callable[..., tuple[Tree, ClientState, Metrics]]
+    run: Callable[[Problem, Shard, Context], Trained]
+    gradient: Callable[[Problem, Shard, Context], Tree] | None = None
+    init: Callable[[Tree], State] = lambda start: ()
     model: Model | None = None
+    seen: Callable[[Array], Array] = lambda rows: rows.astype(jnp.float32)
 
 
 class Aggregator(NamedTuple):
@@ -319,11 +422,29 @@ class ServerOptimizer(NamedTuple):
 
     Attributes:
       init: params -> state.
-      apply: (mean update, state, params) -> (params, state).
+      apply: (mean update, state, params, context) -> (params, state).
     """
 
     init: Callable[[Params], State]
-    apply: Callable[[Tree, State, Params], tuple[Params, State]]
+    apply: Callable[[Tree, State, Params, Context], tuple[Params, State]]
+
+
+class Setup(NamedTuple):
+    """What an algorithm joins: one object, so that a new part changes no signature.
+
+    Attributes:
+      local: what a client computes.
+      aggregator: how updates are averaged, weighted by each client's examples.
+      optimizer: the server's step.
+      uplink: compressor of what clients send.
+      downlink: compressor of what the server sends.
+    """
+
+    local: LocalUpdate
+    aggregator: Aggregator
+    optimizer: ServerOptimizer
+    uplink: Compressor
+    downlink: Compressor
 
 
 class Report(NamedTuple):
@@ -331,15 +452,14 @@ class Report(NamedTuple):
 
     Attributes:
       payload: the message, measured by the engine with ``wire.size``.
-      weight: float32 scalar, its weight in the mean.
+      weight: float32 scalar, its weight in the mean: the number of examples, which is
+        registered with the client and not counted.
       state: the client's state after the round.
-      metrics: ``loss``, ``examples``, and whatever else.
+      metrics: ``loss``, ``examples``, and whatever else; nothing of it travels.
       ok: bool scalar, False where the update is not finite. The engine adds its own
         look at the accumulator and the new state. If anything is not finite, the
-        client is left out of the mean and keeps its old state; its bytes are counted
-        all the same.
-      down: what the server has sent to this client alone, besides the broadcast; ()
-        for nothing.
+        client is left out of the mean, it keeps its old state and the server its old
+        record of it; its bytes are counted all the same.
     """
 
     payload: Payload
@@ -347,21 +467,21 @@ class Report(NamedTuple):
     state: ClientState
     metrics: Metrics
     ok: Array
-    down: Payload = ()
 
 
 class Tier(NamedTuple):
-    """What clients of one kind do; both as in ``Algorithm``."""
+    """What clients of one kind do, and the server with them; as in ``Algorithm``."""
 
-    client: Callable[[View, ClientState, Shard, Coin], Report]
-    reduce: Callable[[View, Report, Key], Acc]
+    unicast: Callable[[Server, Record, Context], Payload]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
 
 
 class Tiers(NamedTuple):
     """Clients that train models of unequal sizes, a few kinds of them.
 
-    Only clients of one tier run side by side. Accumulators and client states have the
-    same shapes in all tiers.
+    Only clients of one tier run side by side. Accumulators, client states and records
+    have the same shapes in all tiers.
 
     Attributes:
       of: (run seed, round, client ids int [n]) -> tier of each, int [n]; on the host.
@@ -374,49 +494,78 @@ class Tiers(NamedTuple):
     work: tuple[float, ...]
 
 
+class Stacked(NamedTuple):
+    """The accumulators of a cohort side by side, in the order of client ids.
+
+    Attributes:
+      each: leaves [seats, ...]; zeros where there is no usable report.
+      ok: bool [seats], where there is one.
+    """
+
+    each: Acc
+    ok: Array
+
+
 class Beginning(NamedTuple):
     """What one client does before the first round.
 
     Attributes:
       client: its id.
-      run: (server, its rows, coin) -> server; compiled as a program of its own.
+      run: (server, its rows, context) -> server; compiled as a program of its own.
     """
 
     client: int
-    run: Callable[[Server, Shard, Coin], Server]
+    run: Callable[[Server, Shard, Context], Server]
 
 
 class Algorithm(NamedTuple):
-    """ONE client and ONE server step.
+    """ONE client and ONE server step; nothing but payloads passes between the two.
+
+    In the order of a round; what is decoded follows from payloads and from what both
+    ends know without a word, the context.
 
     Attributes:
       init: (key, params) -> server.
       client_init: params -> state of a client that has never taken part, ``()`` when
-        stateless.
-      broadcast: (server, coin) -> (view, payload, server). The view is what every
-        client of the cohort decodes from the payload.
-      client: (view, client state, shard, coin) -> Report.
-      reduce: (view, report, shared key of that client) -> accumulator: decode and
-        lift one report.
-      server: (server, accumulator) -> server; its result is not taken in a round
-        without a single usable report.
-      params: server -> parameters to evaluate.
+        stateless; it stays with the client.
+      broadcast: (server, context) -> (payload to all clients, server).
+      receive: (payload, context) -> view, what every client decodes of it; done once.
+      client: (view, payload to it alone, its state, its rows, context) -> Report.
+      reduce: (server, payload of a report, its weight, record, context) ->
+        (accumulator, record): decode and lift one report.
+      server: (server, accumulator, context) -> server; its result is not taken in a
+        round without a single usable report.
+      network: server -> (model, parameters) to evaluate; the model is None if unknown.
+      unicast: (server, record, context of the client) -> payload to this client alone,
+        ``()`` for nothing.
+      record_init: params -> what the server keeps of each client, ``()`` for nothing.
+      reduction: ``sum`` of the accumulators; or ``stack``: ``server`` gets ``Stacked``,
+        which costs memory for each client of a cohort.
       observe: server after a round -> scalars worth a record, such as the density of
         each layer.
       tiers: clients of unequal kinds; None where all do the same. Where there are
-        tiers, ``client`` and ``reduce`` are those of the first.
+        tiers, ``unicast``, ``client`` and ``reduce`` are those of the first.
       begin: what one client does before the first round; None for nothing.
       trains: the models that clients train, one for each tier; none if unknown.
     """
 
     init: Callable[[Key, Params], Server]
     client_init: Callable[[Params], ClientState]
-    broadcast: Callable[[Server, Coin], tuple[View, Payload, Server]]
-    client: Callable[[View, ClientState, Shard, Coin], Report]
-    reduce: Callable[[View, Report, Key], Acc]
-    server: Callable[[Server, Acc], Server]
-    params: Callable[[Server], Params]
+    broadcast: Callable[[Server, Context], tuple[Payload, Server]]
+    receive: Callable[[Payload, Context], View]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
+    server: Callable[[Server, Acc, Context], Server]
+    network: Callable[[Server], tuple[Model | None, Params]]
+    unicast: Callable[[Server, Record, Context], Payload] = lambda *given: ()
+    record_init: Callable[[Params], Record] = lambda params: ()
+    reduction: Literal["sum", "stack"] = "sum"
     observe: Callable[[Server], Metrics] = lambda server: {}
     tiers: Tiers | None = None
     begin: Beginning | None = None
     trains: tuple[Model, ...] = ()
+
+    @property
+    def tier(self) -> Tier:
+        """What clients do where there are no tiers; else those of the first."""
+        return Tier(self.unicast, self.client, self.reduce)

@@ -121,6 +121,9 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if apart and memory() > MOST_MEMORY:
         import jax
 
+        from fedjax_compress.simulate import compiling
+
+        compiling.forget()
         jax.clear_caches()
         gc.collect()
 
@@ -152,6 +155,8 @@ def as_for_users() -> Iterator[None]:
     """Rounds are compiled with full effort."""
     import jax
 
+    from fedjax_compress.simulate import compiling
+
     compile_ = jax.stages.Lowered.compile
 
     def fully(self: Any, compiler_options: Any = None) -> Any:
@@ -159,7 +164,9 @@ def as_for_users() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax.stages.Lowered, "compile", fully)
+        compiling.forget()
         yield
+        compiling.forget()
 
 
 @pytest.fixture(scope="session")

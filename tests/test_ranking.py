@@ -16,7 +16,7 @@ from fedjax_compress.ranking import (
     magnitudes,
     positions_of_largest,
 )
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 LARGE = 2 * ranking.SAMPLE + 5000
 """Elements: so many that a sample says first where to look."""
@@ -100,7 +100,7 @@ def test_patterns_are_ordered_as_magnitudes_are():
 def test_top_k_of_a_large_vector():
     """The stage itself, beyond the size at which it sorts."""
     x = vectors(LARGE)[0]
-    coin = Coin(jax.random.key(0), jax.random.key(0))
+    coin = Keys(jax.random.key(0), jax.random.key(0))
     stage = compress.top_k(0.1)
     carrier, side, _ = jax.jit(stage.encode)(x, (), coin)
     chosen = sorted_positions(x, -(-LARGE // 10))

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedjax_compress import compress, registry, submodel, tree, wire
 from fedjax_compress.models import cost
-from fedjax_compress.typing import Coin, Model, Task
+from fedjax_compress.typing import Keys, Model, Task
 
 HERE = Path(__file__).parent
 NETWORKS = {
@@ -45,7 +45,7 @@ def message(model: Model, text: str) -> Any:
     """A message of the model's size, all zeros."""
     compressor, key = compress.parse(text), jax.random.key(0)
     params = jax.eval_shape(model.init, key)
-    coin = Coin(key, key)
+    coin = Keys(key, key)
     made = jax.eval_shape(lambda p: compressor.encode(p, (), coin)[0], params)
     return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), made)
 

@@ -187,7 +187,7 @@ def one_round(parts: Parts) -> Any:
     """The parameters after the library's first round."""
     state = parts.simulator.start(parts.params)
     state, _ = parts.simulator.advance(state, 1)
-    return jax.device_get(parts.algorithm.params(state.server))
+    return jax.device_get(parts.algorithm.network(state.server)[1])
 
 
 def examples(
@@ -196,8 +196,8 @@ def examples(
     """A client's images and labels in stored order, all or the first of them."""
     start, end = map(int, np.asarray(data.offsets)[client : client + 2])
     rows = slice(start, end if most is None else min(end, start + most))
-    labels = torch.from_numpy(np.array(data.labels[rows])).long()
-    return images_of(data.features[rows]), labels
+    labels = torch.from_numpy(np.array(data.columns["labels"][rows])).long()
+    return images_of(data.columns["features"][rows]), labels
 
 
 def cohort(config: Config, sizes: np.ndarray, number: int) -> np.ndarray:
@@ -252,8 +252,8 @@ def train_alone(seed: int, rounds: int, path: Path) -> None:
     config = cell(seed)
     dataset = load_data(config)
     data, _ = deal(config, dataset)
-    test = images_of(dataset.test_features)
-    test_labels = torch.from_numpy(np.array(dataset.test_labels)).long()
+    test = images_of(dataset.test["features"])
+    test_labels = torch.from_numpy(np.array(dataset.test["labels"])).long()
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(seed)
     net = ResNet12()

@@ -36,7 +36,7 @@ from curves import Curve, draw
 
 from fedjax_compress import compress, prune, tree, wire
 from fedjax_compress.experiment import load_toml, trained
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 HERE = Path(__file__).parent
 MIB = 2**20
@@ -79,7 +79,7 @@ def study_bits(qat: str) -> int | None:
 
 def packed(params: Any, compressor: Any) -> float:
     """MiB of the message as it would be sent."""
-    coin = Coin(jax.random.key(0), jax.random.key(1))
+    coin = Keys(jax.random.key(0), jax.random.key(1))
     payload, _ = compressor.encode(params, compressor.init(params), coin)
     return len(wire.pack(payload)) / MIB
 

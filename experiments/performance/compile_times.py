@@ -29,7 +29,7 @@ import jax
 
 from fedjax_compress import clients, compress, models, registry, wire
 from fedjax_compress.experiment import Config, run
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 RESULTS = Path(__file__).parent / "results" / "compile_times.json"
 OPTIONS = {
@@ -80,11 +80,11 @@ def stage(name: str) -> float:
     params = jax.eval_shape(model.init, jax.random.key(0))
     keys = jax.random.split(jax.random.key(0))
 
-    def message(tree: Any, state: Any, coin: Coin) -> Any:
+    def message(tree: Any, state: Any, coin: Keys) -> Any:
         payload, state = compressor.encode(tree, state, coin)
         return compressor.decode(payload, tree, coin.shared), state, wire.bits(payload)
 
-    inputs = params, compressor.init(params), Coin(keys[0], keys[1])
+    inputs = params, compressor.init(params), Keys(keys[0], keys[1])
     begin = time.perf_counter()
     jax.jit(message).lower(*inputs).compile()
     return time.perf_counter() - begin

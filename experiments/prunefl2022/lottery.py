@@ -17,26 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry
-from fedjax_compress.algorithms.mask_training import mask_training
+from fedjax_compress.algorithms.shared.mask_training import mask_training
 from fedjax_compress.experiment import load_toml, resume, run, trained
-from fedjax_compress.typing import (
-    Aggregator,
-    Algorithm,
-    Compressor,
-    LocalUpdate,
-    ServerOptimizer,
-)
+from fedjax_compress.typing import Algorithm, Setup
 
 
-@registry.register("algorithm", context=5)
-def ticket(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
-    of: str,
-) -> Algorithm:
+@registry.register("algorithm", context=1)
+def ticket(setup: Setup, of: str) -> Algorithm:
     """FedAvg within the mask that another run has ended with."""
     _, final = trained(of)
 
@@ -47,10 +34,7 @@ def ticket(
     def refresh(server, mean, squares):
         return server.mask, jnp.zeros((), bool), ()
 
-    return mask_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="ticket", start=start, refresh=refresh,
-    )  # fmt: skip
+    return mask_training(setup, name="ticket", start=start, refresh=refresh)
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ import numpy as np
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.experiment import Config, load_toml
 from fedjax_compress.experiment.build import build
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Context, Keys, Problem
 
 HERE = Path(__file__).parent
 N, DRAWS = 65_536, 5
@@ -103,14 +103,20 @@ def updates(config: Config, rounds: int) -> list:
     state = parts.simulator.start(parts.params)
     state, _ = parts.simulator.advance(state, rounds)
     server = parts.simulator.placement.local(state.server)
-    params = jax.tree.map(jnp.asarray, jax.device_get(parts.algorithm.params(server)))
+    params = jax.tree.map(
+        jnp.asarray, jax.device_get(parts.algorithm.network(server)[1])
+    )
     local = registry.build("local", config.local, parts.model)
     data = jax.tree.map(jnp.asarray, parts.data)
 
     @jax.jit
     def train(client: jax.Array) -> dict:
         shard = data.shard(client, data.size_of(client))
-        return local.run(params, (), shard, jax.random.key(client))[0]
+        key, number = jax.random.key(client), jnp.int32(rounds)
+        known = {"examples": shard.size}
+        context = Context(Keys(key, key), number, key, parts.params, known)
+        problem = Problem(params, memory=local.init(params))
+        return local.run(problem, shard, context).update
 
     return [train(jnp.int32(client)) for client in range(DRAWS)]
 
@@ -121,7 +127,7 @@ def measure(spec: str, trees: list) -> tuple[float, float]:
 
     @jax.jit
     def once(values: dict, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        coin = Coin(*jax.random.split(jax.random.key(seed)))
+        coin = Keys(*jax.random.split(jax.random.key(seed)))
         payload, _ = compressor.encode(values, compressor.init(values), coin)
         found = compressor.decode(payload, values, coin.shared)
         lost = tree.squared_norm(tree.subtract(found, values))

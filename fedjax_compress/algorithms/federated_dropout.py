@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from fedjax_compress import registry
-from fedjax_compress.algorithms.parts import of_checked_parts
-from fedjax_compress.algorithms.submodel_training import Average, cut_training
-from fedjax_compress.algorithms.widths import cuts_for, widths_of
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.algorithms.shared.submodel_training import Average, cut_training
+from fedjax_compress.algorithms.shared.widths import cuts_for, widths_of
 from fedjax_compress.submodel import Selector, random
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
-    Compressor,
-    LocalUpdate,
-    ServerOptimizer,
+    Setup,
 )
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def federated_dropout(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     keep_rate: float = 0.75,
     select: Selector | None = None,
     average: Average = "cohort",
@@ -47,13 +40,9 @@ def federated_dropout(
     lists go down, one for each group, and the client's mean loss goes up, 32 bits.
 
     Args:
-      local: what a client computes; it has to take a ``frame``, as all built-in ones
-        do, and its model to have ``cuts``.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step. Where ``holders`` are averaged over, a parameter
-        that nobody held is not moved, not even by momentum.
-      uplink: stateless compressor of the update.
-      downlink: stateless compressor of the kept parameters.
+      setup: what is joined; the model has ``cuts``, both links are stateless. Where
+        ``holders`` are averaged over, a parameter that nobody held is not moved, not
+        even by the momentum of the server's step.
       keep_rate: share of the units that a client keeps, above 0, at most 1.
       select: how units are chosen: random (by client and round, the paper's and what
         none means), random_per_round, prefix, rolling or adaptive.
@@ -62,15 +51,14 @@ def federated_dropout(
         training.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; a local update
-        without frames; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Caldas et al. 2018, section 3 (Federated Dropout) and figure 1; with
       ``adaptive``, Bouacida et al. 2020; with ``rolling``, Alam et al. 2022.
     """
-    widths = widths_of(cuts_for(local, "federated_dropout"), (keep_rate,))
+    widths = widths_of(cuts_for(setup.local, "federated_dropout"), (keep_rate,))
     return cut_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="federated_dropout", selector=select or random(), widths=widths,
+        setup, name="federated_dropout", selector=select or random(), widths=widths,
         average=average, rescale=rescale,
     )  # fmt: skip

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.mask_training import MaskServer, differ, mask_training
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress.algorithms.shared.mask_training import (
+    MaskServer,
+    differ,
+    mask_training,
+)
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune import Pattern, Ramp, Score
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
     Array,
-    Compressor,
-    LocalUpdate,
     Metrics,
     Params,
-    ServerOptimizer,
+    Setup,
     Tree,
 )
 
@@ -39,14 +40,10 @@ class Memory(NamedTuple):
     recovered: Array
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def federated_pruning(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     sparsity: Ramp | None = None,
     pattern: Pattern | None = None,
     score: Score | None = None,
@@ -76,12 +73,7 @@ def federated_pruning(
     out of use has none.
 
     Args:
-      local: what a client computes; it has to take a ``frame``, as all built-in ones
-        do.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step.
-      uplink: stateless, elementwise compressor of the update.
-      downlink: likewise, of the parameters.
+      setup: what is joined; both links stateless and elementwise.
       sparsity: of each round, as in cubic(0.5, begin=0, end=20); none: one_shot(0.5),
         or one_shot(0.5, at=1) where gradients are scored, which come with a round.
         The pattern n_of_m looks only at whether it is above 0: it keeps n of every m.
@@ -102,8 +94,8 @@ def federated_pruning(
 
     Raises:
       InputError: an option out of its range, gradients to be scored before there are
-        any, a link that keeps a state or mixes elements, a local update without frames;
-        before the first round, a model without weights to prune.
+        any, a link that keeps a state or mixes elements; before the first round, a
+        model without weights to prune.
 
     Reference: Lin et al. 2022, section 2.
     Deviation: the clients' program computes with zeros in place of what is out of use,
@@ -117,7 +109,7 @@ def federated_pruning(
             "gradients cannot be scored before the first round; let the sparsity begin "
             "after one, as in one_shot(0.5, at=1) or cubic(0.5, begin=0, end=20)"
         )
-    model = local.model
+    model = setup.local.model
     spared = (
         () if outputs or model is None or model.cuts is None else model.cuts.outputs
     )
@@ -183,9 +175,8 @@ def federated_pruning(
         return mask, differ(mask, server.mask), Memory(moving, recovered)
 
     algorithm = mask_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="federated_pruning", start=start, refresh=refresh, pattern=units,
-    )  # fmt: skip
+        setup, name="federated_pruning", start=start, refresh=refresh, pattern=units
+    )
 
     def observe(server: MaskServer) -> Metrics:
         return {**algorithm.observe(server), "recovered": server.memory.recovered}

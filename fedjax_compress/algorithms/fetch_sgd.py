@@ -8,8 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
-from fedjax_compress.algorithms.fedavg import fedavg
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress.algorithms.shared.averaging import (
+    FedAvgServer,
+    Sent,
+    Sums,
+    averaging,
+)
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.compress.count_sketching import (
     cells,
     check_table,
@@ -20,24 +25,15 @@ from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
 from fedjax_compress.typing import (
-    Acc,
-    Aggregator,
     Algorithm,
     Array,
-    ClientState,
-    Coin,
-    Compressor,
+    Context,
     Key,
-    LocalUpdate,
     Params,
-    Report,
-    ServerOptimizer,
-    Shard,
+    Setup,
     State,
     Tree,
 )
-
-_LOCAL, _UPLINK = 0, 1
 
 
 class FetchSgdServer(NamedTuple):
@@ -54,14 +50,10 @@ class FetchSgdServer(NamedTuple):
     error: Array
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def fetch_sgd(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     rows: int = 5,
     columns: int = 0,
     fraction: float = 0.01,
@@ -85,11 +77,9 @@ def fetch_sgd(
     the configuration.
 
     Args:
-      local: what a client computes.
-      aggregator: how sketches are averaged; weighted by each client's examples.
-      optimizer: moves by D. Momentum is in S_u, so ``fedavg(lr)`` as a rule.
-      uplink: compressor of the table, as it arrives it is averaged.
-      downlink: compressor of the parameters; its state is kept by the server.
+      setup: what is joined: sketches are averaged as they arrive, and momentum is in
+        S_u, so ``fedavg(lr)`` as the server's step as a rule. The uplink compresses the
+        table, the downlink, whose state the server keeps, the parameters.
       rows: of the table, an odd number, 1 to 15.
       columns: of the table; 0 for as many as make a fifth of the parameters' number.
       fraction: k = max(1, ceil(fraction n)) elements change in a round.
@@ -111,7 +101,6 @@ def fetch_sgd(
     if not 0 <= momentum < 1:
         raise InputError(f"momentum must be from 0 to below 1, not {momentum}")
     hashes = root_key(seed)
-    broadcast = fedavg(local, aggregator, optimizer, uplink, downlink).broadcast
 
     def table(params: Params) -> jax.ShapeDtypeStruct:
         n = tree.count(params)
@@ -124,32 +113,25 @@ def fetch_sgd(
             )
         return jax.ShapeDtypeStruct((rows, wide), jnp.float32)
 
+    algorithm = averaging(
+        setup,
+        Sent(
+            make=lambda update, params: sketch(
+                _flat(update), hashes, *table(params).shape
+            ),
+            like=table,
+        ),
+    )
+
     def init(key: Key, params: Params) -> FetchSgdServer:
         zeros = tree.zeros_like(table(params))
+        plain: FedAvgServer = algorithm.init(key, params)
         return FetchSgdServer(
-            params, optimizer.init(params), downlink.init(params), zeros, zeros
+            plain.params, plain.optimizer, plain.downlink, zeros, zeros
         )
 
-    def client_init(params: Params) -> ClientState:
-        return local.init(params), uplink.init(table(params))
-
-    def client(view: Params, state: ClientState, shard: Shard, coin: Coin) -> Report:
-        memory, residual = state
-        key = jax.random.fold_in(coin.private, _LOCAL)
-        update, memory, metrics = local.run(view, memory, shard, key)
-        ok = tree.all_finite(update)
-        sums = sketch(_flat(update), hashes, *table(view).shape)
-        payload, residual = uplink.encode(sums, residual, coin.fold(_UPLINK))
-        weight = metrics["examples"]
-        return Report(payload, weight, (memory, residual), metrics, ok)
-
-    def reduce(view: Params, report: Report, key: Key) -> Acc:
-        shared = jax.random.fold_in(key, _UPLINK)
-        sums = uplink.decode(report.payload, table(view), shared)
-        return aggregator.lift(sums, report.weight)
-
-    def server(server: FetchSgdServer, acc: Acc) -> FetchSgdServer:
-        moving = momentum * server.momentum + aggregator.finish(acc)
+    def server(server: FetchSgdServer, sums: Sums, context: Context) -> FetchSgdServer:
+        moving = momentum * server.momentum + setup.aggregator.finish(sums.sent)
         due = server.error + moving
         n = tree.count(server.params)
         heavy, found = _heavy(unsketch(due, hashes, n), kept(fraction, n))
@@ -160,12 +142,12 @@ def fetch_sgd(
         else:
             due = due.at[row, places].add(-signs * heavy[found][None])
         update = _unflat(heavy, server.params)
-        params, state = optimizer.apply(update, server.optimizer, server.params)
+        params, state = setup.optimizer.apply(
+            update, server.optimizer, server.params, context
+        )
         return FetchSgdServer(params, state, server.downlink, moving, due)
 
-    return Algorithm(
-        init, client_init, broadcast, client, reduce, server, lambda s: s.params
-    )
+    return algorithm._replace(init=init, server=server)
 
 
 def _heavy(estimates: Array, k: int) -> tuple[Array, Array]:

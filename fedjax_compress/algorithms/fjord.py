@@ -9,33 +9,27 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, submodel
-from fedjax_compress.algorithms.assignment import Assign, assignment
 from fedjax_compress.algorithms.heterofl import falling
-from fedjax_compress.algorithms.parts import of_checked_parts
-from fedjax_compress.algorithms.submodel_training import View, cut_training
-from fedjax_compress.algorithms.widths import Width, cuts_for, widths_of
+from fedjax_compress.algorithms.shared.assignment import Assign, assignment
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.algorithms.shared.submodel_training import cut_training
+from fedjax_compress.algorithms.shared.widths import Width, cuts_for, widths_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
     Array,
-    Compressor,
+    Columns,
     Key,
-    LocalUpdate,
     Model,
     Params,
-    ServerOptimizer,
+    Setup,
 )
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def fjord(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     rates: tuple[float, ...] = (1.0, 0.8, 0.6, 0.4, 0.2),
     assign: Assign = "fixed",
     shares: tuple[float, ...] = (),
@@ -58,12 +52,9 @@ def fjord(
     the uplink's fields for their update.
 
     Args:
-      local: what a client computes, SGD without momentum or weight decay as a rule,
-        which would move parameters outside the width of a step.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step; ``fedavg`` is the paper's.
-      uplink: stateless compressor of the update.
-      downlink: stateless compressor of the held parameters.
+      setup: what is joined. ``local``: SGD without momentum or weight decay as a rule,
+        which would move parameters outside the width of a step; ``fedavg`` as the
+        server's step is the paper's; the model has ``cuts``, both links are stateless.
       rates: from the largest, each above 0 and at most 1; a program compiles all.
       assign: a largest rate for each client for good (fixed) or each round (dynamic).
       shares: of the clients with each largest rate, as ratios; none for equal ones.
@@ -71,8 +62,8 @@ def fjord(
         A step then computes two networks.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; a local update
-        without frames; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Horvath et al. 2021, section 3 (ordered dropout, knowledge distillation
     with temperature 1) and algorithm 1; the first author's code for what is trained.
@@ -83,19 +74,17 @@ def fjord(
     if not 0 <= distillation <= 1:
         raise InputError(f"distillation must be from 0 to 1, not {distillation}")
     falling(rates)
-    widths = widths_of(cuts_for(local, "fjord"), rates)
+    widths = widths_of(cuts_for(setup.local, "fjord"), rates)
 
-    def network(number: int, view: View) -> Callable[[Array], Model]:
+    def network(number: int, key: Key) -> Callable[[Array], Model]:
         inner = widths[number:]
         applies = [_prefix(widths[number], width) for width in inner]
 
         def at(t: Array) -> Model:
-            drawn = jax.random.randint(
-                jax.random.fold_in(view.key, t), (), 0, len(inner)
-            )
+            drawn = jax.random.randint(jax.random.fold_in(key, t), (), 0, len(inner))
 
-            def apply(params: Params, features: Array, key: Key | None) -> Array:
-                return jax.lax.switch(drawn, applies, params, features, key)
+            def apply(params: Params, columns: Columns, key: Key | None) -> Array:
+                return jax.lax.switch(drawn, applies, params, columns, key)
 
             narrow = widths[number].model._replace(apply=apply)
             return _distilled(narrow, widths[number].model, distillation)
@@ -103,8 +92,7 @@ def fjord(
         return at
 
     return cut_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="fjord", selector=submodel.prefix(), widths=widths,
+        setup, name="fjord", selector=submodel.prefix(), widths=widths,
         tier_of=assignment(assign, shares, len(rates)), average="holders",
         network=network,
     )  # fmt: skip
@@ -115,10 +103,10 @@ def _prefix(whole: Width, part: Width) -> Callable[..., Array]:
     cuts = whole.model.cuts
     assert cuts is not None
 
-    def apply(params: Params, features: Array, key: Key | None) -> Array:
+    def apply(params: Params, columns: Columns, key: Key | None) -> Array:
         kept = {g: jnp.arange(n, dtype=jnp.int32) for g, n in part.counts.items()}
         small = submodel.extract(params, cuts, kept)
-        return part.model.apply(small, features, key)
+        return part.model.apply(small, columns, key)
 
     return apply
 
@@ -128,16 +116,17 @@ def _distilled(narrow: Model, wide: Model, weight: float) -> Model:
     if not weight:
         return narrow
 
-    def apply(params: Params, features: Array, key: Key | None) -> Any:
-        return narrow.apply(params, features, key), wide.apply(params, features, key)
+    def apply(params: Params, columns: Columns, key: Key | None) -> Any:
+        return narrow.apply(params, columns, key), wide.apply(params, columns, key)
 
-    def loss(outputs: Any, labels: Array) -> Array:
+    def losses(outputs: Any, columns: Columns) -> tuple[Array, Array]:
         mine, teacher = outputs
         taught = jax.lax.stop_gradient(teacher)
         gap = jax.nn.log_softmax(taught) - jax.nn.log_softmax(mine)
         distance = jnp.sum(jax.nn.softmax(taught) * gap, axis=-1)
         distance = distance.reshape(distance.shape[0], -1).mean(axis=1)
-        narrower = (1 - weight) * wide.loss(mine, labels) if weight < 1 else 0
-        return wide.loss(teacher, labels) + narrower + weight * distance
+        value, counts = wide.losses(teacher, columns)
+        narrower = (1 - weight) * wide.losses(mine, columns)[0] if weight < 1 else 0
+        return value + narrower + weight * distance, counts
 
-    return narrow._replace(apply=apply, loss=loss)
+    return narrow._replace(apply=apply, losses=losses)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import itertools
 
 from fedjax_compress import registry
-from fedjax_compress.algorithms.assignment import Assign, assignment
-from fedjax_compress.algorithms.parts import of_checked_parts
-from fedjax_compress.algorithms.submodel_training import cut_training
-from fedjax_compress.algorithms.widths import cuts_for, widths_of
+from fedjax_compress.algorithms.shared.assignment import Assign, assignment
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.algorithms.shared.submodel_training import cut_training
+from fedjax_compress.algorithms.shared.widths import cuts_for, widths_of
 from fedjax_compress.errors import InputError
 from fedjax_compress.submodel import Selector, prefix
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
-    Compressor,
-    LocalUpdate,
-    ServerOptimizer,
+    Setup,
 )
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def heterofl(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     rates: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125, 0.0625),
     assign: Assign = "fixed",
     shares: tuple[float, ...] = (),
@@ -51,12 +44,9 @@ def heterofl(
     the uplink's fields for their update and, with mask_classes, one bit for each class.
 
     Args:
-      local: what a client computes; it has to take a ``frame``, as all built-in ones
-        do, and its model to have ``cuts``.
-      aggregator: how updates are averaged; ``mean(weight=uniform)`` is the paper's.
-      optimizer: the server's step; ``fedavg`` is the paper's.
-      uplink: stateless compressor of the update.
-      downlink: stateless compressor of the held parameters.
+      setup: what is joined; ``mean(weight=uniform)`` as aggregator and ``fedavg`` as
+        the server's step are the paper's; the model has ``cuts``, both links are
+        stateless.
       rates: of the levels, from the largest, each above 0 and at most 1; a program
         compiles all of them.
       assign: a level for each client for good (fixed), or one each round (dynamic).
@@ -66,8 +56,8 @@ def heterofl(
       mask_classes: whether to mask classes that a client does not have.
 
     Raises:
-      InputError: an option out of its range; a model without cuts; a local update
-        without frames; and before the first round, a link that keeps a state.
+      InputError: an option out of its range; a model without cuts; and before the
+        first round, a link that keeps a state.
 
     Reference: Diao et al. 2021, algorithm 1 and section 3.
     Deviations: the Scaler stands where the next layer reads, which is the same for
@@ -75,10 +65,9 @@ def heterofl(
       normalisation, as the models here have no running statistics.
     """
     falling(rates)
-    widths = widths_of(cuts_for(local, "heterofl"), rates)
+    widths = widths_of(cuts_for(setup.local, "heterofl"), rates)
     return cut_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="heterofl", selector=select or prefix(), widths=widths,
+        setup, name="heterofl", selector=select or prefix(), widths=widths,
         tier_of=assignment(assign, shares, len(rates)), average="holders",
         rescale=scaler, mask_absent=mask_classes,
     )  # fmt: skip

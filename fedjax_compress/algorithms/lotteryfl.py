@@ -8,41 +8,40 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import compress, prune, ranking, registry, tree
-from fedjax_compress.algorithms.frames import check_zeros, model_of
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress.algorithms.shared import exchange
+from fedjax_compress.algorithms.shared.needs import check_zeros, model_of
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
-    Aggregator,
     Algorithm,
     Array,
     ClientState,
-    Coin,
-    Compressor,
-    Frame,
+    Context,
     Key,
-    LocalUpdate,
     Model,
     Params,
     Payload,
+    Problem,
+    Record,
     Report,
-    ServerOptimizer,
+    Setup,
     Shard,
     State,
+    Trained,
     Tree,
 )
 
-_LOCAL, _UPLINK, _DOWNLINK = 0, 1, 2
+_DOWNLINK = 2
 _BLOCK = 64
 """Rows that are scored together."""
 
 
 class LotteryServer(NamedTuple):
-    """Parameters, optimizer state, and what the parameters were at the start."""
+    """Parameters and optimizer state."""
 
     params: Params
     optimizer: State
-    initial: Params
 
 
 class LotterySums(NamedTuple):
@@ -52,14 +51,10 @@ class LotterySums(NamedTuple):
     held: Tree
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def lotteryfl(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     prune_rate: float = 0.2,
     threshold: float = 0.5,
     target: float = 0.1,
@@ -76,22 +71,20 @@ def lotteryfl(
 
     Travels: down, the downlink's fields for the parameters under the client's mask; up,
     the uplink's fields for those left, and the mask if it has changed (else a few bits
-    that say so). The server knows all masks, and clients keep what the parameters were
-    before the first round, which is not counted.
+    that say so). The server keeps a record of all masks; what the parameters were
+    before the first round both ends know from the seed.
 
     Args:
-      local: what a client computes; it has to take a ``frame`` and name its model.
-      aggregator: how weights are averaged; ``mean(weight=uniform)`` is the paper's.
-      optimizer: the server's step with mean - w; ``fedavg`` makes w the mean.
-      uplink: stateless, elementwise compressor of the weights.
-      downlink: likewise.
+      setup: what is joined. ``local`` names its model; ``mean(weight=uniform)`` as
+        aggregator and ``fedavg`` as the server's step, with mean - w, are the paper's;
+        both links stateless and elementwise.
       prune_rate: share of the weights left that are pruned at once, above 0, below 1.
       threshold: accuracy that a client must exceed to prune, 0 to 1.
       target: share of weights at which it stops, from 0 to below 1.
 
     Raises:
       InputError: an option out of its range, a link that keeps a state or mixes
-        elements, a local update without frames.
+        elements, a local update without model.
 
     Reference: Li et al. 2020, algorithm 1, and its code.
     Deviations: the accuracy is that on the client's training rows, the paper's on rows
@@ -104,86 +97,131 @@ def lotteryfl(
         raise InputError(f"threshold must be from 0 to 1, not {threshold}")
     if not 0 <= target < 1:
         raise InputError(f"target must be from 0 to below 1, not {target}")
+    local, aggregator, optimizer = setup.local, setup.aggregator, setup.optimizer
     model = model_of(local, "lotteryfl")
     check_zeros(local, "lotteryfl")
-    up, down = compress.masked(uplink), compress.masked(downlink)
+    up, down = compress.masked(setup.uplink), compress.masked(setup.downlink)
 
     def init(key: Key, params: Params) -> LotteryServer:
         down.init_check(params)
-        return LotteryServer(params, optimizer.init(params), params)
+        return LotteryServer(params, optimizer.init(params))
+
+    def record_init(params: Params) -> Tree:
+        return prune.all_kept(_weights(params))
 
     def client_init(params: Params) -> ClientState:
         up.init_check(params)
-        return local.init(params), prune.all_kept(_weights(params))
+        return local.init(params), record_init(params)
 
     def broadcast(
-        server: LotteryServer, coin: Coin
-    ) -> tuple[LotteryServer, Payload, LotteryServer]:
-        return server, (), server
+        server: LotteryServer, context: Context
+    ) -> tuple[Payload, LotteryServer]:
+        return (), server
+
+    def unicast(server: LotteryServer, mask: Tree, context: Context) -> Payload:
+        hop = context.keys.fold(_DOWNLINK)
+        return down.encode(prune.apply(mask, server.params), mask, hop)
 
     def client(
-        view: LotteryServer, state: ClientState, shard: Shard, coin: Coin
+        view: Payload,
+        alone: Payload,
+        state: ClientState,
+        shard: Shard,
+        context: Context,
     ) -> Report:
         memory, mask = state
-        hop = coin.fold(_DOWNLINK)
-        message = down.encode(prune.apply(mask, view.params), mask, hop)
-        received = down.decode(message, view.params, mask, hop.shared)
-        left = prune.density(mask, view.params).overall
+        initial, shared = context.params, context.keys.fold(_DOWNLINK).shared
+        received = down.decode(alone, initial, mask, shared)
+        left = prune.density(mask, initial).overall
         prunes = (accuracy(model, received, shard) > threshold) & (left > target)
         fewer = _smaller(received, mask, prune_rate)
         mask = tree.where(prunes, fewer, mask)
-        start = prune.apply(mask, tree.where(prunes, view.initial, received))
-        frame = Frame(start, lambda w: prune.apply(mask, w))
-        key = jax.random.fold_in(coin.private, _LOCAL)
-        update, memory, metrics = local.run(start, memory, shard, key, frame=frame)
-        weights = prune.apply(mask, tree.add(start, update))
-        news = jax.tree.map(lambda m: m & prunes, mask)
-        payload = {
-            "weights": up.encode(weights, mask, coin.fold(_UPLINK)),
-            "mask": compress.mask_fields(news),
-        }
-        ok = tree.all_finite(update)
-        state = memory, mask
-        return Report(
-            payload, metrics["examples"], state, metrics, ok, {"weights": message}
-        )
+        start = prune.apply(mask, tree.where(prunes, initial, received))
 
-    def reduce(view: LotteryServer, report: Report, key: Key) -> LotterySums:
-        shared = jax.random.fold_in(key, _UPLINK)
-        mask = report.state[1]
-        payload = report.payload["weights"]
-        weights = up.decode(payload, view.params, mask, shared)
+        def send(trained: Trained) -> tuple[Payload, Tree]:
+            weights = prune.apply(mask, tree.add(start, trained.update))
+            news = jax.tree.map(lambda m: m & prunes, mask)
+            payload = {
+                "weights": up.encode(weights, mask, exchange.uplink_keys(context)),
+                "mask": compress.mask_fields(news),
+            }
+            return payload, mask
+
+        problem = Problem(start, lambda w: prune.apply(mask, w), memory=memory)
+        return exchange.report(local, problem, shard, context, send)
+
+    def reduce(
+        server: LotteryServer,
+        payload: Payload,
+        weight: Array,
+        record: Record,
+        context: Context,
+    ) -> tuple[LotterySums, Record]:
+        news = compress.masks_from(payload["mask"])
+        mask = tree.where(prune.any_kept(news), news, record)
+        shared = exchange.uplink_key(context)
+        weights = up.decode(payload["weights"], context.params, mask, shared)
         held = prune.apply(
-            mask, jax.tree.map(lambda w: jnp.full(w.shape, report.weight), weights)
+            mask, jax.tree.map(lambda w: jnp.full(w.shape, weight), weights)
         )
-        return LotterySums(aggregator.lift(weights, held), held)
+        return LotterySums(aggregator.lift(weights, held), held), mask
 
-    def server(server: LotteryServer, sums: LotterySums) -> LotteryServer:
+    def step(
+        server: LotteryServer, sums: LotterySums, context: Context
+    ) -> LotteryServer:
         mean = aggregator.finish(sums.weights)
         held = jax.tree.map(lambda h: h > 0, sums.held)
         change = prune.apply(held, tree.subtract(mean, server.params))
-        params, state = optimizer.apply(change, server.optimizer, server.params)
+        params, state = optimizer.apply(
+            change, server.optimizer, server.params, context
+        )
         params = jax.tree.map(jnp.where, held, params, server.params)
-        return server._replace(params=params, optimizer=state)
+        return LotteryServer(params, state)
 
     return Algorithm(
-        init, client_init, broadcast, client, reduce, server, lambda s: s.params,
+        init, client_init, broadcast, lambda payload, context: (), client, reduce, step,
+        lambda server: (model, server.params),
+        unicast=unicast,
+        record_init=record_init,
         trains=(model,),
     )  # fmt: skip
 
 
 def accuracy(model: Model, params: Params, shard: Shard) -> Array:
-    """Share of right answers on a client's own rows, float32; 0 if it has none."""
+    """The model's first figure on a client's own rows, such as the share of right
+    answers; higher is better.
 
-    def score(i: Array, right: Array) -> Array:
+    Raises:
+      InputError: lower is.
+    """
+    name, metric = next(iter(model.metrics.items()))
+    if metric.better != "higher":
+        raise InputError(
+            f"clients score the model by its first metric, of which higher must be "
+            f"better; of {name} lower is"
+        )
+
+    def add(i: Array, sums: Tree) -> Tree:
         index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
         batch = shard.take(index, index < shard.size)
-        outputs = model.apply(params, batch.features, None)
-        return right + jnp.sum(model.correct(outputs, batch.labels) * batch.mask)
+        outputs = model.apply(params, batch.columns, None)
+        found = metric.count(params, batch.columns, outputs)
+        return jax.tree.map(lambda s, x: s + _masked(x, batch.mask), sums, found)
 
+    few = shard.take(jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
+    shape = jax.eval_shape(
+        lambda: metric.count(
+            params, few.columns, model.apply(params, few.columns, None)
+        )
+    )
+    start = jax.tree.map(lambda s: jnp.zeros(s.shape[1:], jnp.float32), shape)
     blocks = (shard.largest + _BLOCK - 1) // _BLOCK
-    right = jax.lax.fori_loop(0, blocks, score, jnp.zeros((), jnp.float32))
-    return right / jnp.maximum(shard.size, 1).astype(jnp.float32)
+    return metric.finish(jax.lax.fori_loop(0, blocks, add, start))
+
+
+def _masked(found: Array, mask: Array) -> Array:
+    """The sum over the real rows."""
+    return jnp.sum(found * mask.reshape(-1, *(1,) * (found.ndim - 1)), axis=0)
 
 
 def _weights(params: Params) -> Tree:

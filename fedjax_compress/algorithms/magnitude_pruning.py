@@ -6,35 +6,23 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.fedavg import (
+from fedjax_compress.algorithms.fedavg import WHOLE_WEIGHTS, Weights, link_for
+from fedjax_compress.algorithms.shared.averaging import (
     FedAvgServer,
-    Weights,
+    Sent,
     averaging,
-    link_for,
 )
-from fedjax_compress.algorithms.frames import check_zeros
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress.algorithms.shared.needs import check_zeros
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.quantized_model import STEPS
-from fedjax_compress.typing import (
-    Aggregator,
-    Algorithm,
-    Compressor,
-    LocalUpdate,
-    Metrics,
-    Params,
-    ServerOptimizer,
-)
+from fedjax_compress.typing import Algorithm, Metrics, Params, Setup
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def magnitude_pruning(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     rate: float = 0.5,
     server_prunes: bool = True,
     send: Weights = "weights",
@@ -58,11 +46,8 @@ def magnitude_pruning(
     equal ones short. Steps that ``lsq`` learns are not pruned.
 
     Args:
-      local: what a client computes.
-      aggregator: how the clients' weights are averaged.
-      optimizer: the server's step; ``fedavg`` makes w the mean.
-      uplink: compressor of the clients' pruned weights.
-      downlink: compressor of the server's pruned weights.
+      setup: what is joined; ``fedavg`` as the server's step makes w the mean. The links
+        compress pruned weights.
       rate: share of the parameters that are set to zero, from 0 to below 1.
       server_prunes: whether the model that clients get is pruned, too.
       send: weights, or quantized, see ``fedavg``.
@@ -77,9 +62,9 @@ def magnitude_pruning(
     """
     if not 0 <= rate < 1:
         raise InputError(f"rate must be from 0 to below 1, not {rate}")
+    local = setup.local
     check_zeros(local, "magnitude_pruning")
-
-    quantizes = local.model is not None and local.model.quantizer is not None
+    quantizes = local.model is not None and local.model.quantized is not None
 
     def pruned(params: Params) -> Params:
         steps = {STEPS: params[STEPS]} if quantizes and STEPS in params else {}
@@ -88,14 +73,17 @@ def magnitude_pruning(
         kept = jax.tree.map(lambda m, w: jnp.where(m, w, 0), mask, weights)
         return {**kept, **steps} if steps else kept
 
+    up = link_for(local, setup.uplink, send, "send", "uplink")
+    down = link_for(local, setup.downlink, receive, "receive", "downlink")
     algorithm = averaging(
-        local, aggregator, optimizer,
-        link_for(local, uplink, send, "send", "uplink"),
-        link_for(local, downlink, receive, "receive", "downlink"),
+        setup._replace(uplink=up, downlink=down),
+        Sent(
+            make=lambda update, received: pruned(tree.add(received, update)),
+            stateless=WHOLE_WEIGHTS,
+        ),
         of_weights=True,
-        before_up=pruned,
         before_down=pruned if server_prunes else lambda params: params,
-    )  # fmt: skip
+    )
 
     def observe(server: FedAvgServer) -> Metrics:
         kept = [jnp.sum(w != 0) for w in jax.tree.leaves(server.params)]

@@ -8,29 +8,26 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import prune, registry, tree
-from fedjax_compress.algorithms.frames import model_of
 from fedjax_compress.algorithms.lotteryfl import accuracy
-from fedjax_compress.algorithms.mask_training import (
+from fedjax_compress.algorithms.shared.mask_training import (
     MaskServer,
     Squares,
     differ,
     mask_training,
-    processed,
 )
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress.algorithms.shared.needs import model_of
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
     Array,
     Beginning,
-    Coin,
-    Compressor,
-    Frame,
-    LocalUpdate,
+    Columns,
+    Context,
     Metrics,
     Params,
-    ServerOptimizer,
+    Problem,
+    Setup,
     Shard,
     Tree,
 )
@@ -54,14 +51,10 @@ class Memory(NamedTuple):
     seconds: Array
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def prunefl(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     times: Literal["conv2", "vgg11", "own"] = "conv2",
     constant: float = 1.0,
     communication: float = 1e-6,
@@ -101,12 +94,9 @@ def prunefl(
     rounds of c + sum_l k_l t_l, t_l = p_l + m, for k_l weights of layer l in use.
 
     Args:
-      local: SGD without momentum or weight decay and with a constant learning rate:
-        squared gradients are read from what it moves.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step; ``fedavg`` is the paper's.
-      uplink: stateless, elementwise compressor of the update.
-      downlink: likewise, of the parameters.
+      setup: what is joined. ``local``: SGD without momentum or weight decay and with a
+        constant learning rate, as squared gradients are read from what it moves; the
+        server's step: ``fedavg`` is the paper's; links: stateless and elementwise.
       times: the authors' constants for Conv-2 (5 local steps; 4 weight tensors) or
         VGG-11, or one's own: the three options that follow.
       constant: c, seconds of a round, above 0.
@@ -123,7 +113,7 @@ def prunefl(
 
     Raises:
       InputError: an option out of its range, times for another number of layers, a link
-        that keeps a state or mixes elements, a local update without frames or model.
+        that keeps a state or mixes elements, a local update without model.
 
     Reference: Jiang et al. 2022, sections 3 and 4, and the authors' code.
     Deviations: in the first stage a round is one run of the local update (the authors':
@@ -148,6 +138,7 @@ def prunefl(
         raise InputError(f"half_life must be above 0 rounds, not {half_life}")
     if not 0 < max_density <= 1:
         raise InputError(f"max_density must be above 0, at most 1, not {max_density}")
+    local = setup.local
     net = model_of(local, "prunefl")
     cap = max_density if max_density < 1 else None
 
@@ -187,8 +178,7 @@ def prunefl(
         return mask, differ(mask, server.mask), Memory(squares, seconds)
 
     algorithm = mask_training(
-        local, aggregator, optimizer, uplink, downlink,
-        name="prunefl", start=start, refresh=refresh,
+        setup, name="prunefl", start=start, refresh=refresh,
         squares=Squares(lambda number: (number + 1) % every == 0) if every else None,
     )  # fmt: skip
 
@@ -198,12 +188,11 @@ def prunefl(
             "simulated_seconds": server.memory.seconds,
         }
 
-    def begin(server: MaskServer, shard: Shard, coin: Coin) -> MaskServer:
+    def begin(server: MaskServer, shard: Shard, context: Context) -> MaskServer:
         """The first stage: one client trains, and the mask only shrinks."""
 
         def one(state: tuple) -> tuple:
             number, params, mask, squares, past, started, changed = state
-            key = jax.random.fold_in(coin.private, number)
             view = prune.apply(mask, params)
 
             def score() -> Array:
@@ -212,12 +201,14 @@ def prunefl(
             looks = (started < 0) & (number % _LOOK == 0)
             begins = jax.lax.cond(looks, score, lambda: jnp.zeros((), bool))
             started = jnp.where(begins, number, started)
-            frame = Frame(view, lambda w: prune.apply(mask, w))
-            update, _, metrics = local.run(
-                view, local.init(params), shard, key, frame=frame
+            problem = Problem(
+                view,
+                lambda w: prune.apply(mask, w),
+                memory=local.init(params),
             )
+            update = local.run(problem, shard, context.fold(number)).update
             params = tree.add(params, prune.apply(mask, update))
-            n = processed(metrics)
+            n = local.seen(shard.size)
             squares = jax.tree.map(lambda s, u: s + n * u * u, squares, update)
             due = (started >= 0) & ((number - started) % initial_every == 0)
 
@@ -241,7 +232,7 @@ def prunefl(
             return (number < initial_rounds) & ~settled
 
         classes = jax.eval_shape(
-            lambda p: net.apply(p, shard.features[:1], None), server.params
+            lambda p: net.apply(p, _first(shard), None), server.params
         ).shape[-1]
         zero = jnp.zeros((), jnp.int32)
         state: Any = (
@@ -254,6 +245,11 @@ def prunefl(
 
     stage = Beginning(first, begin) if initial_rounds else None
     return algorithm._replace(observe=observe, begin=stage)
+
+
+def _first(shard: Shard) -> Columns:
+    """A row, whoever has it."""
+    return {name: column[:1] for name, column in shard.columns.items()}
 
 
 def _model_of(

@@ -9,31 +9,24 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import registry, tree
-from fedjax_compress.algorithms.fedavg import Sums, fedavg
-from fedjax_compress.algorithms.frames import check_frames
-from fedjax_compress.algorithms.parts import of_checked_parts
+from fedjax_compress import registry
+from fedjax_compress.algorithms.shared.averaging import Sent, averaging, folded
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.compress.random_k_selection import positions
 from fedjax_compress.compress.stages import check_fraction, kept
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
-    Aggregator,
     Algorithm,
     Array,
-    ClientState,
-    Coin,
-    Compressor,
-    Frame,
+    Context,
     Key,
-    LocalUpdate,
     Params,
-    Report,
-    ServerOptimizer,
-    Shard,
+    Problem,
+    Setup,
     Tree,
 )
 
-_LOCAL, _UPLINK, _FORM = 0, 1, 2
+_FORM = 2
 _EXACT = jax.lax.Precision.HIGHEST
 Form = Literal["mask", "low_rank"]
 
@@ -52,14 +45,10 @@ class _Part(NamedTuple):
     expand: Callable[[Array | None, Array], Array]
 
 
-@registry.register("algorithm", context=5)
+@registry.register("algorithm", context=1)
 @of_checked_parts
 def structured_updates(
-    local: LocalUpdate,
-    aggregator: Aggregator,
-    optimizer: ServerOptimizer,
-    uplink: Compressor,
-    downlink: Compressor,
+    setup: Setup,
     form: Form = "mask",
     fraction: float = 0.1,
     rank: int = 4,
@@ -82,19 +71,15 @@ def structured_updates(
     masks and A cost nothing. Down, the downlink's fields for all parameters.
 
     Args:
-      local: what a client computes; it has to take a ``frame``, as all built-in ones
-        do. Momentum and weight decay act on z, so that weight decay pulls towards the
-        model received.
-      aggregator: how updates are averaged; weighted by each client's examples.
-      optimizer: the server's step.
-      uplink: stateless compressor of z.
-      downlink: compressor of the parameters; its state is kept by the server.
+      setup: what is joined. Momentum and weight decay of ``local`` act on z, so that
+        weight decay pulls towards the model received; the uplink, stateless, compresses
+        z, the downlink, whose state the server keeps, the parameters.
       form: mask or low_rank.
       fraction: of a mask, above 0, at most 1.
       rank: of low_rank, at least 1.
 
     Raises:
-      InputError: an option out of its range; a local update without frames; and from
+      InputError: an option out of its range; and from
         ``client_init``, before the first round, an uplink that keeps a state between
         rounds, in which z means something else.
 
@@ -107,13 +92,12 @@ def structured_updates(
     check_fraction(fraction)
     if rank < 1:
         raise InputError(f"rank must be at least 1, not {rank}")
-    check_frames(local, "structured_updates")
+    local = setup.local
     if local.model is not None and local.model.constrain is not None:
         raise InputError(
             "structured_updates trains other parameters than the model's, which cannot "
             "be clipped as its quantized training asks; take qat=integer or lsq"
         )
-    whole = fedavg(local, aggregator, optimizer, uplink, downlink)
 
     def parts(params: Tree) -> list[_Part]:
         leaves = jax.tree.leaves(params)
@@ -140,37 +124,30 @@ def structured_updates(
         ]  # fmt: skip
         return jax.tree.unflatten(jax.tree.structure(params), updates)
 
-    def client_init(params: Params) -> ClientState:
-        state = uplink.init(free(params))
-        if jax.tree.leaves(state):
-            raise InputError(
-                "structured_updates draws other free parameters each round, so its "
-                "uplink cannot keep a state between rounds; leave error_feedback out"
-            )
-        return local.init(params), state
+    def basis_of(params: Params, context: Context) -> list[Array | None]:
+        return bases(params, folded(context, _FORM))
 
-    def client(view: Params, state: ClientState, shard: Shard, coin: Coin) -> Report:
-        memory, nothing = state
-        basis = bases(view, jax.random.fold_in(coin.shared, _FORM))
+    def problem(received: Params, context: Context) -> Problem:
+        basis = basis_of(received, context)
 
         def lift(z: Tree) -> Params:
-            moved = expand(view, basis, z)
-            return jax.tree.map(lambda w, u: w + u.astype(w.dtype), view, moved)
+            moved = expand(received, basis, z)
+            return jax.tree.map(lambda w, u: w + u.astype(w.dtype), received, moved)
 
-        key = jax.random.fold_in(coin.private, _LOCAL)
-        frame = Frame(free(view), lift)
-        z, memory, metrics = local.run(view, memory, shard, key, frame=frame)
-        ok = tree.all_finite(z)
-        payload, nothing = uplink.encode(z, nothing, coin.fold(_UPLINK))
-        return Report(payload, metrics["examples"], (memory, nothing), metrics, ok)
+        return Problem(free(received), lift)
 
-    def reduce(view: Params, report: Report, key: Key) -> Sums:
-        shared = jax.random.fold_in(key, _UPLINK)
-        z = uplink.decode(report.payload, free(view), shared)
-        basis = bases(view, jax.random.fold_in(key, _FORM))
-        return Sums(aggregator.lift(expand(view, basis, z), report.weight), ())
-
-    return whole._replace(client_init=client_init, client=client, reduce=reduce)
+    return averaging(
+        setup,
+        Sent(
+            problem,
+            like=free,
+            take=lambda z, params, context: expand(
+                params, basis_of(params, context), z
+            ),
+            stateless="structured_updates draws other free parameters each round, so "
+            "its uplink cannot keep a state between rounds",
+        ),
+    )
 
 
 def _masked(n: int, fraction: float) -> _Part:

@@ -20,19 +20,12 @@ from fedjax_compress.bench.contender import Contender
 from fedjax_compress.bench.workloads import KINDS, Workload
 from fedjax_compress.models.convolution import Form
 from fedjax_compress.simulate.compiling import compile_program
-from fedjax_compress.typing import Array, Model, Params
+from fedjax_compress.typing import Array, Columns, Model, Params
 
 _EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 """Convolutions and products by Eigen alone, which is faster for direct ones."""
 TRIAL_SECONDS = 0.3
 _SHUFFLE = 7
-
-
-class Columns(NamedTuple):
-    """The pool on the device."""
-
-    features: Array
-    labels: Array
 
 
 class _Program(NamedTuple):
@@ -45,7 +38,7 @@ class _Program(NamedTuple):
 
 def columns(given: Workload) -> Columns:
     """The pool of a workload, put on the device."""
-    return Columns(jnp.asarray(given.data.features), jnp.asarray(given.data.labels))
+    return jax.tree.map(jnp.asarray, given.data.columns)
 
 
 def sgd_step(
@@ -55,9 +48,11 @@ def sgd_step(
     mask = (index >= 0).astype(jnp.float32)
 
     def objective(params: Params) -> Array:
-        outputs = model.apply(params, pool.features[index], None)
-        losses = model.loss(outputs, pool.labels[index])
-        return jnp.sum(losses * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+        rows = {name: column[index] for name, column in pool.items()}
+        losses, weights = model.losses(model.apply(params, rows, None), rows)
+        weights = weights * mask
+        total = jnp.sum(weights)
+        return jnp.sum(losses * weights) / jnp.where(total > 0, total, 1.0)
 
     grads = jax.grad(objective)(params)
     return jax.tree.map(lambda p, g: p - lr * g, params, grads)

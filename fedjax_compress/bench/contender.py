@@ -13,7 +13,7 @@ from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.workloads import Workload
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.tuning import Choice, tune
-from fedjax_compress.typing import Params
+from fedjax_compress.typing import Params, Setup
 
 
 class Contender(NamedTuple):
@@ -38,11 +38,13 @@ def make_simulator(case: Case, given: Workload) -> Simulator:
     algorithm = registry.build(
         "algorithm",
         case.algorithm,
-        local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
-        aggregate.mean(),
-        server.fedavg(lr=1.0),
-        compress.parse(case.uplink),
-        compress.parse(case.downlink),
+        Setup(
+            local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
+            aggregate.mean(),
+            server.fedavg(lr=1.0),
+            compress.parse(case.uplink),
+            compress.parse(case.downlink),
+        ),
     )
     choice = Choice(case.lanes, case.devices, case.convolution)
     if case.tune:
@@ -97,6 +99,6 @@ def engine(case: Case, given: Workload) -> Contender:
         }
 
     def params() -> Params:
-        return simulator.algorithm.params(state.server)
+        return simulator.algorithm.network(state.server)[1]
 
     return Contender(run, given.samples, params, about)

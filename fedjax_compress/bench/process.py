@@ -12,11 +12,13 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
+from fedjax_compress import imports
 from fedjax_compress.bench.case import Case
 from fedjax_compress.errors import InputError
 
 _DEVICE_FLAG = r"--xla_force_host_platform_device_count=\S+"
 _LONGEST = 300
+_MODULE = "fedjax_compress.bench.worker"
 
 
 class WorkerError(InputError):
@@ -51,7 +53,7 @@ class Worker:
         self.ready: dict[str, Any] = {}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fedjax_compress.bench.worker"],
+            [sys.executable, "-m", _MODULE, *imports.current()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

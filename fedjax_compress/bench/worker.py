@@ -1,5 +1,7 @@
 """A process that runs one contender and is told when: JSON lines on stdin and stdout.
 
+Its arguments are Python files to import, for names that a case may have.
+
 The first line that it reads is a case, and the first that it writes says that the
 first round is done, with everything compiled. Then each line it reads means a turn,
 and each that it writes is what the turn took. It ends where its input ends.
@@ -17,7 +19,7 @@ from typing import IO, Any
 
 import jax
 
-from fedjax_compress import tree
+from fedjax_compress import imports, tree
 from fedjax_compress.bench.baselines import bound, loop
 from fedjax_compress.bench.case import BOUND, ENGINE, LOOP, Case
 from fedjax_compress.bench.contender import Contender, engine
@@ -41,7 +43,7 @@ def serve(
         given = with_model(given, case.model)
     if case.contender == ENGINE:
         given = with_qat(given, case.qat)
-    evaluate = Evaluator(given.model, *given.evaluation)
+    evaluate = Evaluator(given.model, given.evaluation)
     contender = MAKERS[case.contender](case, given)
     initial = evaluate(given.params)["test_loss"]
     contender.run(0, 1)
@@ -108,6 +110,7 @@ def main() -> int:
         case.devices or host.cores() if case.contender == ENGINE else 1
     )
     try:
+        imports.bring(sys.argv[1:])
         host.start_devices()
         serve(case, sys.stdin, answer)
     except InputError as error:

@@ -30,7 +30,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.models.convolution import Form
 from fedjax_compress.models.cost import cost
 from fedjax_compress.registry import nearest
-from fedjax_compress.typing import Model, Params, Task
+from fedjax_compress.typing import Columns, Model, Params, Task
 
 _HIDDEN, _EMBEDDING, _DENSE, _WIDTHS = 256, 8, 128, (32, 64)
 
@@ -50,7 +50,7 @@ class Workload(NamedTuple):
       flops_per_sample: of one row, forward and backward: two for each multiply-add of
         matrix products and convolutions; the backward pass makes the gradient of the
         weights and, except in the first layer, of the inputs.
-      evaluation: features and labels that no client has.
+      evaluation: rows that no client has.
       sampling: (seed, round, sizes, cohort) -> ids of the round's clients.
     """
 
@@ -63,7 +63,7 @@ class Workload(NamedTuple):
     batch: int
     lr: float
     flops_per_sample: int
-    evaluation: tuple[np.ndarray, np.ndarray]
+    evaluation: Columns
     sampling: Sampling
 
     def cohort(self, number: int) -> np.ndarray:
@@ -120,8 +120,7 @@ def workload(
     if distinct < population:
         owned = np.resize(owned, ends[-1])  # repeats whole: so do the sizes
     data = ClientData(
-        pool.features,  # type: ignore[arg-type]
-        pool.labels,  # type: ignore[arg-type]
+        {"features": pool.features, "labels": pool.labels},
         np.concatenate([[0], ends]).astype(np.int32),  # type: ignore[arg-type]
         owned,  # type: ignore[arg-type]
     )
@@ -136,7 +135,10 @@ def workload(
         batch=kind.batch,
         lr=kind.lr,
         flops_per_sample=kind.flops,
-        evaluation=(pool.features[pool.test], pool.labels[pool.test]),
+        evaluation={
+            "features": pool.features[pool.test],
+            "labels": pool.labels[pool.test],
+        },
         sampling=_draw if few else rooms.uniform(),
     )
 
@@ -164,8 +166,9 @@ def with_qat(given: Workload, text: str) -> Workload:
 
 
 def _task(given: Workload) -> Task:
-    classes = int(given.data.labels.max()) + 1
-    return Task(tuple(given.data.features.shape[1:]), classes, given.name == "W3")
+    columns = given.data.columns
+    classes = int(columns["labels"].max()) + 1
+    return Task(tuple(columns["features"].shape[1:]), classes, given.name == "W3")
 
 
 def check(name: str, clients: int, population: int) -> None:

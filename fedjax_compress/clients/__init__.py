@@ -2,6 +2,7 @@
 
 from fedjax_compress.clients.client_data import ClientData, group
 from fedjax_compress.clients.data import Dataset, check
+from fedjax_compress.clients.described import describe_features, describe_target
 from fedjax_compress.clients.evaluation import share_test_rows
 from fedjax_compress.clients.label_skew import dirichlet
 from fedjax_compress.clients.partition import (
@@ -15,7 +16,7 @@ from fedjax_compress.clients.partition import (
 )
 from fedjax_compress.clients.rows import Rows
 from fedjax_compress.clients.sampling import Sampling, uniform, weighted
-from fedjax_compress.clients.scaling import describe_features, scaled
+from fedjax_compress.clients.scaling import scaled
 from fedjax_compress.clients.sources.cifar10 import cifar10
 from fedjax_compress.clients.sources.digits import digits
 from fedjax_compress.clients.sources.npy import npy
@@ -37,6 +38,7 @@ __all__ = [
     "cifar10",
     "describe",
     "describe_features",
+    "describe_target",
     "digits",
     "dirichlet",
     "group",

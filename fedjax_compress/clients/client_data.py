@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.clients.data import expect
+from fedjax_compress.clients.data import check_lengths
+from fedjax_compress.clients.values import expect
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
-from fedjax_compress.typing import Array, Shard
+from fedjax_compress.typing import Array, Columns, Shard, rows_of
 
 
 @jax.tree_util.register_dataclass
@@ -24,14 +26,12 @@ class ClientData:
     given, the columns are a pool that clients share, and offsets count in ``rows``.
 
     Attributes:
-      features: [rows, ...].
-      labels: [rows, ...], integer.
+      columns: [rows, ...] each.
       offsets: int32 [clients + 1].
       rows: int32 [offsets[-1]], which row of the pool stands at each place, or None.
     """
 
-    features: Array
-    labels: Array
+    columns: Columns
     offsets: Array
     rows: Array | None = None
 
@@ -44,6 +44,16 @@ class ClientData:
     def sizes(self) -> np.ndarray:
         """int32 [clients] on the host: number of rows of each client."""
         return np.diff(np.asarray(self.offsets))
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether a column is memory-mapped."""
+        return any(isinstance(x, np.memmap) for x in self.columns.values())
+
+    def taken(self, places: Any) -> Columns:
+        """The rows at places (numbers, or a slice) of ``offsets``, on the host."""
+        which = places if self.rows is None else np.asarray(self.rows)[places]
+        return {n: np.asarray(x[which]) for n, x in self.columns.items()}
 
     def size_of(self, client: Array) -> Array:
         """Number of rows of ``client`` (any shape); 0 for ``clients`` and beyond."""
@@ -61,8 +71,7 @@ class ClientData:
         """
         offsets = jnp.asarray(self.offsets)
         return Shard(
-            jnp.asarray(self.features),
-            jnp.asarray(self.labels),
+            jax.tree.map(jnp.asarray, self.columns),
             jnp.take(offsets, client, mode="clip"),
             self.size_of(client),
             jnp.asarray(largest, jnp.int32),
@@ -101,21 +110,19 @@ def check_owners(what: str, found: object, rows: int) -> np.ndarray:
 
 
 def group(
-    features: np.ndarray,
-    labels: np.ndarray,
+    columns: Columns,
     assignment: np.ndarray,
     clients: int | None = None,
     what: str = "the assignment",
 ) -> ClientData:
     """Rows by client, on the host; the order within a client is kept.
 
-    Columns in memory are sorted into new arrays. Where one is memory-mapped, neither
-    is copied: rows that stand client by client already are taken as they stand, others
-    are listed in ``ClientData.rows`` (4 bytes a row).
+    Columns in memory are sorted into new arrays. Where one is memory-mapped, none is
+    copied: rows that stand client by client already are taken as they stand, others are
+    listed in ``ClientData.rows`` (4 bytes a row).
 
     Args:
-      features: [rows, ...].
-      labels: [rows, ...].
+      columns: [rows, ...] each.
       assignment: int [rows], client id of each row; -1 leaves the row out.
       clients: number of clients; one without rows gets an empty range. None: one
         more than the largest id.
@@ -125,11 +132,8 @@ def group(
       InputError: an id of ``clients`` or more, or below -1, ids that are not whole
         numbers, lengths that differ, or too many rows.
     """
-    if len(features) != len(labels):
-        raise InputError(
-            f"{len(features)} rows of features, {len(labels)} labels; they must agree"
-        )
-    assignment = check_owners(what, assignment, len(labels))
+    check_lengths("these rows", columns)
+    assignment = check_owners(what, assignment, rows_of(columns))
     most = int(assignment.max()) + 1 if len(assignment) else 0
     clients = most if clients is None else clients
     if most > clients:
@@ -138,15 +142,15 @@ def group(
         raise InputError(f"{len(assignment)} rows; at most {2**31 - 1} can be indexed")
     used = assignment[assignment >= 0]
     counts = np.bincount(used, minlength=clients)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    offsets: Any = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     unused = len(assignment) - len(used)
-    mapped = isinstance(features, np.memmap) or isinstance(labels, np.memmap)
-    if mapped and bool((assignment[:-1] <= assignment[1:]).all()):
-        return ClientData(features[unused:], labels[unused:], offsets)  # type: ignore[arg-type]
+    data = ClientData(columns, offsets)
+    if data.on_disk and bool((assignment[:-1] <= assignment[1:]).all()):
+        return ClientData({n: x[unused:] for n, x in columns.items()}, offsets)
     order = np.argsort(assignment, kind="stable")[unused:]
-    if mapped:
-        rows = order.astype(np.int32)
-        for column in (features, labels):
+    if data.on_disk:
+        rows: Any = order.astype(np.int32)
+        for column in columns.values():
             expect(column, scattered=True)
-        return ClientData(features, labels, offsets, rows)  # type: ignore[arg-type]
-    return ClientData(features[order], labels[order], offsets)  # type: ignore[arg-type]
+        return ClientData(columns, offsets, rows)
+    return ClientData({n: x[order] for n, x in columns.items()}, offsets)

@@ -16,8 +16,8 @@ def share_test_rows(
     natural partition) and the test rows name their clients, they follow them.
     Otherwise each test row of class c goes to client k with probability
     n[k, c] / n[c], its share of the training rows of that class, so that a client is
-    tested on the mix of labels it trains on. (Rows with a sequence of labels:
-    in proportion to the number of training rows.)
+    tested on the mix of labels it trains on. (Where rows have
+    no class: in proportion to the number of training rows.)
 
     Args:
       dataset: the rows.
@@ -31,8 +31,8 @@ def share_test_rows(
     followed = _follow(dataset, assignment)
     if followed is not None:
         return followed
-    labels, test = dataset.train_labels, dataset.test_labels
-    if labels.ndim != 1:
+    labels, test = dataset.train["labels"], dataset.test["labels"]
+    if dataset.task.predicts != "class":
         labels = np.zeros(len(labels), np.int32)
         test = np.zeros(len(test), np.int32)
     result = np.full(len(test), -1, np.int32)

@@ -10,6 +10,7 @@ import numpy as np
 from fedjax_compress import registry
 from fedjax_compress.clients.data import Dataset
 from fedjax_compress.errors import InputError
+from fedjax_compress.typing import rows_of
 
 Partition = Callable[[Dataset, int, np.random.Generator], np.ndarray]
 """(dataset, clients, rng) -> int32 [train rows]: the client of each row, -1 unused.
@@ -28,7 +29,7 @@ def number_of_clients(dataset: Dataset, clients: int) -> int:
     Raises:
       InputError: negative, or more clients than training rows.
     """
-    rows = len(dataset.train_labels)
+    rows = rows_of(dataset.train)
     if clients < 0:
         raise InputError(f"the number of clients must be positive, not {clients}")
     wanted = clients or DEFAULT_CLIENTS
@@ -46,12 +47,16 @@ def single_labels(dataset: Dataset, what: str) -> np.ndarray:
     Raises:
       InputError: rows hold a sequence of labels, as text does.
     """
-    if dataset.train_labels.ndim != 1:
+    labels = dataset.train["labels"]
+    if dataset.task.predicts != "class":
         raise InputError(
             f"{what} needs one label a row, but {dataset.name} has "
-            f"{dataset.train_labels.shape[1:]} of them; use natural or iid"
+            f"{labels.shape[1:]} of them; use natural or iid"
+            if labels.ndim > 1
+            else f"{what} needs classes, but the labels of {dataset.name} are numbers; "
+            "use natural or iid"
         )
-    return dataset.train_labels
+    return labels
 
 
 def require_rows(assignment: np.ndarray, clients: int, cure: str) -> np.ndarray:
@@ -95,7 +100,7 @@ def iid() -> Partition:
 
     def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
         clients = number_of_clients(dataset, clients)
-        rows = len(dataset.train_labels)
+        rows = rows_of(dataset.train)
         return deal(rng.permutation(rows), equal_sizes(rows, clients))
 
     return assign
@@ -157,7 +162,7 @@ def quantity(sigma: float = 1.0, alpha: float | None = None) -> Partition:
 
     def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
         clients = number_of_clients(dataset, clients)
-        rows = len(dataset.train_labels)
+        rows = rows_of(dataset.train)
         if alpha is None:
             weight = rng.lognormal(0.0, sigma, clients)
             weight = weight / weight.sum()

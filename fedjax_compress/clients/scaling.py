@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from fedjax_compress.clients.data import Dataset, pieces
+from fedjax_compress.clients.data import Dataset
+from fedjax_compress.clients.values import pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import PIXEL, has_pictures
 
@@ -96,18 +97,6 @@ def scaled(dataset: Dataset) -> Dataset:
     task = dataset.task
     if task.tokens or task.scale is not None:
         return dataset
-    parts = dataset.train_features, dataset.test_features
+    parts = dataset.train["features"], dataset.test["features"]
     value = divisor("auto", *parts, dataset.name, _OF_TASK)
     return dataclasses.replace(dataset, task=task._replace(scale=value))
-
-
-def describe_features(dataset: Dataset) -> str:
-    """How features are read, in a few words: ``uint8 pixels / 255``."""
-    task, kind = dataset.task, dataset.train_features.dtype
-    if task.tokens:
-        return f"{kind} tokens"
-    scale = task.scale or 1.0
-    if scale == 1:
-        return f"{kind} numbers as they are"
-    what = "pixels" if scale == PIXEL and has_pictures(task.shape) else "numbers"
-    return f"{kind} {what} / {scale:g}"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Claims, Coin, Stage
+from fedjax_compress.typing import Array, Claims, Keys, Stage
 
 _PROBE = 1000
 """Elements for which stages are asked whether they are exact."""
@@ -67,7 +67,7 @@ def _carrier(stage: Stage, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct 
     """Shape and dtype of the carrier that a stage leaves, without computing it."""
 
     def run(array: Array) -> Array | None:
-        coin = Coin(jax.random.key(0), jax.random.key(0))
+        coin = Keys(jax.random.key(0), jax.random.key(0))
         return stage.encode(array, stage.init(shape), coin)[0]
 
     return jax.eval_shape(run, shape)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from fedjax_compress import returned, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
-from fedjax_compress.typing import Array, Coin, Compressor, Key, Stage, Tree
+from fedjax_compress.typing import Array, Compressor, Key, Keys, Stage, Tree
 
 
 @register("compressor")
@@ -32,10 +32,10 @@ def on_leaves(stage: Stage) -> Compressor:
     def encode(values, state, coin):
         leaves = jax.tree.leaves(values)
         states = state or ((),) * len(_shapes(values))
-        coins = Coin(*(_keys(key, len(leaves)) for key in coin))
+        coins = Keys(*(_keys(key, len(leaves)) for key in coin))
         messages, after = [], []
         for i, leaf in enumerate(leaves):
-            own = Coin(coins.private[i], coins.shared[i])
+            own = Keys(coins.private[i], coins.shared[i])
             message, new = _encode(stage, jnp.asarray(leaf), states[i], own)
             messages.append(message)
             after.append(new)
@@ -92,7 +92,7 @@ def _keys(key: Key, count: int) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
 
-def _encode(stage: Stage, array: Array, state: Any, coin: Coin) -> tuple[Any, Any]:
+def _encode(stage: Stage, array: Array, state: Any, coin: Keys) -> tuple[Any, Any]:
     if not array.size:
         return (), state
     with returned.within("a stage's encode"):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from fedjax_compress import tree, wire
 from fedjax_compress.bitset import WORD, pack_mask
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Coin, Compressor, Key, Payload, Tree
+from fedjax_compress.typing import Array, Compressor, Key, Keys, Payload, Tree
 
 _PROBE = 1000
 """Leaf i of a tree that shows which field belongs to which leaf has 1000 + i rows."""
@@ -33,7 +33,7 @@ class Masked(NamedTuple):
     """
 
     init_check: Callable[[Tree], None]
-    encode: Callable[[Tree, Tree, Coin], Payload]
+    encode: Callable[[Tree, Tree, Keys], Payload]
     decode: Callable[[Payload, Tree, Tree, Key], Tree]
 
 
@@ -127,7 +127,7 @@ def _owners(compressor: Compressor, like: Tree) -> list[int | None]:
 
     def message(values: Tree) -> Payload:
         key = jax.random.key(0)
-        return compressor.encode(values, (), Coin(key, key))[0]
+        return compressor.encode(values, (), Keys(key, key))[0]
 
     leaf_of = {s.size: i for i, s in enumerate(probe) if s.size}
     owners = [

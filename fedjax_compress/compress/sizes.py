@@ -10,7 +10,7 @@ from jax.extend import core
 
 from fedjax_compress import tree, wire
 from fedjax_compress.randomness import root_key
-from fedjax_compress.typing import Coin, Compressor, Payload, Tree
+from fedjax_compress.typing import Compressor, Keys, Payload, Tree
 
 Sources = frozenset[int]
 
@@ -68,7 +68,7 @@ def size_report(compressor: Compressor, values: Tree, seed: int = 0) -> SizeRepo
       InputError: what the compressor refuses.
     """
     key = root_key(seed)
-    coin = Coin(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+    coin = Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
     state = compressor.init(values)
 
     def encode(values: Tree) -> Payload:

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import as_sent
 from fedjax_compress.ranking import magnitudes
-from fedjax_compress.typing import Array, Coin, Key, Side, Stage
+from fedjax_compress.typing import Array, Key, Keys, Side, Stage
 
 Indices = Literal["golomb", "fixed", "words", "bitmask", "runs"]
 """Codes of the positions: ``wire``'s codes ``sparse_golomb`` and so on."""
 
 
 def with_residual(
-    encode: Callable[[Array, Array, Coin], Side],
+    encode: Callable[[Array, Array, Keys], Side],
     decode: Callable[[Any, Side, Key], Array],
 ) -> Stage:
     """A stage that adds to each array what its messages have left out so far.

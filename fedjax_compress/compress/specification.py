@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar
 
-from fedjax_compress import registry, spec
-from fedjax_compress.compress import schedules
+from fedjax_compress import registry, schedules, spec
 from fedjax_compress.compress.chaining import chain
 from fedjax_compress.compress.lifts import on_leaves
 from fedjax_compress.errors import InputError, SpecError

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Claims, Coin, Key, Side, Stage
+from fedjax_compress.typing import Array, Claims, Key, Keys, Side, Stage
 
 
 def stateless(
-    encode: Callable[[Array, Coin], tuple[Array | None, Side]],
+    encode: Callable[[Array, Keys], tuple[Array | None, Side]],
     decode: Callable[[Any, Side, Key], Array],
     claims: Claims = Claims(),  # noqa: B008
 ) -> Stage:

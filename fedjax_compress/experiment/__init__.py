@@ -6,25 +6,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_compress.experiment.comparison import SCHEMES, Scheme, compare
+    from fedjax_compress.experiment.callbacks import Callback, Run
     from fedjax_compress.experiment.config import Config, validate
-    from fedjax_compress.experiment.grid import Grid, GridScheme, load_grid
-    from fedjax_compress.experiment.gridding import resume_grid, run_grid
+    from fedjax_compress.experiment.grid import SCHEMES, Grid, Scheme, load_grid
+    from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
     from fedjax_compress.experiment.listing import describe
     from fedjax_compress.experiment.reporting import report
-    from fedjax_compress.experiment.runner import resume, run
+    from fedjax_compress.experiment.resuming import resume, trained
+    from fedjax_compress.experiment.runner import run
     from fedjax_compress.experiment.saving import ProgramWarning
-    from fedjax_compress.experiment.stopped import Stopped
+    from fedjax_compress.experiment.stopped import Stopped, StopRun
     from fedjax_compress.experiment.toml import dump_toml, load_toml
-    from fedjax_compress.experiment.trained import trained
 
 __all__ = [
     "SCHEMES",
+    "Callback",
     "Config",
     "Grid",
-    "GridScheme",
     "ProgramWarning",
+    "Run",
     "Scheme",
+    "StopRun",
     "Stopped",
     "compare",
     "describe",
@@ -41,24 +43,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SCHEMES": "comparison",
+    "SCHEMES": "grid",
+    "Callback": "callbacks",
     "Config": "config",
     "Grid": "grid",
-    "GridScheme": "grid",
     "ProgramWarning": "saving",
-    "Scheme": "comparison",
+    "Run": "callbacks",
+    "Scheme": "grid",
+    "StopRun": "stopped",
     "Stopped": "stopped",
-    "compare": "comparison",
+    "compare": "gridding",
     "dump_toml": "toml",
     "describe": "listing",
     "load_grid": "grid",
     "load_toml": "toml",
     "report": "reporting",
-    "resume": "runner",
+    "resume": "resuming",
     "resume_grid": "gridding",
     "run": "runner",
     "run_grid": "gridding",
-    "trained": "trained",
+    "trained": "resuming",
     "validate": "config",
 }
 

@@ -1,9 +1,15 @@
-"""Checks a command line before it is parsed, so that a slip gives one clear line."""
+"""Checks a command line before it is parsed, so that a slip gives one clear line.
+
+Also what the encoding of a shell takes and gives.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
 import typing
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from fedjax_compress.errors import InputError
@@ -40,7 +46,10 @@ def shape_of(options: type, positional: str | None) -> Shape:
     marked = typing.get_type_hints(options, include_extras=True)
     for field in dataclasses.fields(options):
         kinds = [k for k in _flat(hints[field.name]) if k in (str, int, bool)]
-        name = f"--{field.name.replace('_', '-')}"
+        called = [
+            name for name in map(_called, typing.get_args(marked[field.name])) if name
+        ]
+        name = f"--{(called or [field.name])[0].replace('_', '-')}"
         if field.name == positional:
             several = typing.get_origin(hints[field.name]) is tuple
             most = 10**6 if several else 1
@@ -51,6 +60,11 @@ def shape_of(options: type, positional: str | None) -> Shape:
         else:
             values[name] = kinds[0]
     return Shape(values, flags, (least, most))
+
+
+def _called(mark: Any) -> str:
+    """The name that a mark gives an option, if it does."""
+    return getattr(mark, "name", None) or ""
 
 
 def _flat(kind: Any) -> list[Any]:
@@ -102,3 +116,24 @@ def _is_whole(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def print_all_characters() -> None:
+    """Shows what the terminal's encoding lacks as escapes, instead of failing there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_text(arguments: Sequence[str]) -> None:
+    """Refuses arguments with bytes that the shell's encoding does not know.
+
+    Raises:
+      InputError: names the argument and the encoding.
+    """
+    for text in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"{text!a} is no text in {sys.getfilesystemencoding()}, the "
+                "encoding of this shell; set LC_ALL=C.UTF-8"
+            )

@@ -13,6 +13,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from fedjax_compress.bench import CONTENDERS
+from fedjax_compress.experiment.config import LINKS, SPECS
 from fedjax_compress.experiment.plots import PALETTE, new_figure, save, style
 
 Result = dict[str, Any]
@@ -162,7 +163,7 @@ def _room(axes: Axes, lengths: list[float], texts: list[Text]) -> float:
 
 def _names(rows: list[Result]) -> list[str]:
     """What tells engines apart: algorithms, quantized training, or else links."""
-    for name in ("algorithm", "qat"):
+    for name in (n for n in SPECS if n in rows[0] and n not in LINKS):
         found = [r[name] for r in rows]
         if len(set(found)) > 1:
             return found

@@ -15,9 +15,11 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
+from fedjax_compress import imports
 from fedjax_compress.bench import Case, Request, measure, parse_sweep, plan
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import bench_plots, files, words
+from fedjax_compress.experiment.config import SPECS
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.records import clean
 from fedjax_compress.simulate import host
@@ -126,7 +128,7 @@ def _plot(request: Request, results: list[Result], path: Path) -> None:
         bench_plots.draw_links(results, path)
         return
     name, _ = parse_sweep(str(request.sweep))
-    if name in ("uplink", "algorithm", "qat"):
+    if name in SPECS:
         bench_plots.draw_links(results, path)
     else:
         bench_plots.draw_sweep(results, name, path)
@@ -147,6 +149,7 @@ def _machine() -> dict[str, Any]:
 def _command(asked: dict[str, Any], outputs: Outputs) -> list[str]:
     """The command line that asks for the same."""
     parts = ["fedjax-compress", "bench"]
+    parts += [word for path in imports.current() for word in ("--import", path)]
     defaults = {**Request()._asdict(), **Outputs()._asdict()}
     for name, value in {**asked, **outputs._asdict()}.items():
         if value is True:

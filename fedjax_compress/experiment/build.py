@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import clients, registry
+from fedjax_compress import clients
 from fedjax_compress.clients import ClientData, Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
@@ -19,17 +19,24 @@ from fedjax_compress.experiment.components import (
     build_model,
     check_links,
     check_specs,
+    made,
 )
-from fedjax_compress.experiment.config import Config, with_field
+from fedjax_compress.experiment.config import (
+    Config,
+    Role,
+    named,
+    recorded,
+    with_field,
+)
 from fedjax_compress.randomness import root_key
 from fedjax_compress.returned import within
 from fedjax_compress.simulate import (
     ClientEvaluator,
     Evaluator,
+    RunState,
     Simulator,
     distributed,
     host,
-    program_cache,
 )
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.typing import Algorithm, Key, Model, Params
@@ -37,7 +44,6 @@ from fedjax_compress.typing import Algorithm, Key, Model, Params
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
 _MODEL_KEY = 2**31 - 2
-_LINKS = ("uplink", "downlink")
 
 
 class Parts(NamedTuple):
@@ -63,6 +69,13 @@ class Parts(NamedTuple):
     note: str = ""
 
 
+def current_params(parts: Parts, state: RunState) -> Params:
+    """The parameters that are evaluated in a state."""
+    server = parts.simulator.placement.local(state.server)
+    found: Params = parts.algorithm.network(server)[1]
+    return found
+
+
 def request_devices(number: int) -> None:
     """Lets the CPU appear as ``number`` devices, of all processes together.
 
@@ -73,14 +86,15 @@ def request_devices(number: int) -> None:
       InputError: a setting of jax with which no round can run.
     """
     host.check_settings()
-    each = number // distributed.processes() if number else host.cores()
-    host.request_devices(each)
+    processes = distributed.processes()
+    each = number // processes if number else host.cores()
+    host.request_devices(each, processes)
 
 
 def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
-    with within(f"the source of data {config.data}"):
-        found = with_field("data", registry.build, "data", config.data)
+    with within(f"the source of data {recorded(config).data}"):
+        found = made(config, "data")
     return with_field("data", clients.scaled, clients.check(found))
 
 
@@ -90,13 +104,11 @@ def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
     Raises:
       InputError: a client without rows, or a cohort larger than the population.
     """
-    partition = with_field("partition", registry.build, "partition", config.partition)
+    partition = made(config, "partition")
     rng = np.random.default_rng([config.seed, _PARTITION_STREAM])
     with within("the partition"):
         owner = with_field("partition", partition, dataset, config.clients, rng)
-    data = clients.group(
-        dataset.train_features, dataset.train_labels, owner, what="partition: it"
-    )
+    data = clients.group(dataset.train, owner, what="partition: it")
     if not data.clients:
         raise InputError("partition: it must give some row to a client, and gives none")
     if config.clients and data.clients != config.clients:
@@ -134,8 +146,8 @@ def test_rows(
             "leave evaluate_clients out, or hold out rows of each client"
         )
     # Scored as a whole on the device: memory-mapped rows are sorted in memory, too.
-    features, labels = map(np.asarray, (dataset.test_features, dataset.test_labels))
-    return clients.group(features, labels, found, data.clients)
+    columns = {name: np.asarray(x) for name, x in dataset.test.items()}
+    return clients.group(columns, found, data.clients)
 
 
 def check_data(config: Config, dataset: Dataset) -> None:
@@ -149,8 +161,11 @@ def check_data(config: Config, dataset: Dataset) -> None:
         test_rows(config, dataset, owner, data)
 
 
-def rehearse(config: Config, dataset: Dataset) -> None:
+def rehearse(config: Config, dataset: Dataset) -> Model:
     """Traces what a run is made of, without training or compiling anything.
+
+    Returns:
+      The model.
 
     Raises:
       InputError: model, links or their schedules do not fit the data or each other.
@@ -160,6 +175,7 @@ def rehearse(config: Config, dataset: Dataset) -> None:
     params = jax.eval_shape(model.init, _model_key(config))
     check_links(config, params)
     Phases(course.first, course.later).check(root_key(config.seed), params)
+    return model
 
 
 def _model_key(config: Config) -> Key:
@@ -192,7 +208,7 @@ def build(
     course = build_course(config, model)
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
-    sampling = with_field("sampling", registry.build, "sampling", config.sampling)
+    sampling = made(config, "sampling")
     found = layout.find(config, course.first, data, params, sampling, say)
     simulator = Simulator(
         course.first,
@@ -208,10 +224,9 @@ def build(
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
-        settings=_program(config, dataset) if program_cache.trusted() else None,
     )
     scores: list[Callable[[Params], dict[str, float]]] = [
-        Evaluator(model, dataset.test_features, dataset.test_labels)
+        Evaluator(model, dataset.test)
     ]
     if config.evaluate_clients:
         scores.append(ClientEvaluator(model, test_rows(config, dataset, owner, data)))
@@ -224,26 +239,13 @@ def build(
     )
 
 
-def _program(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """All that the compiled round follows from, beside the shapes of its inputs."""
-    names = ("model", "augment", "qat", "local", "algorithm", "aggregate", "server")
-    return {n: getattr(config, n) for n in (*names, *_LINKS)} | {
-        "task": list(dataset.task)
-    }
-
-
-def left_open(config: Config) -> tuple[str, ...]:
-    """Settings of the layout that the configuration leaves to the engine."""
-    names = ("lanes", "devices", "convolution")
-    return ("tune", *(n for n in names if getattr(config, n) in (0, "auto")))
+def left_open(config: Config) -> list[str]:
+    """Settings in which a run of this configuration may differ from it."""
+    engine = [n for n in named(Role.LAYOUT) if getattr(config, n) in (0, "auto")]
+    return named(Role.ASIDE) + engine
 
 
 def laid_out(config: Config, parts: Parts) -> Config:
     """The configuration with the layout that the engine has taken."""
-    simulator = parts.simulator
-    return dataclasses.replace(
-        config,
-        lanes=simulator.lanes,
-        devices=simulator.devices,
-        convolution=simulator.convolution,
-    )
+    taken = {name: getattr(parts.simulator, name) for name in named(Role.LAYOUT)}
+    return dataclasses.replace(config, **taken)

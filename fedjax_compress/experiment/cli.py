@@ -15,14 +15,26 @@ from typing import Any
 
 import fedjax_compress
 from fedjax_compress.errors import Diverged, InputError, Lost
-from fedjax_compress.experiment.arguments import positionals, shape_of
+from fedjax_compress.experiment.arguments import (
+    check_text,
+    positionals,
+    print_all_characters,
+    shape_of,
+)
 from fedjax_compress.experiment.config import FIELDS, Config, validate
-from fedjax_compress.experiment.encoding import check_text, print_all_characters
 from fedjax_compress.experiment.files import GRID, quoted
 from fedjax_compress.experiment.foreign import explain
-from fedjax_compress.experiment.grid import GRID_WORDS, Grid, load_base, load_grid
+from fedjax_compress.experiment.grid import (
+    GRID_WORDS,
+    SCHEMES,
+    Grid,
+    load_base,
+    load_grid,
+    parse_scheme,
+)
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml, read_toml
+from fedjax_compress.imports import bring, merged
 from fedjax_compress.registry import nearest
 
 PROGRAM = "fedjax-compress"
@@ -171,6 +183,7 @@ def _parse(arguments: list[str], base: Config) -> Any:
 def _settings(options: Any, base: Config) -> Config:
     """``base`` with the options that were given."""
     given = {n: getattr(options, n) for n in FIELDS if hasattr(options, n)}
+    given["imports"] = merged(base.imports, options.imports)
     config = dataclasses.replace(base, **given)
     validate(config)
     return config
@@ -196,7 +209,7 @@ def _launch(options: Any) -> None:
 
 def _resume(options: Any, base: Config) -> None:
     changes = {n: getattr(options, n, None) for n in FIELDS}
-    given = {n: value for n, value in changes.items() if value is not None}
+    given = {n: value for n, value in changes.items() if value not in (None, ())}
     if (Path(options.folder) / GRID).is_file():
         _resume_grid(options, given)
         return
@@ -209,6 +222,7 @@ def _resume(options: Any, base: Config) -> None:
 
 
 def _resume_grid(options: Any, given: dict[str, Any]) -> None:
+    files_now = given.pop("imports", ())
     if other := [name for name in given if name != "rounds"]:
         raise InputError(
             f"{options.folder} holds a grid, which goes on as it is or with more "
@@ -220,29 +234,19 @@ def _resume_grid(options: Any, given: dict[str, Any]) -> None:
     from fedjax_compress.simulate import use_compilation_cache
 
     use_compilation_cache()
-    resume_grid(options.folder, given.get("rounds"), quiet=options.quiet)
+    rounds = given.get("rounds")
+    resume_grid(options.folder, rounds, imports=files_now, quiet=options.quiet)
 
 
 def _compare(options: Any, base: Config) -> None:
     config = _settings(options, base)
     grid = load_grid(options.config) if options.config else None
-    if grid is not None:
-        _compare_grid(options, grid, config)
-        return
-    if options.only:
-        raise InputError("--only takes schemes of a grid; give the file of one")
-    from fedjax_compress.experiment.comparison import SCHEMES, compare, parse_scheme
-    from fedjax_compress.simulate import use_compilation_cache
-
-    use_compilation_cache()
-    schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
-    compare(config, schemes, options.output, quiet=options.quiet)
-
-
-def _compare_grid(options: Any, grid: Grid, config: Config) -> None:
-    if options.scheme:
+    if grid is None:
+        schemes = tuple(parse_scheme(text) for text in options.scheme) or SCHEMES
+        grid = Grid(config, schemes, (config.seed,))
+    elif options.scheme:
         raise InputError(f"{options.config} names the schemes; leave --scheme out")
-    if config.seed != grid.base.seed:
+    elif config.seed != grid.base.seed:
         raise InputError(f"{options.config} names the seeds; leave --seed out")
     from fedjax_compress.experiment import run_grid
     from fedjax_compress.simulate import use_compilation_cache
@@ -255,13 +259,16 @@ def _compare_grid(options: Any, grid: Grid, config: Config) -> None:
 def _report(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import report
 
+    bring(options.imports)
     report(list(options.folders), options.output, quiet=options.quiet)
 
 
 def _bench(options: Any, base: Config) -> None:
     from fedjax_compress.experiment.benching import Outputs, bench
 
+    bring(options.imports)
     given = dataclasses.asdict(options)
+    del given["imports"]
     outputs = Outputs(given.pop("json"), given.pop("plot"), given.pop("quiet"))
     bench(given, outputs)
 
@@ -279,6 +286,7 @@ def _size(options: Any, base: Config) -> None:
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.experiment import describe
 
+    bring(options.imports)
     print(describe(options.name))
 
 

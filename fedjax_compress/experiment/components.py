@@ -7,13 +7,53 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import checked, compress, registry, returned, spec
+from fedjax_compress import (
+    by_round,
+    checked,
+    compress,
+    imports,
+    registry,
+    returned,
+    spec,
+)
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment.config import Config, validate, with_field
+from fedjax_compress.experiment.config import (
+    FIELDS,
+    LINKS,
+    SPECS,
+    Config,
+    Role,
+    named,
+    recorded,
+    validate,
+    with_field,
+)
 from fedjax_compress.models import augmented
 from fedjax_compress.simulate import host
-from fedjax_compress.typing import Algorithm, Model, Params, Task
+from fedjax_compress.typing import (
+    Aggregator,
+    Algorithm,
+    Compressor,
+    LocalUpdate,
+    Model,
+    Params,
+    ServerOptimizer,
+    Setup,
+    Task,
+)
+
+_TYPES: dict[str, Any] = {
+    "data": Dataset,
+    "model": Model,
+    "qat": Model,
+    "local": LocalUpdate,
+    "server": ServerOptimizer,
+    "aggregate": Aggregator,
+    "algorithm": Algorithm,
+    "link": Compressor,
+}
+"""What a SPEC of a kind makes, where that is no function."""
 
 
 def check_specs(config: Config) -> None:
@@ -23,15 +63,71 @@ def check_specs(config: Config) -> None:
       InputError: names the setting, what is wrong, and what would be right.
     """
     validate(config)
-    for name in ("partition", "sampling", "server", "aggregate"):
-        made = with_field(name, registry.build, name, getattr(config, name))
-        if name in ("partition", "sampling") and not callable(made):
-            text, found = getattr(config, name), returned.describe(made)
-            raise InputError(f"{name}: {text} must give a function, not {found}")
-    for name in ("uplink", "downlink"):
-        with_field(name, compress.phases, getattr(config, name))
-    for name in ("data", "model", "augment", "qat", "local", "algorithm"):
-        with_field(name, registry.check_spec, name, getattr(config, name))
+    imports.bring(config.imports)
+    early, steps = named(Role.EARLY), named(Role.STEPS)
+    for name in SPECS:
+        value = getattr(config, name)
+        if name in LINKS:
+            phases_of(config, name)
+        elif name in steps and name in early:
+            steps_of(config, name)
+        elif name in early or not (isinstance(value, str) or callable(value)):
+            made(config, name)
+        elif isinstance(value, str) and name in steps:
+            with_field(name, by_round.check, name, value)
+        elif isinstance(value, str):
+            with_field(name, registry.check_spec, name, value)
+
+
+def made(config: Config, name: str, *context: Any) -> Any:
+    """What the SPEC of a setting makes, or the object in its place.
+
+    An object that is a function makes it from the context, where there is any; so does
+    an algorithm always, since its links and the rest are settings as well.
+
+    Raises:
+      InputError: the SPEC cannot be used, or the object is another one than is wanted.
+    """
+    value = found = getattr(config, name)
+    if isinstance(value, str):
+        found = with_field(name, registry.build, name, value, *context)
+    elif context and callable(value):
+        with returned.within(f"the object given for {name}"):
+            found = value(*context)
+    wanted = _TYPES.get(FIELDS[name].metadata["kind"])
+    if isinstance(value, str) and (context or wanted):
+        return found  # checked where it is used
+    if found is value and wanted is Algorithm:
+        wanted = None
+    if isinstance(found, wanted) if wanted else callable(found):
+        return found
+    text = getattr(recorded(config), name)
+    words = f"a {wanted.__name__}" if wanted else "a function"
+    if wanted is Compressor:
+        words += ", as compress.on_leaves(stage) does"
+    raise InputError(
+        f"{name}: {text} must give {words}, not {returned.describe(found)}"
+    )
+
+
+def phases_of(config: Config, name: str) -> list[compress.Phase]:
+    """The compressors of a link; an object is one for the whole run."""
+    value = getattr(config, name)
+    if isinstance(value, str):
+        found: list[compress.Phase] = with_field(name, compress.phases, value)
+        return found
+    return [compress.Phase(0, getattr(recorded(config), name), made(config, name))]
+
+
+def steps_of(config: Config, name: str, *context: Any) -> list[by_round.Phase]:
+    """What clients, or the server, do, phase by phase; an object for the whole run."""
+    value = getattr(config, name)
+    if isinstance(value, str):
+        found: list[by_round.Phase] = with_field(
+            name, by_round.phases, name, value, *context
+        )
+        return found
+    return [by_round.Phase(0, made(config, name, *context))]
 
 
 def network(config: Config, task: Task) -> Model:
@@ -40,30 +136,31 @@ def network(config: Config, task: Task) -> Model:
     Raises:
       InputError: an option that does not fit the task or the network.
     """
-    change = with_field("augment", registry.build, "augment", config.augment, task)
+    change = made(config, "augment", task)
     # A change has divided the features already.
     task = task if change is None else task._replace(scale=1.0)
-    model = with_field("model", _fitting, config.model, task)
-    model = with_field("qat", registry.build, "qat", config.qat, model, task)
+    model = with_field("model", _fitting, config, task)
+    model = made(config, "qat", model, task)
     return model if change is None else augmented(model, change)
 
 
-def _fitting(text: str, task: Task) -> Model:
-    """The model of a SPEC.
+def _fitting(config: Config, task: Task) -> Model:
+    """The model.
 
     One of ours that raises does not fit. One's own does not if flax or jax refuse what
     it asks for; what its own lines raise is a bug of theirs, and stays as it is.
     """
+    text = recorded(config).model
     try:
         with returned.within(f"the model {text}"):
-            made: Model = registry.build("model", text, task)
+            found: Model = made(config, "model", task)
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        if not (_from_here("model", text) or _raised_by(error) in _LIBRARIES):
+        if not (_from_here(config, "model") or _raised_by(error) in _LIBRARIES):
             raise
         raise InputError(_no_fit(text, task, error)) from error
-    return made
+    return found
 
 
 _LIBRARIES = ("flax", "jax", "numpy")
@@ -89,17 +186,20 @@ def build_model(config: Config, dataset: Dataset) -> Model:
       Exception: what a model from outside this package raises while it is traced.
     """
     host.start_devices()
-    model = checked.model(network(config, dataset.task))
-    rows = dataset.train_features[:2], dataset.train_labels[:2]
+    model = with_field("model", checked.model, network(config, dataset.task))
+    rows = {name: x[:2] for name, x in dataset.train.items()}
 
-    def score(key: Any, features: Any, labels: Any) -> Any:
+    def score(key: Any, columns: Any) -> Any:
         params = model.init(key)
-        outputs = model.apply(params, features, None)
+        outputs = model.apply(params, columns, None)
         kept = params if model.constrain is None else model.constrain(params)
-        return model.loss(outputs, labels), model.correct(outputs, labels), kept
+        counts = [
+            metric.count(params, columns, outputs) for metric in model.metrics.values()
+        ]
+        return model.losses(outputs, columns), counts, kept
 
     try:
-        jax.eval_shape(score, jax.random.key(0), *rows)
+        jax.eval_shape(score, jax.random.key(0), rows)
     except InputError as error:
         raise InputError(f"model: {error}") from None
     except Exception as error:
@@ -115,14 +215,15 @@ def build_model(config: Config, dataset: Dataset) -> Model:
 
 def _is_ours(config: Config) -> bool:
     """Whether all of the network comes from this package, so that it has no bug."""
-    kinds = ("model", "qat", "augment")
-    return all(_from_here(kind, getattr(config, kind)) for kind in kinds)
+    return all(_from_here(config, name) for name in named(Role.NETWORK))
 
 
-def _from_here(kind: str, text: str) -> bool:
-    """Whether what a SPEC names is part of this package."""
-    home = registry.lookup(spec.parse(text).calls[0], kind).factory.__module__
-    return home.split(".")[0] == __package__.split(".")[0]
+def _from_here(config: Config, name: str) -> bool:
+    """Whether what a setting names is part of this package."""
+    text = getattr(config, name)
+    if not isinstance(text, str):
+        return False
+    return registry.lookup(spec.parse(text).calls[0], name).is_ours
 
 
 class Course(NamedTuple):
@@ -138,30 +239,24 @@ class Course(NamedTuple):
 
 
 def build_course(config: Config, model: Model) -> Course:
-    """One client and one server step, in each phase of the links' schedules."""
-    parts = [
-        with_field("local", registry.build, "local", config.local, model),
-        with_field("aggregate", registry.build, "aggregate", config.aggregate),
-        with_field("server", registry.build, "server", config.server),
-    ]
-    up = with_field("uplink", compress.phases, config.uplink)
-    down = with_field("downlink", compress.phases, config.downlink)
+    """One client and one server step, in each phase of what changes over rounds."""
+    mean = made(config, "aggregate")
+    steps = [steps_of(config, "local", model), steps_of(config, "server")]
+    links = [phases_of(config, name) for name in LINKS]
     found = []
-    for after in sorted({phase.after for phase in (*up, *down)}):
-        links = [
-            next(p for p in reversed(phases) if p.after <= after).compressor
-            for phases in (up, down)
-        ]
-        algorithm = with_field(
-            "algorithm",
-            registry.build,
-            "algorithm",
-            config.algorithm,
-            *parts,
-            *links,
-        )
-        found.append((after, algorithm))
+    begins = {phase.after for each in steps for phase in each}
+    begins |= {phase.after for each in links for phase in each}
+    for after in sorted(begins):
+        local, server = (_last(each, after).part for each in steps)
+        up, down = (_last(each, after).compressor for each in links)
+        setup = Setup(local, mean, server, up, down)
+        found.append((after, made(config, "algorithm", setup)))
     return Course(found[0][1], found[1:])
+
+
+def _last(phases: list[Any], after: int) -> Any:
+    """The phase that holds after so many rounds."""
+    return next(p for p in reversed(phases) if p.after <= after)
 
 
 def check_links(config: Config, params: Params) -> None:
@@ -170,6 +265,6 @@ def check_links(config: Config, params: Params) -> None:
     Raises:
       InputError: names the setting and what does not fit.
     """
-    for name in ("uplink", "downlink"):
-        for phase in compress.phases(getattr(config, name)):
+    for name in LINKS:
+        for phase in phases_of(config, name):
             with_field(name, jax.eval_shape, phase.compressor.init, params)

@@ -1,6 +1,7 @@
-"""Grids: schemes times seeds in one TOML file, read and checked.
+"""Grids: schemes times seeds, read and checked; a comparison is one of one seed.
 
-The file holds settings as those of a run, ``seeds``, and ``[[schemes]]``::
+They come as options, or in a TOML file that holds settings as those of a run,
+``seeds``, and ``[[schemes]]``::
 
     rounds = 50
     downlink = "hadamard | uniform(bits=6)"
@@ -23,13 +24,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedjax_compress import spec
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import (
     FIELDS,
     Config,
+    Role,
     check_type,
     difference,
     from_dict,
+    named,
+    recorded,
 )
 from fedjax_compress.experiment.files import plain_name
 from fedjax_compress.experiment.toml import dump_toml, format_toml, read_toml
@@ -38,11 +43,9 @@ from fedjax_compress.registry import nearest
 _SCHEMES, _SEEDS = "schemes", "seeds"
 GRID_WORDS = {_SCHEMES, _SEEDS}
 """What only the file of a grid holds."""
-_FIXED = ("seed", "devices")
-"""Settings that a scheme cannot have for itself."""
 
 
-class GridScheme(NamedTuple):
+class Scheme(NamedTuple):
     """One way to train and compress.
 
     Attributes:
@@ -52,6 +55,40 @@ class GridScheme(NamedTuple):
 
     name: str
     settings: dict[str, Any]
+
+
+def _links(uplink: str, downlink: str = "") -> dict[str, Any]:
+    """Settings of a scheme; without a downlink it has that of the grid."""
+    return {"uplink": uplink} | ({"downlink": downlink} if downlink else {})
+
+
+SCHEMES = (
+    Scheme("FP32", _links("identity", "identity")),
+    Scheme("8 bit", _links("uniform(bits=8)")),
+    Scheme("rotated 4 bit", _links("hadamard | uniform(bits=4)")),
+    Scheme("rotated 2 bit", _links("hadamard | uniform(bits=2)")),
+    Scheme("top-k 1 %, error feedback", _links("error_feedback(top_k(0.01))")),
+    Scheme("QSGD 4 bit", _links("qsgd(bits=4)")),
+)
+"""What ``compare`` runs when nothing is asked for."""
+
+
+def parse_scheme(text: str) -> Scheme:
+    """A scheme from ``NAME=UPLINK`` or ``NAME=UPLINK;DOWNLINK``; the name may lack.
+
+    Raises:
+      InputError: the uplink is empty.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or any(mark in name for mark in "(|;"):
+        name, rest = "", text
+    uplink, *others = (part.strip() for part in spec.split(rest, ";"))
+    if not uplink:
+        raise InputError(
+            f"scheme {text!r} has no uplink; write it as in "
+            "'rotated 4 bit=hadamard | uniform(bits=4)'"
+        )
+    return Scheme(name.strip() or uplink, _links(uplink, ";".join(others)))
 
 
 class Grid(NamedTuple):
@@ -64,7 +101,7 @@ class Grid(NamedTuple):
     """
 
     base: Config
-    schemes: tuple[GridScheme, ...]
+    schemes: tuple[Scheme, ...]
     seeds: tuple[int, ...]
 
 
@@ -80,6 +117,11 @@ class Job(NamedTuple):
     scheme: str
     folder: str
     config: Config
+
+    @property
+    def title(self) -> str:
+        """What it is called while it runs."""
+        return f"{self.scheme}, seed {self.config.seed}"
 
 
 def load_grid(path: str | Path) -> Grid | None:
@@ -123,7 +165,7 @@ def _seeds(seeds: Any, source: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[GridScheme, ...]:
+def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[Scheme, ...]:
     if not isinstance(schemes, list) or not schemes:
         raise InputError(
             f"{source} has no schemes; write each as [[schemes]] with name and uplink"
@@ -131,7 +173,7 @@ def _schemes(schemes: Any, base: dict[str, Any], source: str) -> tuple[GridSchem
     return tuple(_scheme(s, base, i + 1, source) for i, s in enumerate(schemes))
 
 
-def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> GridScheme:
+def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Scheme:
     if not isinstance(scheme, dict):
         raise InputError(f"{source}: scheme {number} must be a table, not {scheme!r}")
     settings = dict(scheme)
@@ -139,8 +181,19 @@ def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Grid
     if type(name) is not str or not name.strip():
         raise InputError(f"{source}: scheme {number}: name must be text, not {name!r}")
     where = f"{source}: scheme {name!r}"
+    _check_settings(settings, where)
+    if "uplink" not in settings and "uplink" not in base:
+        raise InputError(
+            f"{where} has no uplink; write it there, or before the schemes"
+        )
+    settings.setdefault("uplink", base.get("uplink"))
+    return Scheme(name.strip(), settings)
+
+
+def _check_settings(settings: dict[str, Any], where: str) -> None:
+    """Raises InputError unless a scheme can have these for itself."""
     for key, value in settings.items():
-        if key in _FIXED:
+        if key in named(Role.SHARED):
             hint = "write seeds" if key == "seed" else f"write {key}"
             raise InputError(
                 f"{where}: all schemes have the same {key}; {hint} before the schemes"
@@ -149,12 +202,17 @@ def _scheme(scheme: Any, base: dict[str, Any], number: int, source: str) -> Grid
             hint = nearest(key, ["name", *FIELDS])
             raise InputError(f"{where}: unknown setting {key!r}; {hint}")
         check_type(key, value, where)
-    if "uplink" not in settings and "uplink" not in base:
-        raise InputError(
-            f"{where} has no uplink; write it there, or before the schemes"
-        )
-    settings.setdefault("uplink", base.get("uplink"))
-    return GridScheme(name.strip(), settings)
+
+
+def recorded_grid(grid: Grid) -> Grid:
+    """The grid as files keep it: texts in the place of objects."""
+    base = recorded(grid.base)
+    schemes = []
+    for scheme in grid.schemes:
+        texts = recorded(dataclasses.replace(base, **scheme.settings))
+        settings = {name: getattr(texts, name) for name in scheme.settings}
+        schemes.append(scheme._replace(settings=settings))
+    return grid._replace(base=base, schemes=tuple(schemes))
 
 
 def dump_grid(grid: Grid) -> str:
@@ -173,7 +231,7 @@ def jobs(grid: Grid) -> list[Job]:
     """All runs, scheme by scheme.
 
     Raises:
-      InputError: two schemes of one name.
+      InputError: two schemes of one name, or a setting that a scheme cannot have.
     """
     found: list[Job] = []
     names: dict[str, str] = {}
@@ -185,6 +243,7 @@ def jobs(grid: Grid) -> list[Job]:
                 f"and {scheme.name!r}; give each a name of its own"
             )
         names[folder] = scheme.name
+        _check_settings(scheme.settings, f"scheme {scheme.name!r}")
         for seed in grid.seeds:
             config = dataclasses.replace(grid.base, **scheme.settings, seed=seed)
             found.append(Job(scheme.name, f"{folder}/seed-{seed}", config))
@@ -192,7 +251,10 @@ def jobs(grid: Grid) -> list[Job]:
 
 
 def lengthened(found: Grid, wanted: Grid) -> Grid:
-    """The grid that was found, with the rounds of the wanted one where it has more."""
+    """The grid that was found, with the rounds of the wanted one where it has more.
+
+    Its imports are the wanted ones: where the files are, they may be moved.
+    """
 
     def longer(mine: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
         rounds = "rounds"
@@ -206,7 +268,7 @@ def lengthened(found: Grid, wanted: Grid) -> Grid:
         for scheme in found.schemes
     )
     rounds = max(found.base.rounds, wanted.base.rounds)
-    base = dataclasses.replace(found.base, rounds=rounds)
+    base = dataclasses.replace(found.base, rounds=rounds, imports=wanted.base.imports)
     return found._replace(base=base, schemes=schemes)
 
 

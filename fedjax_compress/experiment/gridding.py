@@ -1,8 +1,9 @@
-"""Runs a grid into one folder, and goes on with it where it was stopped."""
+"""Runs a grid, or compares schemes, and goes on where it was stopped."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,61 @@ from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import files, show
 from fedjax_compress.experiment.build import (
     check_data,
-    left_open,
     load_data,
     rehearse,
     request_devices,
 )
 from fedjax_compress.experiment.components import check_specs
-from fedjax_compress.experiment.config import Config, difference, with_field
+from fedjax_compress.experiment.config import (
+    Config,
+    Role,
+    is_object,
+    named,
+    objects_of,
+    recorded,
+    with_field,
+)
 from fedjax_compress.experiment.grid import (
+    SCHEMES,
     Grid,
     Job,
+    Scheme,
     dump_grid,
-    grid_difference,
     jobs,
-    lengthened,
     load_grid,
+    recorded_grid,
+)
+from fedjax_compress.experiment.grid_folder import (
+    check_folder,
+    is_finished,
+    say_shorter,
 )
 from fedjax_compress.experiment.grid_report import publish_grid
 from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.reporting import read_finished
-from fedjax_compress.experiment.runner import resume, run
+from fedjax_compress.experiment.resuming import resume
+from fedjax_compress.experiment.runner import run
+from fedjax_compress.experiment.scores import Score, common, of_model
 from fedjax_compress.experiment.stopped import Stopped
-from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.imports import merged
 from fedjax_compress.registry import nearest
 
-_PARTITIONED = ("data", "partition", "clients", "cohort", "seed", "evaluate_clients")
-"""Settings that decide who has which rows."""
+
+def compare(
+    config: Config,
+    schemes: tuple[Scheme, ...] = SCHEMES,
+    output: str | Path | None = None,
+    *,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Compares schemes on the same data, seed and rounds: a grid of one seed.
+
+    Args:
+      config: what all schemes have in common, but for what is their own.
+      schemes: what to compare.
+      output, quiet: as of ``run_grid``, which gives the rest.
+    """
+    return run_grid(Grid(config, schemes, (config.seed,)), output, quiet=quiet)
 
 
 def run_grid(
@@ -72,54 +102,61 @@ def run_grid(
       Stopped: SIGTERM or Ctrl-C; what has been done is kept.
     """
     found = jobs(grid)
+    grid = recorded_grid(grid)
     request_devices(grid.base.devices)
     for job in found:
         with_field(_named(job), check_specs, job.config)
     if output is not None:
-        _check_folder(Path(output), grid, found)
+        check_folder(Path(output), grid, found)
     _check_names(only, grid)
     chosen = [job for job in found if not only or job.scheme in only]
-    todo = [job for job in chosen if not _is_finished(job, output)]
-    datasets = _rehearse(todo)
+    todo = {job.folder: job for job in chosen if not is_finished(job, output)}
+    datasets = _rehearse(list(todo.values()))
     folder = files.next_free("compare") if output is None else Path(output)
     files.create(folder)
     console = make_console(quiet)
     with files.held(folder):
-        _check_folder(folder, grid, found)  # again: another one may have started
+        check_folder(folder, grid, found)  # again: another one may have started
         path = folder / files.GRID
         if not path.is_file() or load_grid(path) != grid:
             files.write_atomically(path, dump_grid(grid))
-            for name in (files.GRID_RESULT, files.GRID_PLOT):  # of fewer rounds
-                (folder / name).unlink(missing_ok=True)
+            for old in (files.GRID_RESULT, files.GRID_PLOT, files.COMPARISON_PLOT):
+                (folder / old).unlink(missing_ok=True)  # of fewer rounds
         _introduce(console, grid, folder)
         for number, job in enumerate(chosen, start=1):
-            title = f"{number}/{len(chosen)} {_title(job)}: {job.config.uplink}"
+            uplink = recorded(job.config).uplink
+            title = f"{number}/{len(chosen)} {job.title}: {uplink}"
             console.print(title, style="bold", markup=False, soft_wrap=True)
-            if job in todo:
+            if job.folder in todo:
                 again = (
                     f"the same compare command with --output {files.quoted(folder)}"
                     if only
                     else files.resume_command(folder)
                 )
-                data = datasets[job.config.data]
+                data = datasets[_key(job.config.data)]
                 if diverged := _run_job(job, folder, data, quiet, again):
                     console.print(diverged, markup=False, soft_wrap=True)
             else:
                 found_there = read_finished(folder / job.folder).summary
                 console.print(_outcome(found_there))
-        done = [job for job in found if job in chosen or _is_finished(job, folder)]
+        run_now = {job.folder for job in chosen}
+        done = [j for j in found if j.folder in run_now or is_finished(j, folder)]
         finished = [
-            (job, read_finished(folder / job.folder, _title(job))) for job in done
+            (job, read_finished(folder / job.folder, job.title)) for job in done
         ]
-        names = {job.scheme for job in done}
-        _say_shorter(console, [job for job in found if job not in done], folder)
+        names, kept = {job.scheme for job in done}, {job.folder for job in done}
+        say_shorter(console, [j for j in found if j.folder not in kept], folder)
         shown = grid._replace(schemes=tuple(s for s in grid.schemes if s.name in names))
         console.print()
         return publish_grid(shown, finished, folder, console)
 
 
 def resume_grid(
-    folder: str | Path, rounds: int | None = None, *, quiet: bool = False
+    folder: str | Path,
+    rounds: int | None = None,
+    *,
+    imports: Sequence[str] = (),
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Goes on with the grid in a folder; as ``run_grid`` with the same grid.
 
@@ -127,6 +164,7 @@ def resume_grid(
       folder: where the grid lies.
       rounds: more than the grid has makes its runs longer, but for schemes that have
         a number of rounds of their own; None for those of the grid.
+      imports: where files of the same name as the grid's are now, or further ones.
       quiet: show nothing.
 
     Raises:
@@ -136,9 +174,18 @@ def resume_grid(
     grid = load_grid(path)
     if grid is None:
         raise InputError(f"{path} is not the file of a grid")
-    if rounds is not None:
-        grid = grid._replace(base=dataclasses.replace(grid.base, rounds=rounds))
-    return run_grid(grid, folder, quiet=quiet)
+    own = [value for scheme in grid.schemes for value in scheme.settings.values()]
+    if any(map(is_object, [*vars(grid.base).values(), *own])):
+        raise InputError(
+            f"{folder} holds a grid with objects that only Python can give again: "
+            "call run_grid or compare with the same grid and folder"
+        )
+    base = dataclasses.replace(
+        grid.base,
+        rounds=grid.base.rounds if rounds is None else rounds,
+        imports=merged(grid.base.imports, imports),
+    )
+    return run_grid(grid._replace(base=base), folder, quiet=quiet)
 
 
 def _check_names(only: tuple[str, ...], grid: Grid) -> None:
@@ -153,51 +200,31 @@ def _named(job: Job) -> str:
     return f"scheme {job.scheme!r}"
 
 
-def _title(job: Job) -> str:
-    return f"{job.scheme}, seed {job.config.seed}"
-
-
-def _is_finished(job: Job, folder: str | Path | None) -> bool:
-    """Whether the run of a job lies there, whole, or up to where it diverged."""
-    if folder is None:
-        return False
-    try:
-        run = read_finished(Path(folder) / job.folder)
-    except InputError:
-        return False
-    summary = run.summary
-    return "diverged" in summary or bool(summary["rounds"] == job.config.rounds)
+def _key(value: Any) -> Any:
+    """Equal for equal settings, and for one and the same object."""
+    return value if isinstance(value, (str, int)) else id(value)
 
 
 def _rehearse(found: list[Job]) -> dict[str, Dataset]:
     """The data; everything that can be checked without training has been."""
-    datasets: dict[str, Dataset] = {}
+    datasets: dict[Any, Dataset] = {}
     dealt: set[tuple[Any, ...]] = set()
-    rehearsed: set[str] = set()
+    rehearsed: dict[str, Score] = {}
     for job in found:
         config = job.config
-        if config.data not in datasets:
-            datasets[config.data] = with_field(_named(job), load_data, config)
-        dataset = datasets[config.data]
-        who = tuple(getattr(config, name) for name in _PARTITIONED)
+        if (source := _key(config.data)) not in datasets:
+            datasets[source] = with_field(_named(job), load_data, config)
+        dataset = datasets[source]
+        who = tuple(_key(getattr(config, name)) for name in named(Role.ROWS))
         if who not in dealt:
             with_field(_named(job), check_data, config, dataset)
             dealt.add(who)
         if job.scheme not in rehearsed:
-            with_field(_named(job), rehearse, config, dataset)
-            rehearsed.add(job.scheme)
+            model = with_field(_named(job), rehearse, config, dataset)
+            rehearsed[job.scheme] = of_model(model)
+    if rehearsed:
+        common(rehearsed)
     return datasets
-
-
-def _say_shorter(console: Console, left_out: list[Job], folder: Path) -> None:
-    """Names the runs that are finished with fewer rounds than the grid has by now."""
-    for job in left_out:
-        try:
-            rounds = read_finished(folder / job.folder).summary["rounds"]
-        except InputError:
-            continue
-        text = f"left out: {_title(job)} has {rounds} of {job.config.rounds} rounds"
-        console.print(text, markup=False, soft_wrap=True)
 
 
 def _outcome(summary: dict[str, Any]) -> str:
@@ -211,8 +238,9 @@ def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) 
     place = folder / job.folder
     try:
         if files.holds_run(place):
-            more = {"rounds": job.config.rounds}
-            resume(place, more, quiet=quiet, brief=True, dataset=dataset)
+            more = {"rounds": job.config.rounds, "imports": job.config.imports}
+            given: Any = {"quiet": quiet, "brief": True, "dataset": dataset}
+            resume(place, more, parts=objects_of(job.config), **given)
         else:
             run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
     except Diverged as diverged:
@@ -230,52 +258,16 @@ def _introduce(console: Console, grid: Grid, folder: Path) -> None:
     def common(name: str) -> str:
         return f"{getattr(base, name)}{' unless a scheme says' if name in own else ''}"
 
-    rows = [(name, common(name)) for name in ("data", "partition", "model", "local")]
     size = f"{len(grid.schemes)} schemes, {count} seed{'s' if count > 1 else ''} each"
     rounds = f"{common('rounds')}, {base.cohort} clients each"
     show.lines(
-        console, [("grid", size), *rows, ("rounds", rounds), ("output", str(folder))]
+        console,
+        [
+            ("grid", size),
+            ("data", f"{common('data')}, {common('partition')}"),
+            ("model", common("model")),
+            ("local", common("local")),
+            ("rounds", rounds),
+            ("output", str(folder)),
+        ],
     )
-
-
-def _check_folder(folder: Path, grid: Grid, found: list[Job]) -> None:
-    """Raises InputError where the folder holds something else than this grid."""
-    if folder == Path():
-        raise InputError("output is empty; give the name of a folder")
-    if folder.is_file():
-        raise InputError(f"output {folder} is a file; give a folder")
-    if files.holds_run(folder) or (folder / files.COMPARISON).exists():
-        raise InputError(
-            f"{folder} already holds a run or a comparison; give another folder with "
-            "--output"
-        )
-    if (folder / files.GRID).is_file():
-        before = load_grid(folder / files.GRID)
-        same = None if before is None else lengthened(before, grid)
-        changed = "" if same is None else grid_difference(grid, same)
-        if changed and before is not None and lengthened(grid, before) == before:
-            raise InputError(
-                f"{folder} holds this grid with more rounds; they can only be raised: "
-                f"{changed}"
-            )
-        if before is None or changed:
-            raise InputError(
-                f"{folder} holds another grid: {changed or 'it cannot be read'}; give "
-                "another folder with --output"
-            )
-    for job in found:
-        _check_run(folder / job.folder, job.config)
-
-
-def _check_run(place: Path, config: Config) -> None:
-    """Raises InputError where a folder holds a run with other settings."""
-    if not (place / files.CONFIG).is_file():
-        return
-    found = load_toml(place / files.CONFIG)
-    if found.rounds < config.rounds:
-        found = dataclasses.replace(found, rounds=config.rounds)  # it will be resumed
-    if other := difference(config, found, left_open(config)):
-        raise InputError(
-            f"{place} holds a run with other settings: {other}; give another folder "
-            "with --output"
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fedjax_compress import tree
-from fedjax_compress.experiment.build import Parts
+from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.records import Record
 from fedjax_compress.simulate import RunState, distributed
@@ -41,9 +41,13 @@ class Judge:
         record["diverged"] = True
         return int(record["round"])
 
+    def score(self, state: RunState, record: Record) -> None:
+        """Adds the scores of a state that is the last one, if it has none yet."""
+        if "test_loss" not in record:
+            record.update(self._scores(state, nobody=False))
+
     def _scores(self, state: RunState, nobody: bool) -> dict[str, float]:
-        server = self.parts.simulator.placement.local(state.server)
-        params = self.parts.algorithm.params(server)
+        params = current_params(self.parts, state)
         if not nobody:
             return self.parts.evaluate(params)
         digest = tree.sha256(params)

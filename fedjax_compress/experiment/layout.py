@@ -20,7 +20,7 @@ import fedjax_compress
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, Sampling
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.config import Config, Role, named, objects_of
 from fedjax_compress.experiment.files import read_json, write_json
 from fedjax_compress.simulate.compile_cache import base_folder
 from fedjax_compress.simulate.tuning import Choice, tune
@@ -29,10 +29,6 @@ from fedjax_compress.typing import Algorithm, Params
 FILE = "layouts.json"
 _LONG = {"cpu": 6e11}
 _LONG_ELSEWHERE = 6e13
-_SETTINGS = (
-    "model", "augment", "qat", "local", "algorithm", "aggregate", "server", "uplink",
-    "downlink", "cohort",
-)  # fmt: skip
 
 
 class Layout(NamedTuple):
@@ -69,7 +65,8 @@ def find(
         raise InputError("tune cannot be always with several processes; leave it out")
     if not wanted or jax.process_count() > 1:
         return Layout(given)
-    key, cache = _key(config, data, params), _cache()
+    # Objects cannot be told from others of their name, so nothing is kept of them.
+    key, cache = _key(config, data, params), None if objects_of(config) else _cache()
     try:
         choice = Choice(**_known(cache)[key]["choice"])
         return Layout(choice, f"measured before, see {cache}")
@@ -97,11 +94,13 @@ def _key(config: Config, data: ClientData, params: Params) -> str:
     """A digest of all that the speed depends on."""
     device = jax.devices()[0]
     middle_and_largest = np.percentile(data.sizes, [50, 100])
-    about: dict[str, Any] = {"format": 1}
-    about |= {name: getattr(config, name) for name in _SETTINGS}
+    about: dict[str, Any] = {"format": 2}
+    about |= {name: getattr(config, name) for name in named(Role.PROGRAM | Role.SPEED)}
     about |= {
         "parameters": tree.count(params),
-        "features": [str(data.features.dtype), *data.features.shape[1:]],
+        "columns": [
+            [name, str(x.dtype), *x.shape[1:]] for name, x in data.columns.items()
+        ],
         "sizes": [int(np.log2(max(1, s))) for s in middle_and_largest],
         "device": [device.platform, device.device_kind, jax.device_count()],
         "cores": os.cpu_count(),

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from fedjax_compress.errors import CheckpointError, Diverged
 from fedjax_compress.experiment import files, records, show
-from fedjax_compress.experiment.build import Parts
+from fedjax_compress.experiment.build import Parts, current_params
+from fedjax_compress.experiment.callbacks import Callbacks, Run
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.progress import Progress
 from fedjax_compress.experiment.saving import Saver, checkpoints_of
+from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
 from fedjax_compress.simulate import RunState, Stop, distributed
@@ -55,11 +57,13 @@ def go_on(
     folder: Path,
     console: Console,
     brief: bool,
+    told: Callbacks,
     before: dict[str, Any] | None = None,
 ) -> Summary:
     """Runs what is left, from a state that is or will be the newest checkpoint.
 
     Args:
+      told: the callbacks.
       before: what the checkpoint says of the start that has written it.
 
     Raises:
@@ -68,25 +72,30 @@ def go_on(
       Stopped: as asked by a signal.
     """
     link, path = distributed.link(), folder / files.METRICS
+    score = of_model(parts.model)
     link.hint = f"go on, with all processes, with: {files.resume_command(folder)}"
     with (
         _opened(path, state.round) as metrics,
-        Progress(console, config.rounds, metrics.records, brief) as progress,
+        Progress(console, config.rounds, metrics.records, brief, score) as progress,
         Stop() as stop,
     ):
         try:
             last = state.round or -1
             saver = Saver(config, parts, folder, before or {}, metrics.sync, last)
-            state, lost = _rounds(config, parts, state, saver, metrics, progress, stop)
-        except jax.errors.JaxRuntimeError:
-            link.blame()
+            told.start(Run(config, folder, parts, list(metrics.records)))
+            state, lost = _rounds(
+                config, parts, state, saver, metrics, progress, stop, told
+            )
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            link.blame(error)
             raise
         history = metrics.records
-    if not lost and state.round < config.rounds:
+    early = told.stopped if state.round < config.rounds else None
+    if not lost and not early and state.round < config.rounds:
         raise Stopped(stop.name, folder, state.round)
-    server = parts.simulator.placement.local(state.server)
-    params = jax.device_get(parts.algorithm.params(server))
-    summary = link.lead(lambda: _finish(config, parts, params, history, folder))
+    params = jax.device_get(current_params(parts, state))
+    summary = link.lead(lambda: _finish(config, parts, params, history, folder, early))
+    told.end(summary)
     if lost:
         raise saver.diverged(lost)
     if not brief:
@@ -102,6 +111,7 @@ def _rounds(
     metrics: records.Writer | records.Memory,
     progress: Progress,
     stop: Stop,
+    told: Callbacks,
 ) -> tuple[RunState, int]:
     """Rounds, with all that is due between them, until the last, a stop or the round
     after which the server's model is lost; its number, or 0."""
@@ -109,7 +119,7 @@ def _rounds(
     judge = Judge(config, parts)
     if state.round == 0:
         saver.save(state)
-    while state.round < config.rounds and not lost and not _stopped(stop, link):
+    while state.round < config.rounds and not lost and not _ends(stop, told, link):
         begun = state.round
         try:
             state, fresh = simulator.advance(state, _step(config, begun))
@@ -121,6 +131,10 @@ def _rounds(
             saver.wait()  # no line without a checkpoint to go back to
         if not lost:
             lost = judge(state, fresh[-1])
+        told.rounds(fresh, state)
+        if told.stopped and not lost:
+            judge.score(state, fresh[-1])
+        told.evaluation(fresh[-1], state)
         for record in fresh:
             metrics.append(record)
             progress.update(metrics.records[-1])
@@ -139,12 +153,16 @@ def _opened(path: Path, after: int) -> records.Writer | records.Memory:
     return opened[0] if opened else records.Memory()
 
 
-def _stopped(stop: Stop, link: Link) -> bool:
-    """Whether any process was asked to stop; the others wait here for a slow one."""
-    names = link.agree(stop.name)
-    if name := next((n for n in names if n), ""):
+def _ends(stop: Stop, told: Callbacks, link: Link) -> bool:
+    """Whether any process was asked to stop, or a callback of the first one wants it.
+
+    The others wait here for a slow one.
+    """
+    asked = link.agree([stop.name, told.stopped])
+    if name := next((n for n, _ in asked if n), ""):
         stop.request(name)
-    return bool(name)
+    told.stopped = asked[0][1]
+    return bool(name or told.stopped)
 
 
 def _step(config: Config, finished: int) -> int:
@@ -161,11 +179,14 @@ def _finish(
     params: Any,
     history: list[records.Record],
     folder: Path,
+    early: tuple[str, str] | None,
 ) -> Summary:
-    """Writes summary and plot."""
+    """Writes summary and plot; ``early``: which callback has ended the run, and why."""
     from fedjax_compress.experiment import plots
 
     summary = summarize(config, history, parts, params)
+    if early:
+        summary |= {"stopped_by": early[0], "stop_reason": early[1]}
     plots.draw_run(history, summary, folder / files.PLOT)
     files.write_json(folder / files.SUMMARY, summary)
     return summary

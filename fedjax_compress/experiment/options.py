@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from fedjax_compress.experiment.config import FIELDS, TYPES, Config
+from fedjax_compress.experiment.config import FIELDS, TYPES, Config, Role, named
 
 _METAVARS: dict[type, str] = {int: "N", str: "SPEC"}
 _Field = tuple[str, Any, Any]
@@ -26,6 +26,9 @@ def _setting(name: str, default: Any, unset: bool = False) -> _Field:
     """One field of the configuration as an option; ``unset`` allows to leave it."""
     kind: Any = TYPES[name]  # a value, so that it can stand in Annotated
     text = FIELDS[name].metadata["help"]
+    if name == _IMPORTS:
+        about = arg(name="import", metavar="FILE.py", help=f"{text}; may be repeated")
+        return (name, Annotated[tuple[str, ...], UseAppendAction, about], ())
     if kind is bool:
         return (name, Annotated[kind, arg(help=text)], default)
     choices = "|".join(FIELDS[name].metadata["choices"])
@@ -47,6 +50,7 @@ def _flag(name: str, text: str) -> _Field:
     return (name, Annotated[bool, FlagCreatePairsOff, arg(help=text)], False)
 
 
+_IMPORTS = "imports"
 _QUIET = _flag("quiet", "show nothing but errors")
 
 
@@ -60,6 +64,7 @@ _LAUNCH = (
     _whole("processes", None, "how many processes there are"),
     _whole("process_id", None, "which of them this is, from 0"),
     _flag("distributed", "take the three from SLURM, Open MPI, TPU pod or Kubernetes"),
+    _whole("heartbeat", 100, "seconds of silence after which a process counts as dead"),
 )
 
 
@@ -105,7 +110,9 @@ def resume_options(base: Config) -> type:
 
 def compare_options(base: Config) -> type:
     """Options of ``compare``, with the defaults of ``base``."""
-    settings = [_setting(n, getattr(base, n)) for n in FIELDS if n != "uplink"]
+    settings = [
+        _setting(n, getattr(base, n)) for n in FIELDS if n not in named(Role.SCHEME)
+    ]
     schemes = Annotated[
         tuple[str, ...],
         UseAppendAction,
@@ -121,7 +128,7 @@ def compare_options(base: Config) -> type:
         UseAppendAction,
         arg(
             metavar="NAME",
-            help="run this scheme of a grid only; give it again for each",
+            help="run this scheme only; give it again for each",
         ),
     ]
     output = (
@@ -131,11 +138,11 @@ def compare_options(base: Config) -> type:
     return _make(
         "CompareOptions",
         "Compare compression schemes on the same data, seeds and rounds.\n\n"
-        "One run for each scheme, one table, one plot of accuracy against megabytes. "
-        "With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and whatever is their "
-        "own) the file is a grid: a run for each scheme and seed, means and spreads, "
-        "and the Pareto front. The same command with --output, or resume, goes on "
-        "with what was stopped, and with more --rounds makes it longer.",
+        "One run for each scheme, one table with the Pareto front, plots of accuracy "
+        "against megabytes. With seeds = [0, 1, 2] and [[schemes]] (name, uplink, and "
+        "whatever is their own) the file is a grid: a run for each scheme and seed, "
+        "means and spreads. The same command with --output, or resume, goes on with "
+        "what was stopped, and with more --rounds makes it longer.",
         [
             _config_file("settings to start from, or a grid"),
             _own("output", None, "DIR", output),
@@ -149,7 +156,7 @@ def compare_options(base: Config) -> type:
 
 def report_options(base: Config) -> type:
     """Options of ``report``."""
-    text = "folders of finished runs or comparisons"
+    text = "folders of finished runs, comparisons or grids"
     about = arg(metavar="DIR...", help=text, help_behavior_hint="(at least one)")
     folders = Annotated[tuple[str, ...], Positional, about]
     output = "folder for plot and numbers; if not given, the next free runs/report-NNN"
@@ -159,6 +166,7 @@ def report_options(base: Config) -> type:
         [
             ("folders", folders, ()),
             _own("output", None, "DIR", output),
+            _setting(_IMPORTS, ()),
             _QUIET,
         ],
     )
@@ -175,7 +183,7 @@ def list_options(base: Config) -> type:
     return _make(
         "ListOptions",
         "Everything that a SPEC may name, with options, types and defaults.",
-        [("name", name, None)],
+        [("name", name, None), _setting(_IMPORTS, ())],
     )
 
 
@@ -213,6 +221,7 @@ def bench_options(base: Config) -> type:
             _own("algorithm", "fedavg", "SPEC", "algorithm of the engine"),
             _own("model", "", "SPEC", "another model for the workload's data"),
             _own("qat", "none", "SPEC", "quantization-aware training of the engine"),
+            _setting(_IMPORTS, ()),
             _own("json", None, "FILE", "where all figures go"),
             _own("plot", None, "FILE.png", "where a picture of --sweep goes"),
             _QUIET,
@@ -230,10 +239,10 @@ def size_options(base: Config) -> type:
         "these as codes and scales. Beside what is counted: nominal size, entropy, and "
         "the message squeezed as a whole.",
         [
-            *[_setting(n, getattr(base, n)) for n in ("model", "data", "qat")],
+            *[_setting(n, getattr(base, n)) for n in named(Role.SIZE)],
             _own("shape", None, "N,N,...", shape),
             _whole("classes", None, "classes, with --shape; 10 if not given"),
-            *[_setting(n, getattr(base, n)) for n in ("uplink", "downlink", "seed")],
+            _setting(_IMPORTS, ()),
             _own("json", None, "FILE", "where all figures go"),
             _QUIET,
         ],

@@ -12,16 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedjax_compress.experiment import words
 from fedjax_compress.experiment.files import write_atomically
-from fedjax_compress.experiment.labels import End, label_ends
 from fedjax_compress.experiment.records import Record
+from fedjax_compress.experiment.scores import Score, of_summary
 
 PALETTE = ("#000000", "#0072b2", "#b84d00", "#007a55", "#a8447f", "#876000", "#5a5f9e")
 """Okabe and Ito's colours, the light ones darkened for letters on white."""
-STYLES = ("-", "--", ":")
 _GRID = "#dddddd"
 
 
@@ -63,76 +62,22 @@ def _fold(axes: Axes, text: Text, upright: bool = False) -> None:
             break
 
 
-def draw_comparison(curves: list[tuple[str, list[Record]]], path: Path) -> Figure:
-    """Accuracy against the megabytes that travelled, one line for each scheme.
-
-    Args:
-      curves: name and evaluated rounds of each scheme; a round holds
-        ``test_accuracy`` and the bytes so far, ``bytes_up`` and ``bytes_down``.
-      path: the PNG.
-    """
-    figure = new_figure(10, 6.4)
-    axes = figure.add_subplot()
-    style(
-        axes,
-        "Test accuracy against what travelled",
-        "MB sent up and down so far, by all clients (logarithmic)",
-        "test accuracy",
-    )
-    axes.set_xscale("log")
-    ends: list[End] = []
-    seen: list[float] = []
-    for i, (name, rounds) in enumerate(curves):
-        if not rounds:  # it diverged before it was evaluated
-            continue
-        x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
-        y = [r["test_accuracy"] for r in rounds]
-        color = PALETTE[i % len(PALETTE)]
-        line = STYLES[i // len(PALETTE) % len(STYLES)]
-        axes.plot(x, y, line, color=color, linewidth=2.2)
-        axes.plot(x[-1:], y[-1:], "o", color=color, markersize=8, zorder=4)
-        ends.append(End(x[-1], y[-1], f"{name}  {words.percent(y[-1])}", color))
-        seen += y
-    low, high = min(seen, default=0.0), max(seen, default=1.0)
-    margin = max(0.02, 0.04 * (high - low))
-    label_ends(axes, ends, low - margin, high + margin / 2)
-    axes.yaxis.set_major_locator(Shares(high + margin / 2))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    save(figure, path)
-    return figure
-
-
-class Shares(MaxNLocator):
-    """Ticks up to the largest value only: above it stand the names."""
-
-    def __init__(self, high: float):
-        super().__init__(nbins=9, steps=[1, 2, 2.5, 5, 10])
-        self.high = min(1.0, high)
-
-    def tick_values(self, vmin: float, vmax: float) -> Any:
-        ticks = super().tick_values(vmin, self.high)
-        return [t for t in ticks if t <= self.high + 1e-9]
-
-
 def draw_run(history: list[Record], summary: dict[str, Any], path: Path) -> Figure:
-    """Accuracy and loss by round, and the bytes of both directions beside FP32's.
+    """Score and loss by round, and the bytes of both directions beside FP32's.
 
     Where parameters are pruned, also the share of them in use, by layer and round.
     """
     pruned = "density" in history[-1]
     figure = new_figure(17 if pruned else 13, 4.2)
-    accuracy, loss, sizes, *more = figure.subplots(1, 4 if pruned else 3)
-    _draw_accuracy(accuracy, history)
+    scored, loss, sizes, *more = figure.subplots(1, 4 if pruned else 3)
+    _draw_score(scored, history, of_summary(summary))
     style(loss, "Training loss", "round")
     values = [_number(r["train_loss"]) for r in history]
     loss.plot([r["round"] for r in history], values, color=PALETTE[1], linewidth=2)
     _draw_bytes(sizes, summary)
     for axes in more:
         _draw_density(axes, history)
-    for axes in (accuracy, loss, *more):
+    for axes in (scored, loss, *more):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     save(figure, path)
@@ -143,26 +88,29 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _draw_accuracy(axes: Axes, history: list[Record]) -> None:
-    rows = [r for r in history if r.get("test_accuracy") is not None]
+def _draw_score(axes: Axes, history: list[Record], score: Score) -> None:
+    rows = [r for r in history if r.get(score.key) is not None]
+    name = f"Test {score.words}"
     if not rows:
-        style(axes, "Test accuracy: diverged before the first evaluation", "round")
+        style(axes, f"{name}: diverged before the first evaluation", "round")
         return
     x = [r["round"] for r in rows]
-    last = rows[-1]["test_accuracy"]
-    style(axes, f"Test accuracy: {words.percent(last)}", "round")
-    y = [r["test_accuracy"] for r in rows]
+    last = rows[-1][score.key]
+    style(axes, f"{name}: {score.show(last)}", "round")
+    y = [r[score.key] for r in rows]
     axes.plot(x, y, "o-", color=PALETTE[1], linewidth=2, markersize=4)
-    if "client_accuracy_p10" in rows[-1]:
-        low = [_number(r["client_accuracy_p10"]) for r in rows]
+    _, worst = score.client_keys
+    if worst in rows[-1]:
+        low = [_number(r[worst]) for r in rows]
         axes.plot(x, low, "--", color=PALETTE[2], linewidth=2)
-        text = "10th percentile of clients"
+        text, above = f"{score.worst} of clients", score.better == "lower"
         axes.annotate(
-            text, (x[-1], low[-1]), (0, -8), textcoords="offset points",
-            ha="right", va="top", fontsize=11, color=PALETTE[2],
+            text, (x[-1], low[-1]), (0, 8 if above else -8),
+            textcoords="offset points", ha="right", va="bottom" if above else "top",
+            fontsize=11, color=PALETTE[2],
         )  # fmt: skip
         axes.margins(y=0.2)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: score.tick(v)))
 
 
 def _draw_density(axes: Axes, history: list[Record]) -> None:

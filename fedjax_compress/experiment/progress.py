@@ -10,11 +10,11 @@ from rich.live import Live
 from rich.text import Text
 
 from fedjax_compress.experiment.records import Record
+from fedjax_compress.experiment.scores import ACCURACY, Score
 from fedjax_compress.experiment.words import (
     duration,
     megabytes,
     number,
-    percent,
     short,
 )
 
@@ -38,10 +38,10 @@ def _broken_pipe() -> None:
     raise BrokenPipeError
 
 
-def fitting(line: str, width: int) -> str:
+def fitting(line: str, width: int, score: Score = ACCURACY) -> str:
     """The line, without its longer words where the terminal is narrow."""
     if len(line) >= width:
-        for word in ("round ", "accuracy "):
+        for word in ("round ", f"{score.words} "):
             line = line.replace(word, "")
         line = line.replace(" clients/s", "/s")
     return line
@@ -55,16 +55,22 @@ class Progress:
       rounds: number of rounds of the whole run.
       before: records of rounds finished earlier, when a run is resumed.
       brief: four plain lines instead of twenty.
+      score: which is shown.
     """
 
     def __init__(
-        self, console: Console, rounds: int, before: list[Record], brief: bool = False
+        self,
+        console: Console,
+        rounds: int,
+        before: list[Record],
+        brief: bool = False,
+        score: Score = ACCURACY,
     ):
-        self.console = console
+        self.console, self.score = console, score
         self.lines = _BRIEF_LINES if brief else _LINES
         self.rounds = rounds
         self.first = len(before)
-        self.accuracy: float | None = None
+        self.last: float | None = None
         self.up = self.down = self.dropped = 0
         self._begin: float | None = None
         self._shown = 0.0
@@ -96,7 +102,7 @@ class Progress:
         self.up += record["bytes_up"]
         self.down += record["bytes_down"]
         self.dropped += record["dropped"]
-        self.accuracy = record.get("test_accuracy", self.accuracy)
+        self.last = record.get(self.score.key, self.last)
 
     def update(self, record: Record) -> None:
         """Takes in and shows the record of the round just finished."""
@@ -107,7 +113,7 @@ class Progress:
             self._begin, self.first = now, done
         if self._live is not None:
             if now - self._shown >= _SECONDS_BETWEEN or done == self.rounds:
-                line = fitting(line, self.console.width)
+                line = fitting(line, self.console.width, self.score)
                 self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
                 self._live.refresh()
                 self._shown = now
@@ -122,8 +128,8 @@ class Progress:
         """The figures of a round in one line."""
         width = len(str(self.rounds))
         parts = [f"round {record['round']:{width}d}/{self.rounds}"]
-        if self.accuracy is not None:
-            parts.append(f"accuracy {percent(self.accuracy)}")
+        if self.last is not None:
+            parts.append(f"{self.score.words} {self.score.show(self.last)}")
         parts += [
             f"loss {number(record['train_loss'], 3)}",
             f"up {megabytes(self.up)}",

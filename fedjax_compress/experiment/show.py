@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.text import Text
 
 from fedjax_compress import tree
-from fedjax_compress.clients import describe_features
+from fedjax_compress.clients import describe_features, describe_target
 from fedjax_compress.experiment import files, words
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.scores import of_summary
+from fedjax_compress.typing import rows_of
 
 
 def lines(console: Console, rows: list[tuple[str, str]]) -> None:
@@ -43,10 +45,11 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
         [
             (
                 "data",
-                f"{dataset.name}: {len(dataset.train_labels):,} training and "
-                f"{len(dataset.test_labels):,} test examples, features: "
+                f"{dataset.name}: {rows_of(dataset.train):,} training and "
+                f"{rows_of(dataset.test):,} test examples, features: "
                 f"{describe_features(dataset)}",
             ),
+            ("target", describe_target(dataset)),
             (
                 "clients",
                 f"{parts.data.clients:,} by {config.partition}, {low:,} / {middle:,} / "
@@ -73,10 +76,11 @@ def _saved(factor: float) -> str:
 def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
     """How a run has ended and where its files are."""
     names = (files.CONFIG, files.METRICS, files.SUMMARY, files.PLOT)
+    score = of_summary(found)
     rows = [
         (
-            "test accuracy",
-            f"{words.percent(found['test_accuracy'])} after {found['rounds']} rounds "
+            f"test {score.words}",
+            f"{score.show(found[score.key])} after {found['rounds']} rounds "
             f"(loss {words.number(found['test_loss'])})",
         ),
         *[
@@ -96,10 +100,12 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         ),
         ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),
     ]
-    if "client_accuracy_mean" in found:
-        mean, low = found["client_accuracy_mean"], found["client_accuracy_p10"]
-        text = f"mean {words.percent(mean)}, 10th percentile {words.percent(low)}"
+    if score.client_keys[0] in found:
+        mean, worst = (score.show(found[key]) for key in score.client_keys)
+        text = f"mean {mean}, {score.worst} {worst}"
         rows.insert(1, ("by client", text))
+    if "stopped_by" in found:
+        rows.insert(0, ("stopped", f"by {found['stopped_by']}: {found['stop_reason']}"))
     if found["dropped"]:
         text = f"{found['dropped']} updates were not finite and were left out"
         if found["dropped"] == found["rounds"] * found["cohort"]:

@@ -92,9 +92,9 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
         )
         for way, name in WAYS.items()
     }
-    if model.quantizer is not None:
+    if model.quantized is not None:
         reports[QUANTIZED] = with_field(
-            "qat", compress.size_report, model.quantizer, params, config.seed
+            "qat", compress.size_report, model.quantized.compressor, params, config.seed
         )
     found = _figures(config, task, params, reports)
     if question.json is not None:

@@ -1,10 +1,14 @@
-"""How a run ends that was asked to stop."""
+"""How a run ends early: asked by a signal, or by one of its callbacks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fedjax_compress.experiment.files import resume_command
+
+
+class StopRun(Exception):
+    """Raised by a callback to end the run after this round; the message says why."""
 
 
 class Stopped(Exception):

@@ -8,13 +8,13 @@ import jax
 
 from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts
-from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.config import SPECS, Config
 from fedjax_compress.experiment.fingerprint import versions
 from fedjax_compress.experiment.records import Record, clean
+from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.models import cost
 from fedjax_compress.typing import Params
 
-_NAMES = ("data", "partition", "model", "local", "server", "algorithm", "seed")
 _COSTS = ("client_parameters", "client_macs", "client_flops")
 _SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
 
@@ -23,6 +23,8 @@ def summarize(
     config: Config, history: list[Record], parts: Parts, params: Params
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
+
+    ``metric`` says by what the run is judged: its name, which is better, and its unit.
 
     ``saved_up`` and ``saved_down`` say how many times fewer bytes travelled than
     with the same messages uncompressed: 32 bits a parameter for each client of each
@@ -46,10 +48,12 @@ def summarize(
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(("test_", "client_"))}
     if last.get("diverged"):
-        scores = {"test_accuracy": None, "test_loss": None, "diverged": last["round"]}
+        names = [f"test_{name}" for name in ("loss", *parts.model.metrics)]
+        scores = dict.fromkeys(names) | {"diverged": last["round"]}
     return clean(
         {
             **scores,
+            "metric": of_model(parts.model)._asdict(),
             "train_loss": last["train_loss"],
             "rounds": len(history),
             "clients": parts.data.clients,
@@ -64,9 +68,7 @@ def summarize(
             "parameters": parameters,
             **_costs(parts),
             "parameters_sha256": tree.sha256(params),
-            "uplink": config.uplink,
-            "downlink": config.downlink,
-            **{name: getattr(config, name) for name in _NAMES},
+            **{name: getattr(config, name) for name in (*SPECS, "seed")},
             "devices": config.devices,
             "lanes": config.lanes,
             "platform": jax.devices()[0].platform,

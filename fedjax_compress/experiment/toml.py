@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment.config import FIELDS, Config, from_dict
+from fedjax_compress.experiment.config import FIELDS, Config, from_dict, is_object
 
 
 def load_toml(path: str | Path) -> Config:
@@ -45,12 +45,19 @@ def dump_toml(config: Config, leave_out: tuple[str, ...] = ()) -> str:
         if name in leave_out:
             continue
         value = format_toml(getattr(config, name))
-        parts.append(f"# {field.metadata['help']}\n{name} = {value}\n")
+        note = f"# {field.metadata['help']}\n"
+        if is_object(getattr(config, name)):
+            note += (
+                "# an object, to be given again: experiment.resume(..., parts={...})\n"
+            )
+        parts.append(f"{note}{name} = {value}\n")
     return "\n".join(parts)
 
 
-def format_toml(value: str | int | float | bool) -> str:
+def format_toml(value: str | int | float | bool | tuple[str, ...]) -> str:
     """One value in TOML's notation."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(format_toml, value))}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

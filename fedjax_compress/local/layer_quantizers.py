@@ -80,7 +80,7 @@ def quantized_layers(
       gradients: bits of what flows back into outputs; 32: not quantized.
     """
 
-    def apply(params, features, key):
+    def apply(params, columns, key):
         calls: dict[str, int] = {}
 
         def reads(path: str, x: Array) -> Array:
@@ -98,7 +98,7 @@ def quantized_layers(
             return quantize_gradient(y, noise, gradients)
 
         with tapped(Tap(reads, makes)):
-            return model.apply(params, features, key)
+            return model.apply(params, columns, key)
 
     cuts = model.cuts
     if cuts is not None:

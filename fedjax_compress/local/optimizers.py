@@ -6,12 +6,14 @@ import math
 
 import optax as library
 
-from fedjax_compress import registry
+from fedjax_compress import by_round, registry
+from fedjax_compress.by_round import is_known
 from fedjax_compress.errors import InputError
+from fedjax_compress.local import train as training
 from fedjax_compress.local.steps import Last, schedule
 from fedjax_compress.local.train import train
-from fedjax_compress.lookup import optimizer
-from fedjax_compress.typing import LocalUpdate, Model
+from fedjax_compress.lookup import RATE, call_by_name, optimizer, takes_key
+from fedjax_compress.typing import Context, LocalUpdate, Model
 
 
 @registry.register("local", context=1)
@@ -78,15 +80,16 @@ def fedprox(
     Reference: Li et al. 2020, equation 2.
     """
     _positive("lr", lr)
-    if not 0 <= momentum < 1:
+    if is_known(momentum) and not 0 <= momentum < 1:
         raise InputError(f"momentum must be in [0, 1), got {momentum}")
     for name, value in (("mu", mu), ("weight_decay", weight_decay)):
-        if not value >= 0:
+        if is_known(value) and not value >= 0:
             raise InputError(f"{name} must not be negative, got {value}")
-    if nesterov and not momentum:
+    if nesterov and not _used(momentum):
         raise InputError("nesterov needs momentum above 0, for example momentum=0.9")
-    step = library.sgd(lr, momentum=momentum or None, nesterov=nesterov)
-    if weight_decay:
+    kept = momentum if _used(momentum) else None
+    step = library.sgd(lr, momentum=kept, nesterov=nesterov)
+    if _used(weight_decay):
         step = library.chain(library.add_decayed_weights(weight_decay), step)
     return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
 
@@ -112,17 +115,39 @@ def optax(
       lr: learning rate, positive.
       mu: weight of FedProx's proximal term.
       epochs, steps, batch, last, shuffle: as in ``sgd``.
-      options: further keyword arguments of that function; whole numbers stay whole.
+      options: further keyword arguments of that function; whole numbers stay whole. An
+        optimizer that draws, as noisy_sgd does, gets a key of the client and round,
+        unless a ``key`` is given, which is then the same for all of them.
 
     Raises:
       InputError: unknown optimizer or option, an option given twice, or an optimizer
         that needs more than gradients, as lbfgs and dpsgd do.
     """
     _positive("lr", lr)
-    step = optimizer(library, name, lr, options)
-    return train(model, step, schedule(epochs, steps, batch, last, shuffle), mu)
+    keyed = takes_key(library, name) and not {"key", "seed"} & set(options)
+    step = optimizer(library, name, lr, options | ({"key": 0} if keyed else {}))
+
+    def drawing(context: Context) -> library.GradientTransformation:
+        return call_by_name(
+            library, name, RATE, options | {RATE: lr, "key": context.keys.private}
+        )
+
+    return train(
+        model,
+        drawing if keyed else step,
+        schedule(epochs, steps, batch, last, shuffle),
+        mu,
+    )
+
+
+def _used(value: float) -> bool:
+    """Whether a number is not 0 in all rounds."""
+    return not is_known(value) or value != 0
 
 
 def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
+    if is_known(value) and not 0 < value < math.inf:
         raise InputError(f"{name} must be positive and finite, got {value}")
+
+
+by_round.register("local", training.by_round)

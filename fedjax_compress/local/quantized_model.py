@@ -16,12 +16,15 @@ from fedjax_compress.registry import nearest
 from fedjax_compress.typing import (
     Array,
     Claims,
-    Coin,
+    Columns,
     Compressor,
     Key,
+    Keys,
     Model,
+    Outputs,
     Params,
     Payload,
+    Quantized,
     State,
 )
 
@@ -40,7 +43,7 @@ def quantized(
     """The model whose chosen weights are quantized wherever it computes with them.
 
     Training moves the latent weights, which are the parameters; outputs, losses and
-    evaluation are those of the quantized ones. ``quantizer`` of the result sends these:
+    evaluation are those of the quantized ones. ``quantized`` of the result sends these:
     integer codes and scales of the chosen weights, all else as it is.
 
     Args:
@@ -90,8 +93,8 @@ def quantized(
 
         return _change(weights, chosen, seen)
 
-    def apply(params: Params, features: Array, key: Key | None) -> Any:
-        return model.apply(view(params, key), features, key)
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
+        return model.apply(view(params, key), columns, key)
 
     def constrain(params: Params) -> Params:
         if model.constrain is not None:
@@ -113,6 +116,7 @@ def quantized(
         ties = {**inner.ties, **(extra if quantizer.extend else {})}
         cuts = inner._replace(narrow=narrow, ties=ties)
 
+    before = model.quantized
     return model._replace(
         init=jax.jit(init),
         apply=apply,
@@ -120,9 +124,11 @@ def quantized(
         constrain=constrain
         if quantizer.constrain or quantizer.constrain_learned
         else model.constrain,
-        quantizer=_compressor(chosen, quantizer, code, own),
-        keeps_zeros=model.keeps_zeros and quantizer.keeps_zeros,
-        keeps_scale=model.keeps_scale and quantizer.keeps_scale,
+        quantized=Quantized(
+            _compressor(chosen, quantizer, code, own),
+            quantizer.keeps_zeros and (not before or before.keeps_zeros),
+            quantizer.keeps_scale and (not before or before.keeps_scale),
+        ),
     )
 
 
@@ -137,7 +143,7 @@ def _compressor(
     def init(like: Params) -> State:
         return ()
 
-    def encode(params: Params, state: State, coin: Coin) -> tuple[Payload, State]:
+    def encode(params: Params, state: State, coin: Keys) -> tuple[Payload, State]:
         _, learned = own(params)
         sent: dict[str, Payload] = {}
         for path, leaf in _leaves(params).items():

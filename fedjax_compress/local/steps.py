@@ -51,6 +51,18 @@ class Schedule(NamedTuple):
             return jnp.where(each > 0, self.steps, 0)
         return self.epochs * each
 
+    def seen(self, size: Array) -> Array:
+        """How many rows a client of ``size`` learns from, each as often as it is seen.
+
+        Where ``steps`` are set, passes may end on the way.
+        """
+        if not self.steps:
+            return (self.epochs * self.rows(size)).astype(jnp.float32)
+        each = jnp.maximum(self.per_epoch(size), 1)
+        whole, rest = self.steps // each, self.steps % each
+        rows = whole * self.rows(size) + jnp.minimum(rest * self.batch, size)
+        return jnp.where(self.per_epoch(size) > 0, rows, 0).astype(jnp.float32)
+
     def batch_at(self, shard: Shard, key: Key, step: Array) -> Batch:
         """The rows of step ``step``; all masked out once the client has finished."""
         each = jnp.maximum(self.per_epoch(shard.size), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedjax_compress.models import losses, metrics
 from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
 from fedjax_compress.models.cnn import cnn, emnist_cnn
 from fedjax_compress.models.convolution import Convolution, max_pool
@@ -11,6 +12,7 @@ from fedjax_compress.models.forms import Form, convolution_form
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
 from fedjax_compress.models.nnx_model import from_nnx
+from fedjax_compress.models.partial import lora, partial, partly, with_additions
 from fedjax_compress.models.resnet import resnet12, resnet18
 from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.models.text import char_lstm
@@ -31,10 +33,16 @@ __all__ = [
     "from_linen",
     "from_nnx",
     "logistic",
+    "lora",
+    "losses",
     "max_pool",
+    "metrics",
     "mlp",
     "normalise",
+    "partial",
+    "partly",
     "resnet12",
     "resnet18",
     "rewrite_convolutions",
+    "with_additions",
 ]

@@ -15,7 +15,7 @@ from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.inputs import check_images, numbers
 from fedjax_compress.returned import difference_of_leaf, floats, within
-from fedjax_compress.typing import Array, Key, Model, Params, Task
+from fedjax_compress.typing import Array, Columns, Key, Model, Outputs, Params, Task
 
 Augment = Callable[[Array, Key | None], Array]
 """(features [batch, height, width, channels] as stored, key or None) -> float32 of the
@@ -64,7 +64,7 @@ def crop_flip(
     Raises:
       InputError: no images, padding below 0 or wider than the image, another number of
         means or standard deviations, or one that is not finite, or a standard deviation
-        not above 0.
+        not above 0; labels of each pixel, which would not be moved.
 
     Reference: He et al., "Deep Residual Learning for Image Recognition" (2016),
       section 4.2.
@@ -78,6 +78,11 @@ def crop_flip(
         raise InputError(
             f"padding must be from 0 to {min(height, width)}, the shorter side of the "
             f"images, not {padding}"
+        )
+    if task.predicts == "positions" and (padding or flip):
+        raise InputError(
+            "crop_flip moves pictures, but not their labels of each pixel; leave it "
+            "out, or say padding=0, flip=false"
         )
 
     def crop(image: Array, corner: Array) -> Array:
@@ -147,14 +152,15 @@ def augmented(model: Model, change: Augment) -> Model:
       change: such as ``crop_flip(task)``, for the same task.
     """
 
-    def apply(params: Params, features: Array, key: Key | None) -> Array:
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
+        features = columns["features"]
         own = None if key is None else jax.random.fold_in(key, _CHANGE)
         with within("the augment"):
             changed = change(features, own)
         wanted = "floats of the shape of the features"
         if difference_of_leaf(changed, features):  # what is left alone is right
             floats("the augment", changed, features.shape, wanted)
-        return model.apply(params, changed, key)
+        return model.apply(params, {**columns, "features": changed}, key)
 
     cuts = model.cuts
     if cuts is not None:

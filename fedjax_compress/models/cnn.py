@@ -14,7 +14,7 @@ from fedjax_compress.models.cutting import Ends, layers
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.inputs import check_images, check_positive
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.typing import Array, Model, Task, Tie
+from fedjax_compress.typing import Array, Columns, Model, Task, Tie
 
 Loss = Literal["cross_entropy", "binary_cross_entropy"]
 
@@ -117,8 +117,12 @@ def _cnn(
 
     cuts = layers(groups, ends, narrow, spatial=2)
     module = _FedAvgCNN(widths, dense, task.classes, conv)
-    score = None if loss == "cross_entropy" else losses.binary_cross_entropy
+    score = None if loss == "cross_entropy" else _binary
     return from_linen(module, task, conv="direct", cuts=cuts, loss=score)
+
+
+def _binary(outputs: Array, columns: Columns) -> Array:
+    return losses.binary_cross_entropy(outputs, columns["labels"])
 
 
 @registry.register("model", context=1)

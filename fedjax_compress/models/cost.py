@@ -42,19 +42,17 @@ def cost(model: Model, task: Task) -> Cost:
     XLA counts the body of a loop once, so for recurrent networks ``flops`` is too low.
     """
     params = jax.eval_shape(model.init, jax.random.key(0))
-    features = jax.eval_shape(lambda: example(task)[:1])
-    shape = (1, *task.shape) if task.tokens else (1,)
-    labels = jax.ShapeDtypeStruct(shape, jnp.int32)
+    columns = jax.eval_shape(lambda: example(task, 1))
 
-    def forward(params: Any, features: Any) -> Any:
-        return model.apply(params, features, None)
+    def forward(params: Any, columns: Any) -> Any:
+        return model.apply(params, columns, None)
 
-    def loss(params: Any, features: Any, labels: Any) -> Any:
-        return jnp.mean(model.loss(forward(params, features), labels))
+    def loss(params: Any, columns: Any) -> Any:
+        return jnp.mean(model.losses(forward(params, columns), columns)[0])
 
     with convolution_form("direct"):
-        macs = _macs(jax.make_jaxpr(forward)(params, features).jaxpr)
-        flops = _flops(jax.jit(jax.grad(loss)).lower(params, features, labels))
+        macs = _macs(jax.make_jaxpr(forward)(params, columns).jaxpr)
+        flops = _flops(jax.jit(jax.grad(loss)).lower(params, columns))
     return Cost(tree.count(params), macs, flops)
 
 

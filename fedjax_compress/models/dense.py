@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flax import linen
 
 from fedjax_compress import registry
+from fedjax_compress.models.adapt import read_features
 from fedjax_compress.models.cutting import Ends, layers
 from fedjax_compress.models.inputs import check_numbers, check_positive, flat
 from fedjax_compress.models.linen_model import from_linen
@@ -39,7 +40,7 @@ def logistic(task: Task) -> Model:
       InputError: a task of tokens.
     """
     check_numbers(task)
-    read = functools.partial(flat, task=task)
+    read = read_features(functools.partial(flat, task=task))
     return from_linen(_Dense((), task.classes), task, inputs=read, conv="direct")
 
 
@@ -75,5 +76,6 @@ def _mlp(task: Task, hidden: tuple[int, ...]) -> Model:
         return _mlp(task, tuple(counts[name] for name in names))
 
     cuts = layers(dict(zip(names, hidden, strict=True)), ends, narrow)
-    module, read = _Dense(hidden, task.classes), functools.partial(flat, task=task)
+    module = _Dense(hidden, task.classes)
+    read = read_features(functools.partial(flat, task=task))
     return from_linen(module, task, inputs=read, conv="direct", cuts=cuts)

@@ -33,8 +33,13 @@ def flag(name: str, training: bool) -> bool:
     return FLAGS[name] == training
 
 
-def options(call: Callable[..., Any], training: bool) -> dict[str, Any]:
+def options(call: Callable[..., Any], training: bool, given: int) -> dict[str, Any]:
     """The flags among the arguments of a module's ``__call__``.
+
+    Args:
+      call: the method.
+      training: whether the module is.
+      given: how many arguments come first, which are set.
 
     Raises:
       InputError: an argument without a default that nobody sets.
@@ -42,11 +47,12 @@ def options(call: Callable[..., Any], training: bool) -> dict[str, Any]:
     arguments = list(inspect.signature(call).parameters.values())[1:]
     found = {a.name: flag(a.name, training) for a in arguments if a.name in FLAGS}
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    for argument in [a for a in arguments if a.kind not in kinds][1:]:
+    for argument in [a for a in arguments if a.kind not in kinds][given:]:
         if argument.name not in found and argument.default is argument.empty:
             raise InputError(
                 f"the module's __call__ has an argument {argument.name!r} that nobody "
-                f"sets; give it a default, or call it one of {', '.join(FLAGS)}"
+                f"sets; give it a default, have inputs give a tuple of all that it "
+                f"reads, or call it one of {', '.join(FLAGS)}"
             )
     return found
 

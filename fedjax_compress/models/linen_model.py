@@ -12,17 +12,28 @@ from flax import linen
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import flags
 from fedjax_compress.models.adapt import (
+    Loss,
     Read,
-    Score,
+    arguments,
     default_inputs,
     example,
     make_model,
+    number_read,
     shapes,
 )
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.promotion import as_written
-from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task
+from fedjax_compress.typing import (
+    Columns,
+    Cuts,
+    Key,
+    Metric,
+    Model,
+    Outputs,
+    Params,
+    Task,
+)
 
 
 def from_linen(
@@ -30,13 +41,14 @@ def from_linen(
     task: Task,
     *,
     inputs: Read | None = None,
-    loss: Score | None = None,
-    correct: Score | None = None,
+    loss: Loss | None = None,
+    metrics: dict[str, Metric] | None = None,
+    pad: int | None = None,
     conv: Form = "auto",
     cuts: Cuts | None = None,
     streams: Sequence[str] = (),
 ) -> Model:
-    """A Model of a flax.linen module that maps [batch, ...] to [batch, classes].
+    """A Model of a flax.linen module that maps [batch, ...] to [batch, ...].
 
     The parameters are the module's ``params`` collection, a plain nested dict. A key
     means training and feeds the random stream ``dropout``; without one the module is
@@ -55,12 +67,16 @@ def from_linen(
       module: a module without running statistics (GroupNorm or LayerNorm instead of
         BatchNorm, whose statistics belong to no client).
       task: shape and classes of the data.
-      inputs: stored features [batch, ...] -> what the module reads. By default float32
-        numbers, divided by the task's scale (pixels in [0, 1]); (height, width) images
-        get a channel axis, and tokens become int32.
-      loss: (outputs, labels) -> float32 [batch]; softmax cross-entropy by default,
-        for tokens its mean over the tokens that are not 0.
-      correct: (outputs, labels) -> float32 [batch]; likewise.
+      inputs: columns [batch, ...] -> what the module reads, a tuple for several
+        arguments. By default the features as float32 numbers, divided by the task's
+        scale (pixels in [0, 1]); (height, width) images get a channel axis, and tokens
+        become int32.
+      loss: (outputs, columns) -> float32 [batch], or that and what each row counts for,
+        which else the column ``weights`` says, if there is one; by default as the
+        task's ``target`` asks, see ``losses.losses_for``.
+      metrics: figures by name; the first is the one to plot; by default as the task's
+        ``target`` asks, see ``metrics.metrics_for``.
+      pad: the symbol that is not scored; None for 0 where features are tokens.
       conv: form in which the module's convolutions are computed, see
         ``rewrite_convolutions``; ``direct`` leaves the module as it is.
       cuts: along which axes the module can be cut, for algorithms that do so.
@@ -75,27 +91,28 @@ def from_linen(
     """
     read, names = inputs or default_inputs(task), flags.check_streams(streams)
     modules = {training: flags.told(module, training) for training in (True, False)}
-    chosen = {t: flags.options(type(module).__call__, t) for t in modules}
+    call, given = type(module).__call__, number_read(read, task)
+    chosen = {t: flags.options(call, t, given) for t in modules}
     ours = type(module).__module__.startswith(__package__)
     promotion = contextlib.nullcontext if ours else as_written
 
     def variables(key: Key) -> dict[str, Any]:
         with promotion():
-            return create(key, read(example(task)))
+            return create(key, arguments(read(example(task))))
 
-    def create(key: Key, seen: Array) -> dict[str, Any]:
-        return dict(modules[False].init({"params": key}, seen, **chosen[False]))
+    def create(key: Key, seen: tuple) -> dict[str, Any]:
+        return dict(modules[False].init({"params": key}, *seen, **chosen[False]))
 
     @jax.jit
     def init(key: Key) -> Params:
         return variables(key).get("params", {})
 
-    def apply(params: Params, features: Array, key: Key | None) -> Any:
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
         rngs = None if key is None else flags.streams(names, key)
         training, given = key is not None, {"params": params}
         with promotion():
             return modules[training].apply(
-                given, read(features), rngs=rngs, **chosen[training]
+                given, *arguments(read(columns)), rngs=rngs, **chosen[training]
             )
 
     with flags.explained(names):
@@ -112,4 +129,4 @@ def from_linen(
             shapes(lambda p: apply(p, seen, key), kept.get("params", {}))
     whole = rewrite_convolutions(apply, conv)
     with flags.explained(names):
-        return make_model(init, whole, task, loss, correct, cuts)
+        return make_model(init, whole, task, loss, metrics, cuts, pad)

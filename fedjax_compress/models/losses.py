@@ -1,12 +1,75 @@
-"""Losses and right answers, example by example, in float32."""
+"""Losses of each row and what the row counts for, in float32."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array
+from fedjax_compress.typing import Array, Columns, Outputs, Task, rows_of
+
+Losses = Callable[[Outputs, Columns], tuple[Array, Array]]
+"""(outputs, columns) -> (value, weight), both float32 [batch]."""
+
+
+def losses_for(task: Task, pad: int | None = None) -> Losses:
+    """The usual loss of a task.
+
+    ``class`` and ``positions``: softmax cross-entropy; ``several``: the mean over
+    classes of the binary cross-entropy; ``number``: the mean of squared errors. A row
+    counts as much as it has positions that are scored, and times its ``weights`` where
+    there is such a column.
+
+    Args:
+      task: what is predicted.
+      pad: the symbol that is not scored, where no ``lengths`` say which positions are;
+        None for 0 where features are tokens, else for none.
+    """
+    if task.predicts == "positions":
+        symbol = pad_of(task, pad)
+
+        def of_positions(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+            counts = scored(columns, symbol)
+            value, weight = token_cross_entropy(outputs, columns["labels"], counts)
+            return value, weight * weight_of(columns)
+
+        return of_positions
+    one = {
+        "class": cross_entropy,
+        "several": binary_cross_entropy,
+        "number": squared_error,
+    }[task.predicts]
+    return lambda outputs, columns: (
+        one(outputs, columns["labels"]),
+        weight_of(columns),
+    )
+
+
+def weight_of(columns: Columns) -> Array:
+    """What each row counts for: its ``weights``, else 1; float32 [batch]."""
+    if "weights" in columns:
+        return columns["weights"].astype(jnp.float32)
+    return jnp.ones(rows_of(columns), jnp.float32)
+
+
+def pad_of(task: Task, pad: int | None) -> int:
+    """The symbol that is not scored; -1 for none."""
+    return pad if pad is not None else (0 if task.tokens else -1)
+
+
+def scored(columns: Columns, pad: int = -1) -> Array:
+    """Which positions count, bool of the labels' shape: those before a row's
+    ``lengths``, where there is such a column, else those whose label is not ``pad``."""
+    labels = columns["labels"]
+    if "lengths" not in columns:
+        return labels.astype(jnp.int32) != pad
+    places = jnp.arange(labels.shape[1], dtype=jnp.int32)
+    places = places.reshape(1, -1, *(1,) * (labels.ndim - 2))
+    lengths = columns["lengths"].astype(jnp.int32)
+    lengths = lengths.reshape(-1, *(1,) * (labels.ndim - 1))
+    return jnp.broadcast_to(places < lengths, labels.shape)
 
 
 def cross_entropy(outputs: Array, labels: Array) -> Array:
@@ -22,18 +85,19 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
     Raises:
       InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, 1)
+    check_classes(outputs, labels, 1)
     return _negative_log_likelihood(outputs, labels)
 
 
 def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
-    """Mean over classes of the binary cross-entropy with one-hot targets, in nats.
+    """Mean over classes of the binary cross-entropy, in nats.
 
-    (1 / classes) sum_c log(1 + exp(-z_c)) for the label, log(1 + exp(z_c)) for others.
+    (1 / classes) sum_c log(1 + exp(z_c)) - y_c z_c.
 
     Args:
       outputs: [batch, classes], logits of any float dtype.
-      labels: [batch], integer in 0 .. classes-1.
+      labels: [batch, classes], 0 or 1; or [batch], integer in 0 .. classes-1, which
+        stands for 1 at that class and 0 elsewhere.
 
     Returns:
       float32 [batch].
@@ -41,56 +105,72 @@ def binary_cross_entropy(outputs: Array, labels: Array) -> Array:
     Raises:
       InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, 1)
     outputs = outputs.astype(jnp.float32)
-    target = jax.nn.one_hot(labels, outputs.shape[-1], dtype=jnp.float32)
+    if labels.shape == outputs.shape:
+        target = labels.astype(jnp.float32)
+    else:
+        check_classes(outputs, labels, 1)
+        target = jax.nn.one_hot(labels, outputs.shape[-1], dtype=jnp.float32)
     losses = jax.nn.softplus(outputs) - outputs * target
     return jnp.mean(losses, axis=-1)
 
 
-def correct(outputs: Array, labels: Array) -> Array:
-    """1 where the largest output is that of the label (first of equals), else 0.
+def squared_error(outputs: Array, labels: Array) -> Array:
+    """Mean of (output - label)^2 of each example.
 
     Args:
-      outputs: [batch, classes].
-      labels: [batch], integer.
+      outputs: [batch] or [batch, numbers], of any float dtype.
+      labels: as many numbers a row.
 
     Returns:
       float32 [batch].
+
+    Raises:
+      InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, 1)
-    return (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32)
+    found, wanted = paired(outputs, labels)
+    return jnp.mean((found - wanted) ** 2, axis=1)
 
 
-def token_cross_entropy(outputs: Array, labels: Array, pad: int = 0) -> Array:
-    """Cross-entropy of each sequence: the mean over its tokens that are not ``pad``.
+def paired(outputs: Array, labels: Array) -> tuple[Array, Array]:
+    """Outputs and labels of equal number, float32 [batch, numbers] each.
+
+    Raises:
+      InputError: another number of labels than of outputs.
+    """
+    found = getattr(outputs, "shape", ())
+    rows = labels.shape[0]
+    if found[:1] != (rows,) or labels.size != outputs.size:
+        raise InputError(
+            f"{_described(outputs)} need as many numbers as labels, not {labels.shape}"
+        )
+    one, other = (x.astype(jnp.float32).reshape(rows, -1) for x in (outputs, labels))
+    return one, other
+
+
+def token_cross_entropy(
+    outputs: Array, labels: Array, scored: Array
+) -> tuple[Array, Array]:
+    """Cross-entropy of each row's positions: their mean, and how many they are.
 
     Args:
-      outputs: [batch, time, symbols], logits.
-      labels: [batch, time], integer in 0 .. symbols-1.
-      pad: the symbol that is not scored.
+      outputs: [batch, positions ..., symbols], logits.
+      labels: [batch, positions ...], integer in 0 .. symbols-1.
+      scored: bool of the shape of ``labels``.
 
     Returns:
-      float32 [batch]; 0 for a sequence of nothing but ``pad``.
+      float32 [batch]: the mean, 0 for a row of which nothing is scored; and float32
+      [batch], the number of positions scored.
+
+    Raises:
+      InputError: the shapes do not belong together.
     """
-    _check(outputs, labels, 2)
-    return _mean_of_tokens(_negative_log_likelihood(outputs, labels), labels != pad)
-
-
-def token_correct(outputs: Array, labels: Array, pad: int = 0) -> Array:
-    """Share of right tokens of each sequence, among those that are not ``pad``.
-
-    Args:
-      outputs: [batch, time, symbols].
-      labels: [batch, time], integer.
-      pad: the symbol that is not scored.
-
-    Returns:
-      float32 [batch]; 0 for a sequence of nothing but ``pad``.
-    """
-    _check(outputs, labels, 2)
-    right = (jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32)
-    return _mean_of_tokens(right, labels != pad)
+    check_classes(outputs, labels, labels.ndim)
+    found = _negative_log_likelihood(outputs, jnp.maximum(labels, 0))
+    along = tuple(range(1, labels.ndim))
+    weight = scored.astype(jnp.float32)
+    number = jnp.sum(weight, along)
+    return jnp.sum(found * weight, along) / jnp.maximum(number, 1.0), number
 
 
 def _negative_log_likelihood(outputs: Array, labels: Array) -> Array:
@@ -99,14 +179,18 @@ def _negative_log_likelihood(outputs: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_probabilities, index, axis=-1)[..., 0]
 
 
-def _mean_of_tokens(values: Array, scored: Array) -> Array:
-    weight = scored.astype(jnp.float32)
-    return jnp.sum(values * weight, -1) / jnp.maximum(jnp.sum(weight, -1), 1.0)
-
-
-def _check(outputs: Array, labels: Array, axes: int) -> None:
-    if labels.ndim != axes or outputs.shape[:-1] != labels.shape:
+def check_classes(outputs: Array, labels: Array, axes: int) -> None:
+    """Raises InputError unless the outputs are a number for each class of each label,
+    and labels have so many axes."""
+    found = getattr(outputs, "shape", ())
+    if labels.ndim != axes or found[:-1] != labels.shape:
         raise InputError(
-            f"outputs of shape {outputs.shape} need integer labels of shape "
-            f"{outputs.shape[:axes]}, not {labels.shape}"
+            f"{_described(outputs)} need integer labels of shape {found[:axes]}, not "
+            f"{labels.shape}"
         )
+
+
+def _described(outputs: Outputs) -> str:
+    if hasattr(outputs, "shape"):
+        return f"outputs of shape {outputs.shape}"
+    return f"outputs that are a {type(outputs).__name__}, not one array,"

@@ -12,12 +12,22 @@ import jax.numpy as jnp
 from fedjax_compress import tree
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import adapt, flags
-from fedjax_compress.models.adapt import Read, Score, default_inputs
+from fedjax_compress.models.adapt import Loss, Read, arguments, default_inputs
 from fedjax_compress.models.forms import Form
 from fedjax_compress.models.rewrite import rewrite_convolutions
 from fedjax_compress.promotion import as_written
 from fedjax_compress.returned import within
-from fedjax_compress.typing import Array, Cuts, Key, Model, Params, Task, Tree
+from fedjax_compress.typing import (
+    Columns,
+    Cuts,
+    Key,
+    Metric,
+    Model,
+    Outputs,
+    Params,
+    Task,
+    Tree,
+)
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -28,8 +38,9 @@ def from_nnx(
     task: Task,
     *,
     inputs: Read | None = None,
-    loss: Score | None = None,
-    correct: Score | None = None,
+    loss: Loss | None = None,
+    metrics: dict[str, Metric] | None = None,
+    pad: int | None = None,
     conv: Form = "auto",
     cuts: Cuts | None = None,
 ) -> Model:
@@ -50,10 +61,7 @@ def from_nnx(
         running statistics (GroupNorm or LayerNorm instead of BatchNorm, whose
         statistics belong to no client).
       task: shape and classes of the data.
-      inputs: stored features [batch, ...] -> what the module reads, as in
-        ``from_linen``.
-      loss: (outputs, labels) -> float32 [batch], as in ``from_linen``.
-      correct: (outputs, labels) -> float32 [batch], as in ``from_linen``.
+      inputs, loss, metrics, pad: as in ``from_linen``.
       conv: form of the module's convolutions, as in ``from_linen``.
       cuts: along which axes the module can be cut, as in ``from_linen``.
 
@@ -69,7 +77,8 @@ def from_nnx(
     make = as_written()(make)
     with within("the function that makes the module"):
         module = make(nnx.Rngs(0))
-    chosen = {t: flags.options(type(module).__call__, t) for t in (True, False)}
+    call, given = type(module).__call__, adapt.number_read(read, task)
+    chosen = {t: flags.options(call, t, given) for t in (True, False)}
     _tell(module, True)
     training = nnx.split(module)[0]
     _tell(module, False)
@@ -83,18 +92,18 @@ def from_nnx(
         return _to_dict(nnx.state(make(nnx.Rngs(key)), nnx.Param))
 
     @as_written()
-    def apply(params: Params, features: Array, key: Key | None) -> Any:
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
         graph = evaluation if key is None else training
         state = _from_dict(params, shapes)
         whole = nnx.merge(graph, state, _seed(streams, key), constants)
-        return whole(read(features), **chosen[key is not None])
+        return whole(*arguments(read(columns)), **chosen[key is not None])
 
     with _explained():
         made = adapt.shapes(lambda: init(jax.random.key(0)))
         seen, key = adapt.example(task), jax.random.key(0)
         adapt.shapes(lambda p: apply(p, seen, key), made)
         whole = rewrite_convolutions(apply, conv)
-        return adapt.make_model(init, whole, task, loss, correct, cuts)
+        return adapt.make_model(init, whole, task, loss, metrics, cuts, pad)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 from flax import linen
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.models import cutting, losses
+from fedjax_compress.models import cutting
 from fedjax_compress.models.inputs import check_positive, check_tokens
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
@@ -35,8 +33,8 @@ def char_lstm(
     """Next-character model: an embedding, LSTM layers, a dense layer at each position.
 
     Features and labels are [batch, time]: the label of a position is the symbol that
-    follows. The loss of an example is the mean cross-entropy over its labels that are
-    not ``pad``, its accuracy the share of those that are right. 820,522 parameters
+    follows. Loss and accuracy are means over all labels that are not ``pad``, so that a
+    row counts for as much as it has of them. 820,522 parameters
     with 90 symbols: ``embedding/embedding`` (normal of variance 1 / embedding),
     ``lstm_1``, ``lstm_2``, ... (see ``LSTM``), ``output`` (kernel: truncated normal
     of variance 1 / hidden; bias: zeros).
@@ -53,8 +51,6 @@ def char_lstm(
 
     Reference: Reddi et al., "Adaptive Federated Optimization" (2021), Shakespeare;
       the parameter count agrees.
-    Deviations: each example's loss is averaged over its own tokens, so that examples
-      of different lengths weigh the same in a batch.
     """
     check_tokens(task)
     check_positive("embedding", embedding)
@@ -86,8 +82,7 @@ def _char_lstm(task: Task, embedding: int, hidden: tuple[int, ...], pad: int) ->
     return from_linen(
         _CharLSTM(task.classes, embedding, hidden),
         task,
-        loss=functools.partial(losses.token_cross_entropy, pad=pad),
-        correct=functools.partial(losses.token_correct, pad=pad),
+        pad=pad,
         conv="direct",
         cuts=cutting.layers(groups, {"output": (reads, None)}, narrow, more=ties),
     )

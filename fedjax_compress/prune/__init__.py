@@ -11,6 +11,7 @@ from fedjax_compress.prune.allocation import (
 from fedjax_compress.prune.masks import (
     Density,
     all_kept,
+    any_kept,
     apply,
     density,
     kept_elements,
@@ -68,6 +69,7 @@ __all__ = [
     "accumulated_gradient",
     "adaptive",
     "all_kept",
+    "any_kept",
     "apply",
     "block",
     "ceiled",

@@ -149,6 +149,11 @@ def density(mask: Tree, params: Params, pattern: Pattern | None = None) -> Densi
     return Density(leaves, jnp.sum(kept) / sum(sizes))
 
 
+def any_kept(mask: Tree) -> Array:
+    """Whether a mask keeps anything at all, a bool scalar."""
+    return jnp.any(jnp.stack([jnp.any(m) for m in jax.tree.leaves(mask)]))
+
+
 def regrow(mask: Tree, magnitudes: Tree, scores: Tree, number: int | Array) -> Tree:
     """Drops the smallest kept units and grows as many of the highest scores.
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry
+from fedjax_compress.by_round import is_known
 from fedjax_compress.errors import InputError
 from fedjax_compress.server.optimizers import positive
-from fedjax_compress.typing import Array, Params, ServerOptimizer, Tree
+from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, Tree
 
 
 class Moments(NamedTuple):
@@ -111,7 +112,7 @@ def _adaptive(
     positive("tau", tau)
     _decay("b1", b1)
     start = tau * tau if initial is None else initial
-    if not start >= 0:
+    if is_known(start) and not start >= 0:
         raise InputError(f"initial must not be negative, got {initial}")
 
     def init(params: Params) -> Moments:
@@ -120,7 +121,9 @@ def _adaptive(
 
         return Moments(fill(0.0), fill(start))
 
-    def apply(update: Tree, state: Moments, params: Params) -> tuple[Params, Moments]:
+    def apply(
+        update: Tree, state: Moments, params: Params, context: Context
+    ) -> tuple[Params, Moments]:
         m = jax.tree.map(lambda m, u: b1 * m + (1 - b1) * u, state.first, update)
         v = jax.tree.map(second, state.second, update)
         moved = jax.tree.map(
@@ -133,6 +136,6 @@ def _adaptive(
 
 
 def _decay(name: str, value: float) -> float:
-    if not 0 <= value < 1:
+    if is_known(value) and not 0 <= value < 1:
         raise InputError(f"{name} must be in [0, 1), got {value}")
     return value

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax as library
 
+from fedjax_compress import by_round as rounds
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.lookup import optimizer
 from fedjax_compress.promotion import as_written
-from fedjax_compress.typing import Params, ServerOptimizer, State, Tree
+from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, State, Tree
+
+
+def by_round(make: Callable[[Array], ServerOptimizer]) -> ServerOptimizer:
+    """The server's step of each round, as one.
+
+    Args:
+      make: number of the round, traced -> its step; all keep the same state.
+    """
+
+    def apply(
+        update: Tree, state: State, params: Params, context: Context
+    ) -> tuple[Params, State]:
+        return make(context.round).apply(update, state, params, context)
+
+    def init(params: Params) -> State:
+        return make(jnp.zeros((), jnp.int32)).init(params)
+
+    return ServerOptimizer(init, apply)
+
+
+rounds.register("server", by_round)
 
 
 def from_optax(transformation: library.GradientTransformation) -> ServerOptimizer:
@@ -21,7 +44,9 @@ def from_optax(transformation: library.GradientTransformation) -> ServerOptimize
     Reference: Reddi et al. 2021, algorithm 1 (FedOpt).
     """
 
-    def apply(update: Tree, state: State, params: Params) -> tuple[Params, State]:
+    def apply(
+        update: Tree, state: State, params: Params, context: Context
+    ) -> tuple[Params, State]:
         grads = jax.tree.map(
             lambda u, p: jnp.negative(u).astype(p.dtype), update, params
         )
@@ -63,7 +88,7 @@ def fedavgm(
 
     Reference: Hsu et al. 2019.
     """
-    if not 0 <= momentum < 1:
+    if rounds.is_known(momentum) and not 0 <= momentum < 1:
         raise InputError(f"momentum must be in [0, 1), got {momentum}")
     return from_optax(library.sgd(positive("lr", lr), momentum, nesterov))
 
@@ -86,6 +111,6 @@ def optax(name: str, lr: float, **options: int | float | bool) -> ServerOptimize
 
 def positive(name: str, value: float) -> float:
     """The value, or an InputError that names it."""
-    if not 0 < value < math.inf:
+    if rounds.is_known(value) and not 0 < value < math.inf:
         raise InputError(f"{name} must be positive and finite, got {value}")
     return value

@@ -8,9 +8,8 @@ Memory-mapped arrays and ``Rows`` are files of raw bytes beside it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import logging
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -38,22 +37,31 @@ waiting for 5.5 s and are sealed after 7.7 s; so are as many in mapped files.
 
 
 def describe(tree: Tree) -> list[list[Any]]:
-    """[path, shape, dtype] of every leaf, in tree order; JSON."""
-    leaves = zip(paths(tree), jax.tree.leaves(tree), strict=True)
-    return [[path, list(np.shape(leaf)), _dtype(leaf).name] for path, leaf in leaves]
+    """[path, shape, dtype, place] of every leaf, in tree order; JSON."""
+    return [
+        [path, list(np.shape(leaf)), _dtype(leaf).name, _place(leaf)]
+        for path, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True)
+    ]
 
 
-def expect(like: Tree) -> list[list[Any]]:
-    """As ``describe``, with "any" for the number of ``Rows``."""
-    described = describe(like)
-    for leaf, line in zip(jax.tree.leaves(like), described, strict=True):
+def misfit(saved: list[list[Any]], like: Tree) -> str:
+    """Which saved leaf is not as a tree has it, in words; empty if all are.
+
+    Args:
+      saved: ``describe`` of what was saved.
+      like: ``Rows`` in it stand for any number of rows.
+    """
+    wanted = [leaf[:3] for leaf in describe(like)]
+    for leaf, line in zip(jax.tree.leaves(like), wanted, strict=True):
         if isinstance(leaf, Rows):
             line[1][0] = "any"
-    return described
+    for one, other in itertools.zip_longest([x[:3] for x in saved], wanted):
+        if not _fits(one, other):
+            return f"it holds {_words(one)} where {_words(other)} is expected"
+    return ""
 
 
-def fits(saved: list[Any] | None, wanted: list[Any] | None) -> bool:
-    """Whether a described leaf is as ``expect`` says."""
+def _fits(saved: list[Any] | None, wanted: list[Any] | None) -> bool:
     if saved is None or wanted is None or len(saved[1]) != len(wanted[1]):
         return False
     sizes = zip(saved[1], wanted[1], strict=True)
@@ -61,53 +69,48 @@ def fits(saved: list[Any] | None, wanted: list[Any] | None) -> bool:
     return same and (saved[0], saved[2]) == (wanted[0], wanted[2])
 
 
-def write(folder: Path, tree: Tree) -> tuple[list[list[Any]], Callable[[], None]]:
-    """Copies the arrays of ``tree`` and begins to write them into ``folder``.
+def _words(described: list[Any] | None) -> str:
+    if described is None:
+        return "nothing more"
+    path, shape, dtype = described
+    return f"{path or 'an array'} {dtype}[{', '.join(map(str, shape))}]"
 
-    Memory-mapped arrays and ``Rows`` go from file to file, a block at a time, before
-    this returns. So do ``Rows`` in memory, if they are more than ``COPIED`` bytes
-    together. All others are copied in memory.
 
-    Args:
-      folder: must not exist.
-      tree: jax or numpy arrays, ``Rows`` and Python numbers.
-
-    Returns:
-      [path, shape, dtype, place] of every leaf, and a function that waits until
-      everything is written, and raises what went wrong.
-    """
-    leaves = jax.tree.leaves(tree)
-    places = [_place(leaf) for leaf in leaves]
-    (folder / _MAPPED).mkdir(parents=True)
-    _check_space(folder, sum(np.size(x) * _dtype(x).itemsize for x in leaves))
-    for leaf in leaves:
+def flat_arrays(tree: Tree) -> dict[str, np.ndarray]:
+    """What Orbax gets of a tree: its arrays in memory, by leaf number."""
+    leaves = list(enumerate(jax.tree.leaves(tree)))
+    stored = [(i, leaf) for i, leaf in leaves if _place(leaf) == _ARRAYS]
+    for _, leaf in stored:
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    flat: dict[str, np.ndarray] = {}
+    return {_key(i): np.asarray(leaf) for i, leaf in stored}
+
+
+def write_mapped(tree: Tree, folder: Path) -> Callable[[], None]:
+    """Copies memory-mapped arrays and ``Rows`` from file to file, a block at a time.
+
+    So are ``Rows`` in memory, if they are more than ``COPIED`` bytes together; fewer
+    are copied in memory, and written when what is returned is called.
+    """
+    leaves = jax.tree.leaves(tree)
     copies: dict[Path, np.ndarray] = {}
     in_memory = [x for x in leaves if isinstance(x, Rows) and not x.mapped]
     few = sum(x.nbytes for x in in_memory) <= COPIED
-    for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
-        if place == _MAPPED and isinstance(leaf, Rows) and not leaf.mapped and few:
-            copies[_file(folder, i)] = np.asarray(leaf)
-        elif place == _MAPPED:
+    for i, leaf in enumerate(leaves):
+        if _place(leaf) != _MAPPED:
+            continue
+        if isinstance(leaf, Rows) and not leaf.mapped and few:
+            copies[folder / _file(i)] = np.asarray(leaf)
+        else:
             pieces = leaf.pieces() if isinstance(leaf, Rows) else [leaf]
-            _write_file(_file(folder, i), pieces)
-        elif place == _ARRAYS:
-            flat[_key(i)] = np.asarray(leaf)
-    stored = _store(folder, flat) if _ARRAYS in places else None
+            _write_file(folder / _file(i), pieces)
 
     def finish() -> None:
-        try:
-            while copies:
-                path, array = copies.popitem()
-                _write_file(path, [array])
-        finally:
-            if stored is not None:
-                stored()
+        while copies:
+            path, array = copies.popitem()
+            _write_file(path, [array])
 
-    described = zip(describe(tree), places, strict=True)
-    return [[*leaf, place] for leaf, place in described], finish
+    return finish
 
 
 def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
@@ -118,17 +121,17 @@ def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
     come back as many as were saved, and read their file when they are read.
 
     Args:
-      folder: as written by ``write``.
-      saved: what ``write`` has returned.
+      folder: of a checkpoint.
+      saved: ``describe`` of what was saved.
       like: fits what was saved.
     """
     leaves, structure = jax.tree.flatten(like)
     stored = [i for i, (*_, place) in enumerate(saved) if place == _ARRAYS]
-    flat = _restore(folder, [_key(i) for i in stored]) if stored else {}
+    flat = _stored(folder, [_key(i) for i in stored]) if stored else {}
     filled = []
     for i, (leaf, (_, shape, _, place)) in enumerate(zip(leaves, saved, strict=True)):
         if place == _MAPPED:
-            filled.append(_load(_file(folder, i), shape, leaf))
+            filled.append(_load(folder / _MAPPED / _file(i), shape, leaf))
         elif place == _ARRAYS:
             filled.append(_as(flat[_key(i)], leaf))
         else:
@@ -136,67 +139,10 @@ def read(folder: Path, saved: list[list[Any]], like: Tree) -> Tree:
     return jax.tree.unflatten(structure, filled)
 
 
-def _store(folder: Path, flat: dict[str, np.ndarray]) -> Callable[[], None]:
-    """Begins to write arrays by Orbax; what is returned waits for the end of it."""
-    import orbax.checkpoint as ocp
+def _stored(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    from fedjax_compress.simulate import orbax_files
 
-    silence = _Silence()
-    logging.getLogger("absl").addFilter(silence)
-    # A folder that cannot be made is an error here, not a long wait in the background.
-    options = ocp.AsyncOptions(create_directories_asynchronously=False)
-    how = _by_this_process()
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=how)
-    checkpointer = ocp.AsyncCheckpointer(
-        handler, async_options=options, multiprocessing_options=how
-    )
-
-    def finish() -> None:
-        with contextlib.closing(checkpointer):
-            try:
-                checkpointer.wait_until_finished()
-            finally:
-                logging.getLogger("absl").removeFilter(silence)
-
-    try:
-        # Orbax copies numpy arrays before this returns.
-        checkpointer.save(folder / _ARRAYS, args=ocp.args.PyTreeSave(flat))
-    except BaseException:
-        with contextlib.suppress(Exception):
-            finish()
-        raise
-    return finish
-
-
-def _restore(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
-    import orbax.checkpoint as ocp
-
-    silence = _Silence()
-    logging.getLogger("absl").addFilter(silence)
-    try:
-        numpy = ocp.RestoreArgs(restore_type=np.ndarray)
-        wanted = dict.fromkeys(names, numpy)
-        how = _by_this_process()
-        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=how)
-        with ocp.Checkpointer(handler, multiprocessing_options=how) as checkpointer:
-            args = ocp.args.PyTreeRestore(restore_args=wanted)
-            flat: dict[str, np.ndarray] = checkpointer.restore(
-                folder / _ARRAYS, args=args
-            )
-            return flat
-    finally:
-        logging.getLogger("absl").removeFilter(silence)
-
-
-def _by_this_process() -> Any:
-    """Orbax is to wait for no other process: each reads and writes for itself."""
-    import orbax.checkpoint as ocp
-
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    own = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"own_{own}"
-    )
+    return orbax_files.read(folder, names)
 
 
 def joined(all: list[Rows]) -> Rows:
@@ -207,20 +153,18 @@ def joined(all: list[Rows]) -> Rows:
     return Rows(pieces, count, row, any(rows.mapped for rows in all))
 
 
-def _check_space(folder: Path, needed: int) -> None:
-    """Before the first byte: a write that fails half-way is noisy in Orbax."""
-    needed += _OVERHEAD
+def check_space(folder: Path, tree: Tree) -> None:
+    """Before the first byte: a write that fails half-way is noisy in Orbax.
+
+    Raises:
+      OSError: the disk has no room for the tree.
+    """
+    leaves = jax.tree.leaves(tree)
+    needed = sum(np.size(x) * _dtype(x).itemsize for x in leaves) + _OVERHEAD
     total, _, free = shutil.disk_usage(folder)
     if total and free < needed:
         reason = f"{needed} bytes are needed, {free} are free"
         raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {reason}")
-
-
-class _Silence(logging.Filter):
-    """Drops what Orbax logs: its failures are raised, and shown as one line."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
 
 
 def _write_file(path: Path, pieces: Iterable[np.ndarray]) -> None:
@@ -248,8 +192,8 @@ def _key(i: int) -> str:
     return f"{i:06d}"
 
 
-def _file(folder: Path, i: int) -> Path:
-    return folder / _MAPPED / f"{_key(i)}.bin"
+def _file(i: int) -> str:
+    return f"{_key(i)}.bin"
 
 
 def _dtype(leaf: Any) -> np.dtype:

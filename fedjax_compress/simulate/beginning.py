@@ -13,21 +13,22 @@ import numpy as np
 from fedjax_compress.clients import ClientData, group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.compiling import compile_program
-from fedjax_compress.simulate.round import client_coin
-from fedjax_compress.typing import Beginning, Key, Server
+from fedjax_compress.simulate.round import client_context, server_context
+from fedjax_compress.typing import Beginning, Key, Params, Server
 
 _NUMBER = 2**31 - 1
 """The number of the round to which its randomness belongs, which never comes."""
 
 
 def compiled(
-    begin: Beginning, server: Server, data: ClientData, root: Key
+    begin: Beginning, server: Server, params: Params, data: ClientData, root: Key
 ) -> Callable[[Server], Server]:
     """The program: server -> server.
 
     Args:
       begin: who does what.
       server: whose shapes are read.
+      params: before the first round.
       data: rows of all clients, on the host or one device.
       root: the run's key.
 
@@ -44,9 +45,14 @@ def compiled(
 
     def work(server: Server, data: ClientData) -> Server:
         place = jnp.zeros((), jnp.int32)
-        shard = data.shard(place, data.size_of(place))
-        coin = client_coin(root, number, jnp.asarray(begin.client))
-        return begin.run(server, shard, coin)
+        size = data.size_of(place)
+        context = client_context(
+            server_context(root, number, params),
+            root,
+            jnp.asarray(begin.client),
+            {"examples": size},
+        )
+        return begin.run(server, data.shard(place, size), context)
 
     program = compile_program(jax.jit(work).lower(server, rows))
     return functools.partial(_run, program, rows)
@@ -59,11 +65,4 @@ def _run(program: Any, rows: ClientData, server: Server) -> Server:
 def rows_of(data: ClientData, client: int) -> ClientData:
     """The rows of one client alone, as client 0."""
     first, end = np.asarray(data.offsets[client : client + 2])
-    places: Any = slice(first, end)
-    if data.rows is not None:
-        places = np.asarray(data.rows[first:end])
-    features, labels = (
-        np.asarray(data.features[places]),
-        np.asarray(data.labels[places]),
-    )
-    return group(features, labels, np.zeros(len(labels), np.int32), 1)
+    return group(data.taken(slice(first, end)), np.zeros(end - first, np.int32), 1)

@@ -1,20 +1,17 @@
 """Checkpoints that are written while the run goes on, and are checked when read.
 
-Layout of one checkpoint, ``FOLDER/00000040/``::
+Orbax writes them, gives a folder its name when it is whole, and removes old ones; see
+``orbax_files``. Layout of one, ``FOLDER/00000040/``::
 
-    arrays/          written by Orbax, asynchronously and atomically
-    mapped/0007.bin  raw bytes of leaf 7, if it was a memory-mapped array or ``Rows``
-    manifest.json    the seal, written last: see ``manifest``
-
-A folder without a manifest is what a killed save has left; it is ignored, and removed
-by the next save. A second checkpoint of the same round is called ``00000040.1`` until
-it is sealed and the first one is gone, so that there is always one to go back to.
+    arrays/            written by Orbax
+    mapped/000007.bin  raw bytes of leaf 7, if it was memory-mapped or ``Rows``
+    manifest.json      the seal: see ``manifest``
 
 Several processes write one checkpoint together, on a file system that they share.
 What all have in common is written by process 0. Of ``Rows``, which are different in
-each process, process 0 writes its own there as well, process 7 into ``part-0007/``,
-laid out and sealed in the same way. Process 0 seals the whole when all parts are
-sealed, with their checksums in its manifest.
+each process, process 0 writes its own there as well, process 7 into
+``FOLDER/part-0007/00000040/``, laid out and sealed in the same way. Process 0 seals its
+own when all parts have got their names, with their checksums in its manifest.
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import re
 import shutil
 import threading
 import warnings
@@ -33,13 +29,11 @@ from typing import Any
 import jax
 
 from fedjax_compress.clients.rows import Rows
-from fedjax_compress.errors import CheckpointError, InputError, Lost
+from fedjax_compress.errors import CheckpointError, InputError
 from fedjax_compress.simulate import arrays, background, manifest
+from fedjax_compress.simulate import checkpoint_folders as folders
 from fedjax_compress.simulate.link import ALONE, Link
 from fedjax_compress.typing import Tree
-
-_NAME = re.compile(r"(\d{8,})(?:\.(\d+))?")
-_PART = "part-"
 
 
 class CheckpointWarning(UserWarning):
@@ -73,6 +67,9 @@ class Checkpoints:
         if keep < 1:
             raise InputError(f"keep must be at least 1 checkpoint, not {keep}")
         self.folder = Path(folder).absolute()
+        self._own = (
+            self.folder if link.leads else self.folder / folders.part(link.index)
+        )
         self.fingerprint = manifest.plain(fingerprint)
         self.keep = keep
         self.link = link
@@ -92,6 +89,9 @@ class Checkpoints:
         What is left (writing, checksums, removing old ones) is done in a thread. One
         save is in flight at a time: the next one waits for it.
 
+        A round that has an intact one already keeps it: there is but one state of a
+        run after a round.
+
         Args:
           round: number of finished rounds.
           tree: jax or numpy arrays, ``Rows`` and Python numbers. They may change, or
@@ -104,91 +104,98 @@ class Checkpoints:
           CheckpointError: this save cannot be started, or the one before has failed.
         """
         self.wait()
-        extra = manifest.plain(extra)
-        target = self.folder / self.link.lead(lambda: self._begin(round))
-        own, part = target, tree
-        if not self.link.leads:
-            own = target / _part(self.link.index)
-            part = [x for x in jax.tree.leaves(tree) if isinstance(x, Rows)]
+        if not self.link.lead(lambda: self._is_free(round)):
+            return
+        what = manifest.Manifest(round, self.fingerprint, manifest.plain(extra), [], {})
         error = ""
         try:
             with self._explained(round):
-                leaves, written = arrays.write(own, part)
+                written = self._begin(what, tree)
         except CheckpointError as failure:
             error = str(failure)
         if failed := next((e for e in self.link.agree(error) if e), ""):
             if not error:
                 with contextlib.suppress(Exception):
                     written()
-            if self.link.leads:
-                shutil.rmtree(target, ignore_errors=True)
             raise CheckpointError(failed)
-        finish = self._finish if self.link.leads else self._finish_part
-        work = functools.partial(finish, round, own, written, extra, leaves)
+        work = functools.partial(self._finish, round, written)
         self._thread = background.start(work, f"checkpoint {round}")
 
-    def _begin(self, round: int) -> str:
-        """The name of the folder of a save; others are tidied up before."""
+    def _is_free(self, round: int) -> bool:
+        """Whether there is no intact one of the round; one that is not is removed."""
         with self._explained(round):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._remove_unfinished()
-            return self._free(round).name
+            target = self.folder / folders.name(round)
+            intact = target.exists() and self._is_intact(target)
+            if intact and manifest.read(target).fingerprint == self.fingerprint:
+                return False
+            folders.remove_round(self.folder, round)
+            return True
 
-    def _free(self, round: int) -> Path:
-        names = (f"{round:08d}.{i}" if i else f"{round:08d}" for i in itertools.count())
-        return next(p for p in (self.folder / n for n in names) if not p.exists())
+    def _begin(self, what: manifest.Manifest, tree: Tree) -> Callable[[], None]:
+        """Begins to write what this process has of a tree; returns what ends it."""
+        from fedjax_compress.simulate import orbax_files
 
-    def _finish(
-        self,
-        round: int,
-        target: Path,
-        written: Callable[[], None],
-        extra: dict[str, Any],
-        leaves: list[list[Any]],
-    ) -> None:
+        if not self.link.leads:
+            tree = [x for x in jax.tree.leaves(tree) if isinstance(x, Rows)]
+        self._own.mkdir(parents=True, exist_ok=True)
+        arrays.check_space(self._own, tree)
+        what = what._replace(leaves=arrays.describe(tree))
+
+        def seal(folder: Path) -> None:
+            parts = self._parts(what.round)
+            manifest.seal(folder, what._replace(files=parts), orbax_files.NOTES)
+
+        return orbax_files.begin(
+            self._own,
+            what.round,
+            arrays.flat_arrays(tree),
+            functools.partial(arrays.write_mapped, tree),
+            seal,
+            functools.partial(self._kept, what.round),
+        )
+
+    def _finish(self, round: int, written: Callable[[], None]) -> None:
         """The part of a save that runs in a thread."""
         try:
             with self._explained(round):
                 written()
-                parts = self._parts(target)
-                manifest.seal(target, round, self.fingerprint, extra, leaves, parts)
         except CheckpointError as error:
-            shutil.rmtree(target, ignore_errors=True)
             self._error = error
+            for draft in self._own.glob(f"{folders.name(round)}.*"):
+                shutil.rmtree(draft, ignore_errors=True)
+            if not self.link.leads:
+                folders.tell_failure(self._own, round, _cause(error.__cause__))
             return
-        self._intact.add(target)
-        with contextlib.suppress(OSError):  # what stays is removed the next time
-            self._prune(target)
+        self._intact.add(self._own / folders.name(round))
+        if self.link.leads:
+            with contextlib.suppress(OSError):  # what stays is removed the next time
+                folders.remove_parts(self.folder, self.link.count)
 
-    def _parts(self, target: Path) -> list[str]:
-        """The parts of the other processes, once all are sealed."""
-        missing = {_part(p) for p in range(1, self.link.count)}
-        parts = sorted(missing)
-        while missing:
-            process, (part, error) = self.link.noted()
-            if error:
-                raise OSError(f"process {process}: {error}")
-            if part.startswith(f"{target.name}/"):
-                missing.discard(part.removeprefix(f"{target.name}/"))
-        return parts
+    def _parts(self, round: int) -> dict[str, list[Any]]:
+        """The files of the other processes, once all are sealed."""
+        if not self.link.leads:
+            return {}
+        files: dict[str, list[Any]] = {}
+        for process in range(1, self.link.count):
+            part = f"{folders.part(process)}/{folders.name(round)}"
+            folders.wait_for(self.folder / part)
+            files |= manifest.entries(self.folder / part, f"../{part}")
+        return files
 
-    def _finish_part(
-        self,
-        round: int,
-        own: Path,
-        written: Callable[[], None],
-        extra: dict[str, Any],
-        leaves: list[list[Any]],
-    ) -> None:
-        """As ``_finish``, of a process other than 0: tells it when the part is done."""
-        error = ""
-        try:
-            written()
-            manifest.seal(own, round, self.fingerprint, extra, leaves)
-        except Exception as failure:
-            error = _cause(failure)
-        with contextlib.suppress(Lost):  # the main thread will hear of it, too
-            self.link.note([f"{own.parent.name}/{own.name}", error])
+    def _kept(self, round: int, found: list[int]) -> set[int]:
+        """Of the rounds that are there, those to be kept once this one is.
+
+        The ``keep`` newest usable ones up to it. Later ones are damaged or from a
+        course that was given up when an earlier one was restored.
+        """
+        if not self.link.leads:  # process 0 decides
+            return {
+                round,
+                *(r for r in found if (self.folder / folders.name(r)).exists()),
+            }
+        older = sorted((r for r in found if r < round), reverse=True)
+        usable = (r for r in older if self._is_intact(self.folder / folders.name(r)))
+        return {round, *itertools.islice(usable, self.keep - 1)}
 
     def wait(self) -> None:
         """Returns when the save in flight, if any, is on the disk and sealed.
@@ -207,7 +214,9 @@ class Checkpoints:
 
     def rounds(self) -> list[int]:
         """Rounds of which a sealed checkpoint lies here, ascending; unverified."""
-        return sorted({_order(p)[0] for p in self._folders() if manifest.is_sealed(p)})
+        return sorted(
+            int(p.name) for p in folders.named(self.folder) if manifest.is_sealed(p)
+        )
 
     def restore(self, like: Tree) -> tuple[int, Tree, dict[str, Any]]:
         """The newest usable checkpoint: (round, tree, extra).
@@ -239,7 +248,7 @@ class Checkpoints:
 
     def _newest(self, like: Tree) -> str:
         """The name of the newest checkpoint that is intact, if it fits."""
-        sealed = [p for p in self._folders() if manifest.is_sealed(p)]
+        sealed = [p for p in folders.named(self.folder) if manifest.is_sealed(p)]
         damage: list[str] = []
         for folder in sealed:
             try:
@@ -257,85 +266,29 @@ class Checkpoints:
                     stacklevel=5,
                 )
             return folder.name
-        raise CheckpointError(self._none_usable(damage))
+        raise CheckpointError(folders.none_usable(self.folder, damage))
 
     def _check(self, folder: Path, found: manifest.Manifest, like: Tree) -> None:
-        was, now = _flat(found.fingerprint), _flat(self.fingerprint)
-        lines = [
-            f"{key} was {was.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
-            for key in sorted({*was, *now})
-            if key not in was or key not in now or was[key] != now[key]
-        ]
-        if lines:
-            reason = f"checkpoint {folder} is of another run: {'; '.join(lines)}"
+        if other := manifest.differences(found.fingerprint, self.fingerprint):
+            reason = f"checkpoint {folder} is of another run: {'; '.join(other)}"
             raise CheckpointError(reason)
-        stored = [leaf[:3] for leaf in found.leaves]
-        for saved, wanted in itertools.zip_longest(stored, arrays.expect(like)):
-            if not arrays.fits(saved, wanted):
-                reason = f"it holds {_leaf(saved)} where {_leaf(wanted)} is expected"
-                raise CheckpointError(f"checkpoint {folder} does not fit: {reason}")
+        if misfit := arrays.misfit(found.leaves, like):
+            raise CheckpointError(f"checkpoint {folder} does not fit: {misfit}")
 
     def _read(self, folder: Path, found: manifest.Manifest, like: Tree) -> Tree:
         """The arrays, with the ``Rows`` of all parts one after the other."""
         leaves, structure = jax.tree.flatten(arrays.read(folder, found.leaves, like))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Rows)]
         rows = [[leaves[i]] for i in places]
-        for part in sorted(p for p in folder.iterdir() if p.name.startswith(_PART)):
-            saved = manifest.read(part).leaves
+        for name in folders.parts(list(found.files)):
+            part = folder / name
             wanted = [leaves[i] for i in places]
-            for all, more in zip(rows, arrays.read(part, saved, wanted), strict=True):
-                all.append(more)
+            more = arrays.read(part, manifest.read(part).leaves, wanted)
+            for all, of_part in zip(rows, more, strict=True):
+                all.append(of_part)
         for i, all in zip(places, rows, strict=True):
             leaves[i] = arrays.joined(all) if len(all) > 1 else all[0]
         return jax.tree.unflatten(structure, leaves)
-
-    def _none_usable(self, damage: list[str]) -> str:
-        if damage:
-            reason = f"all are damaged ({'; '.join(damage)})"
-        elif self._folders():
-            names = ", ".join(p.name for p in self._folders())
-            reason = f"none was written to its end ({names})"
-        elif self.folder.is_dir():
-            reason = "the folder holds none"
-        else:
-            reason = "there is no such folder"
-        return f"no usable checkpoint in {self.folder}: {reason}"
-
-    def _folders(self) -> list[Path]:
-        """All folders named like a checkpoint, newest first."""
-        try:
-            named = [p for p in self.folder.iterdir() if _NAME.fullmatch(p.name)]
-        except OSError:
-            return []
-        return sorted((p for p in named if p.is_dir()), key=_order, reverse=True)
-
-    def _remove_unfinished(self) -> None:
-        for folder in self._folders():
-            if not manifest.is_sealed(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _prune(self, newest: Path) -> None:
-        """Keeps the ``keep`` newest usable ones up to the one just sealed.
-
-        Later ones, and another one of the same round, are damaged or from a course
-        that was given up when an earlier one was restored.
-        """
-        kept = [newest]
-        for folder in self._folders():
-            if folder == newest or not manifest.is_sealed(folder):
-                continue
-            older = _order(folder)[0] < _order(newest)[0]
-            if older and len(kept) < self.keep and self._is_intact(folder):
-                kept.append(folder)
-                continue
-            self._intact.discard(folder)
-            # Without its seal, a half-removed one is not taken for a damaged one.
-            (folder / manifest.NAME).unlink()
-            shutil.rmtree(folder)
-        plain = self.folder / f"{_order(newest)[0]:08d}"
-        if newest != plain and not plain.exists():
-            newest.rename(plain)
-            self._intact.add(plain)
 
     def _is_intact(self, folder: Path) -> bool:
         if folder not in self._intact:
@@ -360,35 +313,6 @@ class Checkpoints:
             ) from error
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException | None) -> str:
     cause = getattr(error, "strerror", None) or str(error) or repr(error)
     return cause.splitlines()[0]
-
-
-def _part(process: int) -> str:
-    return f"{_PART}{process:04d}"
-
-
-def _order(folder: Path) -> tuple[int, int]:
-    """Round and attempt of a checkpoint's folder."""
-    match = _NAME.fullmatch(folder.name)
-    assert match is not None
-    return int(match[1]), int(match[2] or 0)
-
-
-def _leaf(described: list[Any] | None) -> str:
-    if described is None:
-        return "nothing more"
-    path, shape, dtype = described
-    return f"{path or 'an array'} {dtype}[{', '.join(map(str, shape))}]"
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dictionaries inside become names with dots, to compare entry by entry."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

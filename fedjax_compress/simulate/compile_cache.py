@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,13 @@ VARIABLE = "FEDJAX_COMPRESS_CACHE"
 LARGEST_BYTES, MOST_ENTRIES = 2**29, 2000
 _OFF = ("off", "0")
 _SEALS, _DRAFT = "seals", ".draft"
-_ENTRIES = ("*-cache", "*-round")
-"""What jax has written, and what ``put`` has."""
 _OLD_DRAFT = 3600.0
 """Seconds after which a draft belongs to a process that was killed."""
 _FOLDER = "jax_compilation_cache_dir"
 _THRESHOLD, _USUAL_THRESHOLD = "jax_persistent_cache_min_compile_time_secs", 1.0
 _WRITES = "/jax/compilation_cache/cache_misses"
-_READS = "/jax/compilation_cache/cache_hits"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _ours: str | None = None
-_reads = 0
 _sealed: dict[str, str] = {}
 """Checksums of the entries of ``_ours``."""
 
@@ -115,49 +111,6 @@ def base_folder(environment: Mapping[str, str]) -> Path | None:
     return parent / "fedjax_compress"
 
 
-@contextlib.contextmanager
-def afresh() -> Iterator[Callable[[], bool]]:
-    """What is compiled here is not kept by jax: ``put`` is to keep it.
-
-    Yields a function that tells whether all was compiled and nothing read; what XLA has
-    read, it cannot write down once more.
-    """
-    before, threshold = _reads, _setting(_THRESHOLD)
-    jax.config.update(_THRESHOLD, float("inf"))
-    try:
-        yield lambda: _reads == before
-    finally:
-        jax.config.update(_THRESHOLD, threshold)
-
-
-def in_use() -> bool:
-    """Whether programs are kept in a folder of ours."""
-    return _ours is not None
-
-
-def fetch(name: str) -> bytes | None:
-    """The bytes of an entry that ``put`` has kept; None where there are none."""
-    if _ours is None or name not in _sealed:
-        return None
-    try:
-        found = (Path(_ours) / name).read_bytes()
-    except OSError:
-        return None
-    return found if hashlib.sha256(found).hexdigest() == _sealed[name] else None
-
-
-def put(name: str, data: bytes) -> None:
-    """Keeps an entry of our own beside those of jax, if programs are kept at all.
-
-    Raises:
-      OSError: it cannot be written.
-    """
-    if _ours is not None:
-        _replace(Path(_ours) / name, data)
-        _sealed.pop(name, None)
-        _seal(Path(_ours))
-
-
 def _setting(name: str) -> Any:
     return getattr(jax.config, name)
 
@@ -225,6 +178,8 @@ def _sweep(place: Path) -> None:
     lines = _read_seals(place / _SEALS)
     sealed = dict(lines)
     _sealed.clear()
+    for left in place.glob("*-round"):  # by versions that kept them beside jax's
+        left.unlink(missing_ok=True)
     for draft in place.glob(f"{_DRAFT}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > _OLD_DRAFT:
@@ -247,14 +202,12 @@ def _seal(place: Path) -> None:
             _sealed[entry.name] = _digest(entry)
             text += f"{_sealed[entry.name]}  {entry.name}\n"
     if text:
-        with (place / _SEALS).open(
-            "a"
-        ) as stream:  # one write: whole, whoever else does
-            stream.write(text)
+        with (place / _SEALS).open("a") as stream:
+            stream.write(text)  # at once: whole, whoever else does
 
 
 def _all(place: Path) -> list[Path]:
-    return [entry for kind in _ENTRIES for entry in place.glob(kind)]
+    return list(place.glob("*-cache"))
 
 
 def _digest(path: Path) -> str:
@@ -295,10 +248,8 @@ def _listen() -> None:
     written = threading.Event()
 
     def on_event(event: str, **more: Any) -> None:
-        global _reads
         if event == _WRITES:
             written.set()
-        _reads += event == _READS
 
     def on_duration(event: str, duration_secs: float, **more: Any) -> None:
         if event == _COMPILED and written.is_set():

@@ -1,27 +1,32 @@
-"""Several processes, on one host or many, as one run: start, meeting, end."""
+"""Several processes, on one host or many, as one run: start, meeting, end.
+
+All that they say to each other goes through JAX: its runtime, in which they meet and
+which notices when one is gone, and its collectives.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import socket
 import sys
+import threading
+import time
 import traceback
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from fedjax_compress.errors import InputError
-from fedjax_compress.simulate import coordinator
-from fedjax_compress.simulate.link import ALONE, Link
+from fedjax_compress.errors import InputError, Lost
+from fedjax_compress.simulate import host, last_words
+from fedjax_compress.simulate.link import ALONE, Gather, Link
 
-_KEY = "fedjax_compress/link"
-_MEET = 300.0
-"""Seconds in which all processes have to be there; jax waits as long."""
-
+_FREE = 15.0
+"""Seconds in which the port has to become free, if a run on it has just ended."""
+_TOGETHER = 5.0
+"""Seconds that processes which end early wait for each other."""
+_DEFECT = 1
 _link = ALONE
 
 
@@ -33,12 +38,14 @@ class Launch(NamedTuple):
       processes: how many there are.
       process_id: which one this is, from 0.
       distributed: take all that is not given from the cluster's environment.
+      heartbeat: seconds without a sign of life after which a process counts as dead.
     """
 
     coordinator: str | None = None
     processes: int | None = None
     process_id: int | None = None
     distributed: bool = False
+    heartbeat: int = 100
 
 
 def check(launch: Launch) -> bool:
@@ -47,8 +54,10 @@ def check(launch: Launch) -> bool:
     Raises:
       InputError: what is given does not go together.
     """
-    address, count, index, cluster = launch
+    address, count, index, cluster, heartbeat = launch
     given = {"--coordinator": address, "--processes": count, "--process-id": index}
+    if heartbeat < 1:
+        raise InputError(f"--heartbeat must be at least 1 second, not {heartbeat}")
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == 3:
         return cluster
@@ -84,16 +93,42 @@ def start(launch: Launch) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     method = None if launch.distributed else "deactivate"
     try:
-        with coordinator.apart():
-            jax.distributed.initialize(
-                launch.coordinator,
-                launch.processes,
-                launch.process_id,
-                cluster_detection_method=method,
-                initialization_timeout=int(_MEET),
-            )
+        if launch.coordinator and launch.process_id == 0:
+            _wait_until_free(int(launch.coordinator.rpartition(":")[2]))
+        jax.distributed.initialize(
+            launch.coordinator,
+            launch.processes,
+            launch.process_id,
+            cluster_detection_method=method,
+            heartbeat_timeout_seconds=launch.heartbeat,
+        )
     except Exception as error:
         raise InputError(_why(error, launch)) from error
+    last_words.prepare(_last_words, Lost.STATUS)
+
+
+def _last_words() -> str:
+    state = _state()
+    mine = Link(state.process_id, state.num_processes)
+    mine.hint = _link.hint
+    return f"fedjax-compress: {name()}{mine.loss()}"
+
+
+def _wait_until_free(port: int) -> None:
+    """Until a run that has just ended gives it back; jax would share it with another.
+
+    Raises:
+      OSError: it is in use.
+    """
+    end = time.monotonic() + _FREE
+    while True:
+        try:
+            socket.create_server(("", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
 
 
 def _why(error: Exception, launch: Launch) -> str:
@@ -119,86 +154,66 @@ def name() -> str:
 
 
 def link() -> Link:
-    """The link to the other processes, made at the first call; all must call it."""
+    """The link to the other processes; starts the devices at the first call."""
     global _link
     if processes() > 1 and _link is ALONE:
-        try:
-            _link = _connect()
-        except (OSError, ValueError, jax.errors.JaxRuntimeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(f"the processes cannot talk: {reason}") from error
+        state = _state()
+        _link = Link(state.process_id, state.num_processes, _collective())
     return _link
 
 
 def leave(status: int) -> None:
-    """Ends the part of this process; does not return where others go without it."""
+    """Ends the part of this process; does not return where others go without it.
+
+    Process 0, in which the runtime's service lives, is to be the last one. Where all
+    end for the same reason they wait for each other; where one is lost the others have
+    a moment to notice it by themselves.
+    """
     global _link
-    mine, _link = _link, ALONE
-    mine.leave(status)
-    if status and mine.count > 1:
-        # jax would wait for all processes at the end of this one.
-        if sys.exc_info()[0] is not None:
-            traceback.print_exc()
-        if isinstance(service := _state().service, coordinator.Service):
-            service.end_with_me()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                stream.flush()
-        os._exit(status)
+    if not status or processes() == 1:
+        _link = ALONE
+        return
+    # jax would wait for all processes at the end of this one.
+    if sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    last_words.leave(status)
+    if status not in (_DEFECT, Lost.STATUS):
+        end = threading.Thread(target=_disconnect, daemon=True)
+        end.start()
+        end.join(_TOGETHER)
+    elif _state().process_id == 0:
+        time.sleep(_TOGETHER / 2)
+    os._exit(status)
+
+
+def _disconnect() -> None:
+    with contextlib.suppress(Exception):
+        jax.distributed.shutdown()
+
+
+def _collective() -> Gather:
+    """Gives every process the rows of all, over one device of each."""
+    from jax.experimental import multihost_utils
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    first = {device.process_index: device for device in reversed(jax.devices())}
+    mesh = Mesh(np.array([first[p] for p in sorted(first)]), ("processes",))
+    cut, whole = PartitionSpec("processes"), NamedSharding(mesh, PartitionSpec())
+    copy = jax.jit(lambda rows: rows, out_shardings=whole)
+
+    def gather(row: np.ndarray) -> np.ndarray:
+        rows = multihost_utils.host_local_array_to_global_array(row[None], mesh, cut)
+        return np.asarray(copy(rows).addressable_data(0))
+
+    with host.silent_stdout():
+        gather(np.zeros(1, np.uint8))
+    return gather
 
 
 def _state() -> Any:
-    from jax._src import distributed  # jax has no public way to its key-value store
+    from jax._src import distributed  # what is public starts the devices
 
     return distributed.global_state
-
-
-def _connect() -> Link:
-    state = _state()
-    index, count = state.process_id, state.num_processes
-    if index == 0:
-        ends = dict(_accept(count - 1, state.client))
-    else:
-        words = state.client.blocking_key_value_get(_KEY, int(1000 * _MEET))
-        port, token = json.loads(words)
-        host = state.coordinator_address.rpartition(":")[0].strip("[]")
-        end = socket.create_connection((host, port), _MEET)
-        end.sendall(json.dumps([token, index]).encode() + b"\n")
-        ends = {0: end}
-    for end in ends.values():
-        _keep_alive(end)
-    return Link(index, count, ends)
-
-
-def _accept(others: int, client: Any) -> Iterator[tuple[int, socket.socket]]:
-    """Connections of all other processes; strangers are turned away."""
-    token = secrets.token_hex(16)
-    with socket.create_server(("", 0), backlog=others) as server:
-        server.settimeout(_MEET)
-        words = json.dumps([server.getsockname()[1], token])
-        client.key_value_set(_KEY, words)
-        met: set[int] = set()
-        while len(met) < others:
-            end, _ = server.accept()
-            end.settimeout(_MEET)
-            try:
-                with end.makefile("rb", buffering=0) as stream:
-                    shown, index = json.loads(stream.readline(200))
-            except (OSError, ValueError, TypeError):
-                end.close()
-                continue
-            if not secrets.compare_digest(str(shown), token):
-                end.close()
-                continue
-            met.add(index)
-            yield index, end
-
-
-def _keep_alive(end: socket.socket) -> None:
-    """No limit of time; but a host that is cut off is noticed after two minutes."""
-    end.settimeout(None)
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("KEEPIDLE", 60), ("KEEPINTVL", 15), ("KEEPCNT", 4)):
-        if option := getattr(socket, f"TCP_{name}", None):
-            end.setsockopt(socket.IPPROTO_TCP, option, value)

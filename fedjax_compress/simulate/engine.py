@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,8 @@ class RunState(NamedTuple):
 
     Attributes:
       server: the algorithm's server.
-      store: state of every client, device arrays [clients, ...]. Empty where the
-        simulator keeps states on the host: ``Simulator.snapshot`` has them.
+      store: state and record of every client, device arrays [clients, ...]. Empty where
+        the simulator keeps them on the host: ``Simulator.snapshot`` has them.
       round: number of rounds finished.
     """
 
@@ -72,8 +72,6 @@ class Simulator:
       resident_limit: rows, or client states, of more bytes are kept on the host.
       generator: of random bits, see ``randomness.root_key``.
       convolution: form of the convolutions that leave it open.
-      settings: all that the algorithm was made from, JSON, if its program may be kept
-        for the next start; see ``program_cache``.
       later: (finished rounds, algorithm) of those that take over after so many.
 
     Raises:
@@ -95,7 +93,6 @@ class Simulator:
         resident_limit: int = limits.RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
-        settings: dict[str, Any] | None = None,
         later: Sequence[tuple[int, Algorithm]] = (),
     ):
         self.algorithm = algorithm
@@ -115,9 +112,7 @@ class Simulator:
         self._root = self.placement.replicate(jax.random.key_data(self._key))
         self._supplier: Supplier | None = None
         self._host: HostStates | None = None
-        self.programs = Programs(
-            self.phases, self.placement, self._key, convolution, settings
-        )
+        self.programs = Programs(self.phases, self.placement, self._key, convolution)
 
     @property
     def clients(self) -> int:
@@ -126,7 +121,7 @@ class Simulator:
 
     @property
     def traces(self) -> int:
-        """How often rounds were traced: once a phase, but for programs kept on disk."""
+        """How often rounds were traced: once a phase."""
         return self.programs.traces
 
     @property
@@ -162,8 +157,8 @@ class Simulator:
         if not self.lanes:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
-        template = self.algorithm.client_init(params)
-        store = self._new_store(template)
+        self._params = self.placement.replicate(params)
+        store = self._new_store(rounds_.kept_init(self.algorithm, params))
         return RunState(self.placement.replicate(server), store, 0)
 
     @property
@@ -257,8 +252,9 @@ class Simulator:
         assert begin is not None
         data = self._rows if self._streams else placement.local(self._rows)
         with self.programs.compiling():
+            params = placement.local(self._params)
             program = beginning.compiled(
-                begin, placement.local(server), data, self._key
+                begin, placement.local(server), params, data, self._key
             )
         made = program(placement.local(server))
         return placement.replicate(jax.device_get(made))
@@ -311,4 +307,6 @@ class Simulator:
         who = supply.ids, supply.places, supply.slots, supply.tiers
         seats = rounds_.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
-        return data, self._root, state.server, store, seats, number, count
+        return (
+            data, self._root, self._params, state.server, store, seats, number, count,
+        )  # fmt: skip

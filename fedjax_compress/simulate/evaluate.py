@@ -2,84 +2,119 @@
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import checked
 from fedjax_compress.clients import ClientData
+from fedjax_compress.clients.data import check_lengths
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Array, Model, Params
+from fedjax_compress.models.metrics import ratio
+from fedjax_compress.typing import Columns, Metric, Model, Params, Tree, rows_of
+
+
+class Scores(NamedTuple):
+    """What was found of each row, float64 [rows, ...].
+
+    Attributes:
+      loss: (its value, what the row counts for).
+      counts: of each metric, a tree.
+    """
+
+    loss: tuple[Any, Any]
+    counts: dict[str, Tree]
 
 
 class Evaluator:
-    """Mean loss and accuracy over a fixed set of examples, in batches, compiled once.
+    """Loss and metrics over a fixed set of examples, in batches, compiled once.
 
     Args:
       model: the model.
-      features: [rows, ...], host array; kept on the device in its own dtype.
-      labels: [rows, ...].
+      columns: [rows, ...] each, host arrays; kept on the device in their own dtype.
       batch: rows a batch; the last one is filled and masked.
 
     Raises:
-      InputError: no rows, or not as many labels as features; or the model's loss or
-        correct gives another shape than [batch], found by tracing them once.
+      InputError: no rows, or not as many labels as features; or the model's losses or
+        a metric gives another shape than [batch], found by tracing them once.
     """
 
-    def __init__(
-        self, model: Model, features: np.ndarray, labels: np.ndarray, batch: int = 128
-    ):
-        self.rows = len(labels)
+    def __init__(self, model: Model, columns: Columns, batch: int = 128):
+        check_lengths("rows to evaluate on", columns)
+        self.rows = rows_of(columns)
         if not self.rows:
             raise InputError("the test set is empty: nothing to evaluate on")
-        if len(features) != self.rows:
-            raise InputError(
-                f"there are {len(features)} rows of features but {self.rows} labels "
-                "to evaluate on"
-            )
-        model = checked.model(model)
+        self.model = model = checked.model(model)
         batch = min(batch, self.rows)
         batches = -(-self.rows // batch)
         fill = np.arange(batches * batch) % self.rows
-        shape = (batches, batch)
-        self._features = jnp.asarray(
-            features[fill].reshape(*shape, *features.shape[1:])
-        )
-        self._labels = jnp.asarray(labels[fill].reshape(*shape, *labels.shape[1:]))
+        self._columns = {
+            name: jnp.asarray(x[fill].reshape(batches, batch, *x.shape[1:]))
+            for name, x in columns.items()
+        }
 
-        def one(params: Params, batch: tuple[Array, Array]) -> tuple:
-            outputs = model.apply(params, batch[0], None)
-            score = model.loss(outputs, batch[1]), model.correct(outputs, batch[1])
-            return params, score
+        def one(params: Params, columns: Columns) -> tuple:
+            outputs = model.apply(params, columns, None)
+            counts = {
+                name: metric.count(params, columns, outputs)
+                for name, metric in model.metrics.items()
+            }
+            return params, Scores(model.losses(outputs, columns), counts)
 
         @jax.jit
-        def score(params: Params, features: Array, labels: Array) -> tuple:
-            return jax.lax.scan(one, params, (features, labels))[1]
+        def score(params: Params, columns: Columns) -> Scores:
+            return jax.lax.scan(one, params, columns)[1]
 
         self._score = score
         # The first evaluation takes up what is traced here.
         start = jax.eval_shape(model.init, jax.random.key(0))
-        jax.eval_shape(score, start, self._features, self._labels)
+        jax.eval_shape(score, start, self._columns)
 
-    def rows_scored(self, params: Params) -> tuple[np.ndarray, np.ndarray]:
-        """Loss and correctness of every row, float64 [rows]."""
-        found = jax.device_get(self._score(params, self._features, self._labels))
-        loss, correct = (
-            np.asarray(x, np.float64).reshape(-1)[: self.rows] for x in found
-        )
-        return loss, correct
+    def rows_scored(self, params: Params) -> Scores:
+        """What is found of every row."""
+        found = jax.device_get(self._score(params, self._columns))
+
+        def rows(x: np.ndarray) -> np.ndarray:
+            return np.asarray(x, np.float64).reshape(-1, *x.shape[2:])[: self.rows]
+
+        scores: Scores = jax.tree.map(rows, found)
+        return scores
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """``test_loss`` and ``test_accuracy``, means over all rows."""
-        loss, correct = self.rows_scored(params)
-        return {
-            "test_loss": float(loss.mean()),
-            "test_accuracy": float(correct.mean()),
-        }
+        """``test_loss`` and ``test_NAME`` of each metric, over all rows."""
+        scores = self.rows_scored(params)
+        found = {"test_loss": _mean(*scores.loss)}
+        for name, metric in self.model.metrics.items():
+            sums = jax.tree.map(lambda x: x.sum(0), scores.counts[name])
+            found[f"test_{name}"] = finished(metric, sums)
+        return found
+
+
+def _mean(value: np.ndarray, weight: np.ndarray) -> float:
+    """Of rows that count for something; NaN if none does."""
+    total = weight.sum()
+    return float((value * weight).sum() / total) if total else float("nan")
+
+
+def finished(metric: Metric, sums: Tree) -> float:
+    """The figure of sums, float64 on the host where the metric is a plain ratio."""
+    leaves: list[Any] = jax.tree.leaves(sums)
+    if metric.finish is ratio and len(leaves) == 2:
+        return float(leaves[0] / leaves[1]) if leaves[1] else 0.0
+    exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), sums)
+    return float(metric.finish(exact))
+
+
+def client_scores(name: str, better: str) -> tuple[str, str]:
+    """What a metric's mean over clients is called, and the score of the worst tenth."""
+    worst = 10 if better == "higher" else 90
+    return f"client_{name}_mean", f"client_{name}_p{worst}"
 
 
 class ClientEvaluator:
-    """Accuracy of one model on each client's rows: mean and 10th percentile.
+    """A model's first figure on each client's rows: mean and 10th percentile.
 
     Args:
       model: the model.
@@ -88,25 +123,27 @@ class ClientEvaluator:
     """
 
     def __init__(self, model: Model, data: ClientData, batch: int = 128):
-        features, labels = np.asarray(data.features), np.asarray(data.labels)
-        if data.rows is not None:
-            features, labels = features[data.rows], labels[data.rows]
-        self._all = Evaluator(model, features, labels, batch)
-        offsets = np.asarray(data.offsets)
-        self._sizes = np.diff(offsets)
-        self._client = np.repeat(np.arange(len(self._sizes)), self._sizes)
+        self._all = Evaluator(model, data.taken(slice(None)), batch)
+        self.name, self._metric = next(iter(model.metrics.items()))
+        sizes = data.sizes
+        self._has = np.flatnonzero(sizes)
+        self._starts = np.asarray(data.offsets)[:-1][self._has]
 
-    def accuracies(self, params: Params) -> np.ndarray:
-        """Accuracy of each client that has rows, float64."""
-        _, correct = self._all.rows_scored(params)
-        total = np.bincount(self._client, correct, minlength=len(self._sizes))
-        has = self._sizes > 0
-        return total[has] / self._sizes[has]
+    def figures(self, params: Params) -> np.ndarray:
+        """The figure of each client that has rows, float64."""
+        counts = self._all.rows_scored(params).counts[self.name]
+        sums = jax.tree.map(lambda x: np.add.reduceat(x, self._starts, axis=0), counts)
+        leaves, structure = jax.tree.flatten(sums)
+        each = [jax.tree.unflatten(structure, of) for of in zip(*leaves, strict=True)]
+        return np.asarray([finished(self._metric, x) for x in each], np.float64)
 
     def __call__(self, params: Params) -> dict[str, float]:
-        """``client_accuracy_mean`` (each client counts once) and ``..._p10``."""
-        found = self.accuracies(params)
-        return {
-            "client_accuracy_mean": float(found.mean()),
-            "client_accuracy_p10": float(np.percentile(found, 10)),
-        }
+        """``client_NAME_mean``, each client counting once, and ``client_NAME_p10``.
+
+        The 10th percentile is that of the worst clients: where lower is better, the
+        90th.
+        """
+        found = self.figures(params)
+        share = 10 if self._metric.better == "higher" else 90
+        mean, worst = client_scores(self.name, self._metric.better)
+        return {mean: float(found.mean()), worst: float(np.percentile(found, share))}

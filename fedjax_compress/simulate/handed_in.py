@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -10,23 +11,65 @@ import numpy as np
 
 from fedjax_compress import checked, returned
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Algorithm, Metrics, Params, Report, Server, Tree
+from fedjax_compress.simulate.evaluate import client_scores
+from fedjax_compress.typing import (
+    Algorithm,
+    Metrics,
+    Model,
+    Params,
+    Report,
+    Server,
+    Tree,
+)
 
 OWN_NAMES = (
     "round", "train_loss", "clients", "dropped", "bytes_up", "bytes_down",
     "nominal_bytes_up", "nominal_bytes_down", "seconds", "clients_per_second",
-    "test_loss", "test_accuracy", "client_accuracy_mean", "client_accuracy_p10",
-    "diverged",
+    "test_loss", "diverged",
 )  # fmt: skip
-"""Names in a record that are the engine's; an algorithm's ``observe`` has others."""
+"""Names in every record; an algorithm's ``observe`` has others."""
+_KNOWN = ("loss", "examples", "steps", "processed")
+"""Metrics of a client that every local update of ours has."""
+
+
+def taken(model: Model | None, metrics: Metrics) -> frozenset[str]:
+    """Names that a record has, or may get, without the algorithm's ``observe``.
+
+    Args:
+      model: whose scores are recorded; None for one that is judged by its accuracy.
+      metrics: the clients' own.
+    """
+    given = {} if model is None else model.metrics
+    kinds = {name: metric.better for name, metric in given.items()}
+    kinds = kinds or {"accuracy": "higher"}
+    first, better = next(iter(kinds.items()))
+    scores = (*(f"test_{name}" for name in kinds), *client_scores(first, better))
+    return frozenset((*OWN_NAMES, *scores, *map(trained_name, metrics)))
+
+
+def trained_name(name: str) -> str:
+    """What the mean over clients of a metric of theirs is called in a record."""
+    return f"train_{name}"
+
+
+def own_metrics(given: Metrics) -> Metrics:
+    """The metrics of a report that only this algorithm or local update has.
+
+    Raises:
+      InputError: another name than text.
+    """
+    for name in given:
+        if not isinstance(name, str):
+            raise InputError(f"a metric of a report must have a name, not {name!r}")
+    return {name: x for name, x in given.items() if name not in _KNOWN}
 
 
 def named(algorithm: Algorithm) -> Algorithm:
     """The algorithm whose functions' errors say which of them it was."""
-    names = ("init", "client_init", "broadcast", "client", "reduce", "server", "params")
     changed: dict[str, Any] = {
-        name: returned.named(f"the algorithm's {name}", getattr(algorithm, name))
-        for name in (*names, "observe")
+        name: returned.named(f"the algorithm's {name}", function)
+        for name, function in algorithm._asdict().items()
+        if callable(function)
     }
     return algorithm._replace(**changed)
 
@@ -46,7 +89,7 @@ def report(found: Any, state: Tree) -> Report:
         kind = returned.describe(found)
         raise InputError(f"the algorithm's client must give a Report, not {kind}")
     weight = returned.number("the weight of a report", found.weight)
-    metrics = checked.metrics("a report", found.metrics, checked.NEEDED)
+    metrics = checked.metrics("a report", found.metrics)
     ok = jnp.asarray(found.ok) if isinstance(found.ok, bool) else found.ok
     if not returned.is_array(ok) or ok.shape != () or ok.dtype != jnp.bool_:
         kind = returned.describe(ok)
@@ -54,6 +97,16 @@ def report(found: Any, state: Tree) -> Report:
     what = "the client state of a report"
     returned.like(what, found.state, state, "the state before")
     return found._replace(weight=weight, metrics=metrics, ok=ok)
+
+
+def record(found: Any, before: Tree) -> Tree:
+    """The record of a client after a round, if it looks as before.
+
+    Raises:
+      InputError: another structure, shape or dtype.
+    """
+    what = "the record that the algorithm's reduce gives"
+    return returned.like(what, found, before, "the record before")
 
 
 def server(found: Server, before: Server, name: str = "server") -> Server:
@@ -66,17 +119,21 @@ def server(found: Server, before: Server, name: str = "server") -> Server:
     return returned.like(what, found, before, "the server before")
 
 
-def observed(found: Any) -> Metrics:
+def observed(found: Any, taken: Collection[str] = OWN_NAMES) -> Metrics:
     """What the algorithm observes, if it can stand in a record.
 
+    Args:
+      found: as it came back.
+      taken: names that the record has already.
+
     Raises:
-      InputError: a name that is the engine's own, or a value that is not one number.
+      InputError: such a name, or a value that is not one number.
     """
     if not isinstance(found, dict):
         kind = returned.describe(found)
         raise InputError(f"the algorithm's observe must give a dict, not {kind}")
     for name, value in found.items():
-        if name in OWN_NAMES:
+        if name in taken:
             raise InputError(
                 f"the algorithm's observe gives {name!r}, which is a name of the "
                 "record's own; give it another"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,11 @@ _DEVICES = "--xla_force_host_platform_device_count"
 _PATIENCE = {
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds": 3600,
     "--xla_cpu_collective_call_terminate_timeout_seconds": 30 * 86400,
+    "--xla_cpu_collective_timeout_seconds": 30 * 86400,
 }
 """XLA ends the process if a device of the CPU waits longer than this for the others.
-Its own limits are seconds, but one client may have a thousand times another's rows."""
+Its own limits are seconds, but one client may have a thousand times another's rows;
+half an hour between processes, but one may evaluate for longer."""
 
 
 def cores() -> int:
@@ -96,16 +101,30 @@ def _told(config: Any) -> str:
     return ", ".join(said) or "any device"
 
 
-def request_devices(number: int) -> None:
-    """Lets the CPU appear as ``number`` devices of this process.
+def request_devices(number: int, processes: int = 1) -> None:
+    """Lets the CPU appear as ``number`` devices of each of so many processes.
 
     Read when JAX starts a backend; has no effect afterwards, nor on accelerators. What
     the user has put into ``XLA_FLAGS`` stays.
     """
-    if number < 2:
+    if number < 2 and processes < 2:
         return
     flags = os.environ.get("XLA_FLAGS", "")
-    for name, value in {_DEVICES: number, **_PATIENCE}.items():
+    for name, value in {_DEVICES: max(1, number), **_PATIENCE}.items():
         if name not in flags:
             flags = f"{flags} {name}={value}".strip()
     os.environ["XLA_FLAGS"] = flags
+
+
+@contextlib.contextmanager
+def silent_stdout() -> Iterator[None]:
+    """Lets pass nothing; the CPU's collectives write there, past Python."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)

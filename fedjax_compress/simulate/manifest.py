@@ -1,9 +1,9 @@
-"""The seal of a folder: which files it holds, with sizes and checksums.
+"""The seal of a checkpoint: which files it holds, with sizes and checksums.
 
-A folder is sealed when ``manifest.json`` stands in it. The manifest is written last,
-after all other files have reached the disk, and by a rename, so that a killed process
-leaves a folder without it. It carries a checksum of itself, and has exactly one
-correct sequence of bytes: a flipped bit anywhere, even in white space, is noticed.
+Orbax restores a changed byte as if nothing were, so ``manifest.json`` lies beside its
+files. It is written when all others have reached the disk, before the folder gets its
+name. It carries a checksum of itself, and has exactly one correct sequence of bytes: a
+flipped bit anywhere, even in white space, is noticed.
 """
 
 from __future__ import annotations
@@ -46,39 +46,33 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def seal(
-    folder: Path,
-    round: int,
-    fingerprint: dict[str, Any],
-    extra: dict[str, Any],
-    leaves: list[list[Any]],
-    parts: Iterable[str] = (),
-) -> None:
+def seal(folder: Path, what: Manifest, unread: Iterable[str] = ()) -> None:
     """Writes the manifest of all files in ``folder``, once they are on the disk.
 
     Args:
-      parts: folders inside that others have sealed; their checksums are taken over.
-
-    Raises:
-      Damaged: a part is not sealed.
+      what: with files of other folders, which are sealed already.
+      unread: files that may change; nobody reads them.
     """
-    sealed = [folder / part for part in parts]
-    names = [p for p in folder.rglob("*") if p.is_file() and p.name != NAME]
-    own = [p for p in names if not any(p.is_relative_to(part) for part in sealed)]
-    files = {p: _settle(p) for p in own}
-    for part in sealed:
-        files |= {part / name: entry for name, entry in read(part).files.items()}
-        files[part / NAME] = _settle(part / NAME)
-    named = {p.relative_to(folder).as_posix(): files[p] for p in sorted(files)}
-    text = _render(Manifest(round, fingerprint, extra, leaves, named))
+    left_out = {folder / name for name in (NAME, *unread)}
+    own = sorted(p for p in folder.rglob("*") if p.is_file() and p not in left_out)
+    files = {p.relative_to(folder).as_posix(): _settle(p) for p in own}
     draft = folder / f"{NAME}.draft"
     with draft.open("wb") as stream:
-        stream.write(text)
+        stream.write(_render(what._replace(files=files | what.files)))
         stream.flush()
         os.fsync(stream.fileno())
     draft.rename(folder / NAME)
     _sync_folder(folder)
-    _sync_folder(folder.parent)
+
+
+def entries(folder: Path, prefix: str) -> dict[str, list[Any]]:
+    """The files of a sealed folder, its manifest among them, under names with a prefix.
+
+    Raises:
+      Damaged: it is not sealed.
+    """
+    files = read(folder).files | {NAME: _settle(folder / NAME)}
+    return {f"{prefix}/{name}": entry for name, entry in files.items()}
 
 
 def is_sealed(folder: Path) -> bool:
@@ -128,6 +122,27 @@ def verify(folder: Path) -> Manifest:
         except OSError as error:
             raise Damaged(f"{name} cannot be read: {error.strerror}") from None
     return found
+
+
+def differences(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two fingerprints, entry by entry."""
+    was, now = _flat(was), _flat(now)
+    return [
+        f"{key} was {was.get(key, 'absent')!r}, now {now.get(key, 'absent')!r}"
+        for key in sorted({*was, *now})
+        if key not in was or key not in now or was[key] != now[key]
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dictionaries inside become names with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def _render(manifest: Manifest) -> bytes:

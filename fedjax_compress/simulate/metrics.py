@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from fedjax_compress.errors import Diverged
+from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.simulate.round import RoundRecord
 from fedjax_compress.wire import Ledger
@@ -24,6 +25,9 @@ def line(
 ) -> dict:
     """One line of metrics; sums of bytes are Python integers.
 
+    ``train_NAME`` is the mean of what clients tell by that name, as ``train_loss`` is
+    of their loss: over all whose report is used, weighted by their examples.
+
     ``diverged`` stands only in that of a round after which the server's model would
     not have been finite.
     """
@@ -32,9 +36,14 @@ def line(
     order = np.argsort(ids[real])
     ok = lanes.ok[order]
     weight = lanes.examples[order][ok].astype(np.float64)
-    loss = lanes.loss[order][ok].astype(np.float64)
+    told = {"loss": lanes.loss, **lanes.metrics}
     clients = int(real.sum())
     total = float(weight.sum())
+
+    def mean(found: np.ndarray) -> float:
+        values = found[order][ok].astype(np.float64)
+        return float((values * weight).sum() / total) if total else float("nan")
+
     ledger = Ledger()
     ledger.up(lanes.up, lanes.nominal_up)
     # Each client gets the broadcast, and what is sent to it alone.
@@ -45,7 +54,7 @@ def line(
     )
     return {
         "round": number,
-        "train_loss": float((loss * weight).sum() / total) if total else float("nan"),
+        **{handed_in.trained_name(name): mean(found) for name, found in told.items()},
         "clients": clients,
         "dropped": int(clients - ok.sum()),
         "bytes_up": ledger.bytes_up,

@@ -11,6 +11,7 @@ import jax
 from fedjax_compress.errors import InputError
 from fedjax_compress.returned import describe
 from fedjax_compress.simulate import handed_in
+from fedjax_compress.simulate.round import Kept
 from fedjax_compress.typing import Algorithm, Key, Params, Tree
 
 
@@ -62,7 +63,11 @@ class Phases:
         for after, algorithm in zip(self.after, self.algorithms, strict=True):
             found = {
                 "server": jax.eval_shape(algorithm.init, key, params),
-                "clients": jax.eval_shape(algorithm.client_init, params),
+                # Two functions that stay the same, so that a next start traces neither.
+                "clients": Kept(
+                    jax.eval_shape(algorithm.client_init, params),
+                    jax.eval_shape(algorithm.record_init, params),
+                ),
             }
             first = first or found
             for who, kept in found.items():

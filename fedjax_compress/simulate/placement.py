@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import jax
@@ -12,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_compress.clients.rows import aligned
 from fedjax_compress.errors import InputError
+from fedjax_compress.simulate.host import silent_stdout
 from fedjax_compress.typing import Tree
 
 AXIS = "clients"
@@ -125,20 +124,10 @@ class Placement:
         return jax.make_array_from_single_device_arrays(shape, cut, parts)
 
     def _meet(self) -> None:
-        """The first collective, in which all processes connect.
-
-        The CPU's tells of it on standard output, past Python.
-        """
+        """The first collective over all devices, in which all processes connect."""
         number = self.spread(np.zeros(self.devices // self.processes))
-        sys.stdout.flush()
-        kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 1)
+        with silent_stdout():
             jax.block_until_ready(self._copy(number))
-        finally:
-            os.dup2(kept, 1)
-            os.close(kept)
-            os.close(nowhere)
 
 
 def _of(devices: list[Any], process: int) -> list[Any]:

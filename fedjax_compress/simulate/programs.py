@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from fedjax_compress.models import Form, convolution_form
-from fedjax_compress.simulate import program_cache
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.compiling import compile_once
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.typing import Key, Tree
@@ -43,7 +43,6 @@ class Programs:
       placement: the devices.
       key: of the run.
       convolution: form of the convolutions that leave it open.
-      settings: what the algorithm was made from, or None; see ``program_cache``.
 
     Attributes:
       traces: how often Python code of a round was traced.
@@ -58,11 +57,10 @@ class Programs:
         placement: Placement,
         key: Key,
         convolution: Form,
-        settings: dict[str, Any] | None,
     ):
         self.phases, self.placement = phases, placement
         self.convolution: Form = convolution
-        self._key, self._settings = key, settings
+        self._key = key
         self.compiled: dict[int, Any] = {}
         self.digests: dict[str, str] = {}
         self.traces = 0
@@ -82,11 +80,9 @@ class Programs:
         """The program of a phase for these inputs."""
         if phase not in self.compiled:
             with self.compiling():
-                self.compiled[phase], text = program_cache.find(
-                    self._known_by(phase, residence),
-                    inputs,
-                    self.placement.mesh.devices.flat,
-                    lambda: self.trace(phase, inputs, residence).lower(),
+                lowered = self.trace(phase, inputs, residence).lower()
+                self.compiled[phase], text = compile_once(
+                    lowered, self.placement.mesh.devices.flat
                 )
             self.digests[self._layout(phase, residence)] = text
         return self.compiled[phase]
@@ -97,17 +93,6 @@ class Programs:
         where = [place.devices, place.processes, self.convolution, *residence]
         return json.dumps([phase, *where])
 
-    def _known_by(self, phase: int, residence: Residence) -> dict[str, Any] | None:
-        """What a phase's program follows from, if it may be kept for the next start."""
-        if self._settings is None or self.placement.processes > 1:
-            return None
-        return self._settings | {
-            "phase": phase,
-            "generator": str(jax.random.key_impl(self._key)),
-            "form": self.convolution,
-            "layout": [self.placement.devices, *residence],
-        }
-
     def trace(self, phase: int, inputs: tuple, residence: Residence) -> Any:
         """The program of a phase, traced: ``jax.stages.Traced``.
 
@@ -116,8 +101,8 @@ class Programs:
 
         Args:
           phase: number of the phase.
-          inputs: rows, key data, server, store, seats, number of the first round and of
-            rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
+          inputs: rows, key data, first parameters, server, store, seats, number of the
+            first round and of rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
           residence: where things live.
         """
         split = PartitionSpec(None, AXIS)
@@ -129,15 +114,25 @@ class Programs:
         program = jax.shard_map(
             functools.partial(self._rounds, algorithm, residence.states),
             mesh=self.placement.mesh,
-            in_specs=(rows, whole, whole, stores, split, whole, whole),
+            in_specs=(rows, whole, whole, whole, stores, split, whole, whole),
             out_specs=(whole, stores, records),
             check_vma=False,
         )
         with convolution_form(self.convolution):
-            return jax.jit(program, donate_argnums=(2, 3)).trace(*inputs)
+            return jax.jit(program, donate_argnums=(3, 4)).trace(*inputs)
 
     def _rounds(
-        self, algorithm, resident, data, root, server, store, seats, first, rounds
+        self,
+        algorithm,
+        resident,
+        data,
+        root,
+        params,
+        server,
+        store,
+        seats,
+        first,
+        rounds,
     ) -> tuple:
         self.traces += 1
         root = jax.random.wrap_key_data(root, impl=jax.random.key_impl(self._key))
@@ -145,13 +140,24 @@ class Programs:
             not resident and self.placement.processes > 1
         )
         return rounds_.run_rounds(
-            algorithm, data, server, store, seats, root, first, rounds,
-            self._meet, rounds_.Layout(resident, gaps),
+            algorithm, data, server, store, seats, params, root, first, rounds,
+            rounds_.Meet(self._add, self._gather), rounds_.Layout(resident, gaps),
         )  # fmt: skip
 
-    def _meet(self, part: Tree) -> Tree:
-        """The sum over devices, as one reduction of one vector."""
+    def _add(self, part: Tree) -> Tree:
+        """The sum over devices: one reduction of one vector for each dtype."""
         if self.placement.devices == 1:
             return part
-        flat, restore = ravel_pytree(part)
-        return restore(jax.lax.psum(flat, AXIS))
+        leaves, structure = jax.tree.flatten(part)
+        for dtype in dict.fromkeys(x.dtype for x in leaves):
+            places = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+            flat, restore = ravel_pytree([leaves[i] for i in places])
+            for i, x in zip(places, restore(jax.lax.psum(flat, AXIS)), strict=True):
+                leaves[i] = x
+        return jax.tree.unflatten(structure, leaves)
+
+    def _gather(self, part: Tree) -> Tree:
+        """The chunks of all devices, one after the other."""
+        if self.placement.devices == 1:
+            return part
+        return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), part)

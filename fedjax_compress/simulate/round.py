@@ -3,11 +3,12 @@
 The functions here are pure and traceable; ``engine`` compiles them. What runs where::
 
     broadcast
-      -> scan over chunks [ vmap over lanes [ client, encode, decode, lift ], sum ]
+      -> scan over chunks [ vmap over lanes [ unicast, client, reduce ], sum ]
       -> psum over devices
       -> server
 
 No array of the size cohort x parameters exists: reports are reduced chunk by chunk.
+Only where an algorithm has them stacked is there one of cohort x what it stacks.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ from fedjax_compress.typing import (
     Acc,
     Algorithm,
     Array,
-    Coin,
+    ClientState,
+    Context,
     Key,
+    Keys,
     Metrics,
+    Params,
     Payload,
+    Record,
     Server,
+    Stacked,
     Tier,
     Tree,
     View,
@@ -53,6 +59,7 @@ class LaneRecord(NamedTuple):
       ok: bool, False for a report that is not finite, and for a dummy.
       loss: float32, mean training loss of the client.
       examples: float32, rows that the client learned from.
+      metrics: float32 each, what else the client tells.
     """
 
     up: Array
@@ -62,6 +69,7 @@ class LaneRecord(NamedTuple):
     ok: Array
     loss: Array
     examples: Array
+    metrics: Metrics
 
 
 class RoundRecord(NamedTuple):
@@ -83,18 +91,56 @@ class RoundRecord(NamedTuple):
     finite: Array
 
 
-def broadcast_coin(root: Key, number: Array) -> Coin:
-    """The coin of the downlink in round ``number`` (0-based)."""
+class Kept(NamedTuple):
+    """What is kept of one client between rounds: by itself, and by the server."""
+
+    state: ClientState
+    record: Record
+
+
+def kept_init(algorithm: Algorithm, params: Params) -> Kept:
+    """What is kept of a client that has never taken part."""
+    return Kept(algorithm.client_init(params), algorithm.record_init(params))
+
+
+def broadcast_keys(root: Key, number: Array) -> Keys:
+    """The keys of the downlink in round ``number`` (0-based)."""
     key = jax.random.fold_in(jax.random.fold_in(root, number), _BROADCAST)
-    return Coin(jax.random.fold_in(key, _PRIVATE), jax.random.fold_in(key, _SHARED))
+    return Keys(jax.random.fold_in(key, _PRIVATE), jax.random.fold_in(key, _SHARED))
 
 
-def client_coin(root: Key, number: Array, client: Array) -> Coin:
-    """The coin of one client in round ``number``; depends on its id, not its lane."""
+def client_keys(root: Key, number: Array, client: Array) -> Keys:
+    """The keys of one client in round ``number``; they follow from its id, not lane."""
     key = jax.random.fold_in(jax.random.fold_in(root, number), _CLIENT)
     private = jax.random.fold_in(key, _PRIVATE)
     shared = jax.random.fold_in(key, _SHARED)
-    return Coin(jax.random.fold_in(private, client), jax.random.fold_in(shared, client))
+    return Keys(jax.random.fold_in(private, client), jax.random.fold_in(shared, client))
+
+
+def server_context(root: Key, number: Array, params: Params) -> Context:
+    """What the server is told in round ``number``; params are those at the start."""
+    keys = broadcast_keys(root, number)
+    return Context(keys, number, keys.shared, params)
+
+
+def client_context(
+    server: Context, root: Key, client: Array, inputs: dict[str, Array]
+) -> Context:
+    """What one client is told in the same round."""
+    keys = client_keys(root, server.round, client)
+    return server._replace(keys=keys, inputs=inputs)
+
+
+class Meet(NamedTuple):
+    """How devices talk; both the identity on a single one.
+
+    Attributes:
+      add: a tree -> its sum over devices.
+      gather: leaves [chunks, ...] -> those of all devices, [chunks of all, ...].
+    """
+
+    add: Callable[[Tree], Tree]
+    gather: Callable[[Tree], Tree]
 
 
 class Layout(NamedTuple):
@@ -126,48 +172,75 @@ class Seats(NamedTuple):
     tiers: Array | None = None
 
 
+class Hub(NamedTuple):
+    """What is the same for all clients of a round.
+
+    Attributes:
+      server: after the broadcast.
+      view: the broadcast as decoded.
+      context: of the server.
+      root: the run's key.
+      stacks: accumulators are kept side by side, not summed.
+    """
+
+    server: Server
+    view: View
+    context: Context
+    root: Key
+    stacks: bool
+
+
 def run_chunk(
-    tier: Tier,
-    view: View,
-    data: ClientData,
-    states: Tree,
-    seats: Seats,
-    root: Key,
-    number: Array,
-) -> tuple[Acc, Tree, LaneRecord]:
-    """One chunk: every lane's report, summed, and the states it leaves behind.
+    tier: Tier, hub: Hub, data: ClientData, kept: Kept, seats: Seats
+) -> tuple[Acc, Kept, LaneRecord]:
+    """One chunk: its reports, reduced, and what is kept of its clients.
 
     Args:
       tier: what each client does.
-      view: the broadcast model as decoded.
+      hub: what is the same for all.
       data: rows of all clients, or of the cohort.
-      states: of the clients in these lanes, leaves [lanes, ...].
+      kept: of the clients in these lanes, leaves [lanes, ...].
       seats: of one chunk, [lanes].
-      root, number: the run's key and the round.
     """
     real = seats.ids != DUMMY
     ids = jnp.where(real, seats.ids, 0)
     place = jnp.where(real, seats.places, data.clients)
-    largest = jnp.max(data.size_of(place))
+    sizes = data.size_of(place)
+    largest = jnp.max(sizes)
+    inputs = {"examples": sizes}
+    if seats.tiers is not None:
+        inputs["tier"] = seats.tiers
 
-    def lane(client: Array, place: Array, real: Array, state: Tree) -> tuple:
-        coin = client_coin(root, number, client)
+    def lane(
+        client: Array, place: Array, real: Array, inputs: dict, kept: Kept
+    ) -> tuple:
+        context = client_context(hub.context, hub.root, client, inputs)
         shard = data.shard(place, largest)
-        report = handed_in.report(tier.client(view, state, shard, coin), state)
-        acc = tier.reduce(view, report, coin.shared)
-        ok = report.ok & tree.all_finite((acc, report.state)) & real
-        record = LaneRecord(
+        alone = tier.unicast(hub.server, kept.record, context)
+        report = handed_in.report(
+            tier.client(hub.view, alone, kept.state, shard, context), kept.state
+        )
+        acc, record = tier.reduce(
+            hub.server, report.payload, report.weight, kept.record, context.decoding
+        )
+        made = Kept(report.state, handed_in.record(record, kept.record))
+        ok = report.ok & tree.all_finite((acc, made)) & real
+        told = LaneRecord(
             *_sizes(report.payload, always=True),
-            *_sizes(report.down),
+            *_sizes(alone),
             ok,
             report.metrics["loss"],
             report.metrics["examples"],
+            handed_in.own_metrics(report.metrics),
         )
-        kept = tree.where(ok, report.state, state)
-        return tree.where(ok, acc, tree.zeros_like(acc)), kept, record
+        return (
+            tree.where(ok, acc, tree.zeros_like(acc)),
+            tree.where(ok, made, kept),
+            told,
+        )
 
-    accs, kept, record = _every_lane(lane)(ids, place, real, states)
-    return tree.sum_first(accs), kept, record
+    accs, kept, told = _every_lane(lane)(ids, place, real, inputs, kept)
+    return (accs if hub.stacks else tree.sum_first(accs)), kept, told
 
 
 def _sizes(message: Payload, always: bool = False) -> tuple[Array, Array]:
@@ -195,49 +268,52 @@ def run_round(
     server: Server,
     store: Tree,
     seats: Seats,
+    params: Params,
     root: Key,
     number: Array,
-    meet: Callable[[Tree], Tree],
+    meet: Meet,
     layout: Layout,
 ) -> tuple[Server, Tree, RoundRecord]:
-    """One round on one device; ``meet`` adds the accumulators of all devices.
+    """One round on one device; ``meet`` joins what all devices have.
 
     A round without a single usable report leaves the server as the broadcast left it:
     no momentum moves it. One after which the model would not be finite leaves the
-    server as it was before, but for the client states: the caller has to stop there.
+    server as it was before, but for what is kept of clients: the caller has to stop.
 
     Args:
-      store: client states, leaves [slots, ...] where they are resident, else those
-        of the cohort, [chunks, lanes, ...].
+      store: what is kept of clients, leaves [slots, ...] where they are resident, else
+        that of the cohort, [chunks, lanes, ...].
       seats: of all chunks of this device, [chunks, lanes].
-      meet: the only place where devices talk; the identity on a single device.
+      params: before the first round.
+      root, number: the run's key and the round.
+      meet: the only place where devices talk.
     """
-    coin, before = broadcast_coin(root, number), server
-    view, message, server = algorithm.broadcast(server, coin)
+    context, before = server_context(root, number, params), server
+    message, server = algorithm.broadcast(server, context)
     handed_in.server(server, before, "broadcast")
+    view = algorithm.receive(message, context.decoding)
+    stacks = algorithm.reduction == "stack"
+    hub = Hub(server, view, context, root, stacks)
 
-    def of_tier(tier: Tier) -> Callable[[Tree, Seats], tuple]:
-        return lambda states, seats: run_chunk(
-            tier, view, data, states, seats, root, number
-        )
+    def of_tier(tier: Tier) -> Callable[[Kept, Seats], tuple]:
+        return lambda kept, seats: run_chunk(tier, hub, data, kept, seats)
 
-    def work(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
+    def work(kept: Kept, seats: Seats) -> tuple[Acc, Kept, LaneRecord]:
         if algorithm.tiers is None:
-            only = Tier(algorithm.client, algorithm.reduce)
-            return of_tier(only)(states, seats)
+            return of_tier(algorithm.tier)(kept, seats)
         assert seats.tiers is not None
         each = [of_tier(tier) for tier in algorithm.tiers.each]
-        return jax.lax.switch(jnp.max(seats.tiers), each, states, seats)
+        return jax.lax.switch(jnp.max(seats.tiers), each, kept, seats)
 
-    def visit(states: Tree, seats: Seats) -> tuple[Acc, Tree, LaneRecord]:
+    def visit(kept: Kept, seats: Seats) -> tuple[Acc, Kept, LaneRecord]:
         if not layout.gaps:
-            return work(states, seats)
+            return work(kept, seats)
         nothing = tree.zeros_like((shape[0], shape[2]))
         return jax.lax.cond(
             jnp.any(seats.ids != DUMMY),
             work,
-            lambda states, seats: (nothing[0], states, nothing[1]),
-            states,
+            lambda kept, seats: (nothing[0], kept, nothing[1]),
+            kept,
             seats,
         )
 
@@ -259,30 +335,44 @@ def run_round(
         put = lambda s, k: s.at[slots].set(k, mode="drop")  # noqa: E731
         return jax.tree.map(put, store, kept)
 
-    def chunk(carry: Any, at: tuple[Array, Seats]) -> tuple[Any, LaneRecord]:
+    def chunk(carry: Any, at: tuple[Array, Seats]) -> tuple[Any, tuple]:
         acc, reports, store = carry
         i, seats = at
         one, kept, record = visit(read(store, i, seats.slots), seats)
         store = write(store, i, seats.slots, kept)
         reports = reports + jnp.sum(record.ok.astype(jnp.float32))
-        return (tree.add(acc, one), reports, store), record
+        acc, side = (acc, one) if stacks else (tree.add(acc, one), ())
+        return (acc, reports, store), (record, side)
 
     each = jnp.arange(seats.ids.shape[0]), seats
     i, some = jax.tree.map(lambda x: x[0], each)
     # Of the first tier: all tiers make the same shapes.
-    only = of_tier(Tier(algorithm.client, algorithm.reduce))
+    only = of_tier(algorithm.tier)
     shape = jax.eval_shape(lambda: only(read(store, i, some.slots), some))
-    start = (tree.zeros_like(shape[0]), jnp.zeros((), jnp.float32), store)
-    (acc, reports, store), lanes = jax.lax.scan(chunk, start, each)
-    acc, reports = meet((acc, reports))
-    stepped = handed_in.server(algorithm.server(server, acc), server)
+    start = tree.zeros_like(() if stacks else shape[0])
+    carry = (start, jnp.zeros((), jnp.float32), store)
+    (acc, reports, store), (lanes, sides) = jax.lax.scan(chunk, carry, each)
+    acc, reports = meet.add((acc, reports))
+    if stacks:
+        acc = _stacked(meet.gather((sides, lanes.ok, seats.ids)))
+    stepped = handed_in.server(algorithm.server(server, acc, context), server)
     moved = reports > 0
-    finite = tree.all_finite(algorithm.params(stepped)) | ~moved
+    model, found = algorithm.network(stepped)
+    finite = tree.all_finite(found) | ~moved
     server = tree.where(finite, server, before)
     # A branch, and no choice element by element, which would be kernels to compile.
     server = jax.lax.cond(finite & moved, lambda: stepped, lambda: server)
-    seen = handed_in.observed(algorithm.observe(server))
+    names = handed_in.taken(model, lanes.metrics)
+    seen = handed_in.observed(algorithm.observe(server), names)
     return server, store, RoundRecord(lanes, *_sizes(message), seen, finite)
+
+
+def _stacked(found: tuple[Acc, Array, Array]) -> Stacked:
+    """Accumulators [chunks, lanes, ...] in the order of client ids; dummies last."""
+    accs, ok, ids = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+    order = jnp.argsort(jnp.where(ids == DUMMY, jnp.iinfo(ids.dtype).max, ids))
+    each, ok = jax.tree.map(lambda x: x[order], (accs, ok))
+    return Stacked(each, ok)
 
 
 def run_rounds(
@@ -291,10 +381,11 @@ def run_rounds(
     server: Server,
     store: Tree,
     seats: Seats,
+    params: Params,
     root: Key,
     first: Array,
     rounds: Array,
-    meet: Callable[[Tree], Tree],
+    meet: Meet,
     layout: Layout,
 ) -> tuple[Server, Tree, RoundRecord]:
     """``rounds`` rounds, a traced number of at most the first axis of ``seats``.
@@ -314,7 +405,7 @@ def run_rounds(
     def one(i: Array, server: Server, store: Tree) -> tuple:
         return run_round(
             algorithm, data, server, store, jax.tree.map(lambda x: x[i], seats),
-            root, first + i, meet, layout,
+            params, root, first + i, meet, layout,
         )  # fmt: skip
 
     def going(carry: tuple) -> Array:

@@ -45,24 +45,24 @@ class Stream:
         devices = self.placement.devices
         each = ids.reshape(devices, -1)
         own = each[self.placement.own]
-        columns = self.data.features, self.data.labels
-        features, labels = (
-            _zeros((len(own) * self.capacity, *c.shape[1:]), c.dtype) for c in columns
-        )
+        columns = {
+            name: _zeros((len(own) * self.capacity, *c.shape[1:]), c.dtype)
+            for name, c in self.data.columns.items()
+        }
         offsets = np.zeros((len(own), self.seats + 1), np.int32)
         for device, clients in enumerate(own):
             rows = slice(device * self.capacity, (device + 1) * self.capacity)
-            self._fill(clients, features[rows], labels[rows], offsets[device])
+            mine = {name: column[rows] for name, column in columns.items()}
+            self._fill(clients, mine, offsets[device])
         local = np.where(each == DUMMY, self.seats, np.arange(self.seats))
-        made = features, labels, offsets.reshape(-1)
+        made = columns, offsets.reshape(-1)
         cohort: ClientData = ClientData(*self.placement.spread(made))
         return local.reshape(ids.shape).astype(np.int32), cohort
 
     def _fill(
         self,
         clients: np.ndarray,
-        features: np.ndarray,
-        labels: np.ndarray,
+        columns: dict[str, np.ndarray],
         offsets: np.ndarray,
     ) -> None:
         data, end = self.data, 0
@@ -74,7 +74,8 @@ class Stream:
                     slice(start, stop) if data.rows is None else data.rows[start:stop]
                 )
                 fresh = slice(end, end + stop - start)
-                features[fresh], labels[fresh] = data.features[rows], data.labels[rows]
+                for name, column in columns.items():
+                    column[fresh] = data.columns[name][rows]
                 end = fresh.stop
             offsets[seat + 1] = end
 

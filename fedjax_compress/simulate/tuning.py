@@ -25,7 +25,7 @@ from fedjax_compress.models.forms import default_form
 from fedjax_compress.randomness import root_key
 from fedjax_compress.simulate.engine import RunState, Simulator
 from fedjax_compress.simulate.plan import DUMMY, choose_devices, choose_lanes, plan
-from fedjax_compress.simulate.round import broadcast_coin, client_coin
+from fedjax_compress.simulate.round import client_context, server_context
 from fedjax_compress.typing import Algorithm, Params
 
 GAIN = 1.03
@@ -216,11 +216,16 @@ def asks_for_form(algorithm: Algorithm, data: ClientData, params: Params) -> boo
     few, root, zero = _some(data, np.arange(1)), root_key(0), jnp.zeros((), jnp.int32)
 
     def client() -> Any:
-        server = algorithm.init(root, params)
-        view, _, _ = algorithm.broadcast(server, broadcast_coin(root, zero))
-        shard = few.shard(zero, few.size_of(zero))
-        state = algorithm.client_init(params)
-        return algorithm.client(view, state, shard, client_coin(root, zero, zero))
+        server, context = (
+            algorithm.init(root, params),
+            server_context(root, zero, params),
+        )
+        message, server = algorithm.broadcast(server, context)
+        view, size = algorithm.receive(message, context), few.size_of(zero)
+        mine = client_context(context, root, zero, {"examples": size, "tier": zero})
+        alone = algorithm.unicast(server, algorithm.record_init(params), mine)
+        state, shard = algorithm.client_init(params), few.shard(zero, size)
+        return algorithm.client(view, alone, state, shard, mine)
 
     with convolution_form("patches") as questions:
         jax.eval_shape(client)
@@ -246,6 +251,4 @@ def _some(data: ClientData, ids: np.ndarray) -> ClientData:
     places = np.concatenate(
         [offsets[c] + np.arange(n) for c, n in zip(ids, sizes, strict=True)]
     ).astype(int)
-    rows = places if data.rows is None else np.asarray(data.rows)[places]
-    features, labels = np.asarray(data.features[rows]), np.asarray(data.labels[rows])
-    return group(features, labels, owner, len(ids))
+    return group(data.taken(places), owner, len(ids))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounds import player
+from systems import local as local_of
+from systems import setup
 
-from fedjax_compress import compress, registry, tree
+from fedjax_compress import registry
 from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate.round import broadcast_coin, client_coin
+from fedjax_compress.simulate.round import kept_init
 from fedjax_compress.typing import Task
 
 WIDTH, CLASSES, CLIENTS, ROWS = 5, 3, 4, 6
@@ -25,59 +27,33 @@ class Bench(NamedTuple):
     params: Any
     data: Any
 
-    def build(self, text, local="sgd(lr=0.5, steps=2, batch=6)", **links):
+    def build(self, text, local="sgd(lr=0.5, steps=2, batch=6)", **parts):
         """An algorithm from its specification."""
-        links = {"uplink": "identity", "downlink": "identity", **links}
-        return registry.build(
-            "algorithm",
-            text,
-            registry.build("local", local, self.model),
-            registry.build("aggregate", "mean"),
-            registry.build("server", links.pop("server", "fedavg")),
-            compress.parse(links["uplink"]),
-            compress.parse(links["downlink"]),
-        )
+        given = local_of(local, self.model) if isinstance(local, str) else local
+        return registry.build("algorithm", text, setup(given, **parts))
 
     def rounds(self, algorithm, rounds, tiers=None, clients=CLIENTS):
-        """The server before and after each round, and the reports of each round."""
-        tiers = [0] * clients if tiers is None else tiers
-        each = [algorithm] if algorithm.tiers is None else algorithm.tiers.each
-        root = root_key(1)
-
-        def one(tier):
-            """A client's report, decoded: a program for all clients of a tier."""
-
-            @jax.jit
-            def run(view, state, shard, coin):
-                report = each[tier].client(view, state, shard, coin)
-                return report, each[tier].reduce(view, report, coin.shared)
-
-            return run
-
-        broadcast, update = jax.jit(algorithm.broadcast), jax.jit(algorithm.server)
-        add = jax.jit(tree.add)
-        trained = {tier: one(tier) for tier in set(tiers)}
-
-        def step(server, states, number):
-            view, message, server = broadcast(server, broadcast_coin(root, number))
-            total, reports = None, []
-            for k in range(clients):
-                coin = client_coin(root, number, jnp.asarray(k))
-                shard = self.data.shard(jnp.asarray(k), jnp.asarray(ROWS))
-                report, acc = trained[tiers[k]](view, states[k], shard, coin)
-                total = acc if total is None else add(total, acc)
-                reports.append(report)
-            return update(server, total), reports, message
-
+        """The server before and after each round, and each ``Round``."""
+        play = player(algorithm, self.params, self.data, root_key(1), jax.jit)
         server = jax.jit(algorithm.init)(jax.random.key(0), self.params)
-        states = [algorithm.client_init(self.params) for _ in range(clients)]
+        kept = [kept_init(algorithm, self.params)] * clients
         servers, history = [jax.device_get(server)], []
         for number in range(rounds):
-            server, reports, message = step(server, states, jnp.asarray(number))
-            states = [report.state for report in reports]
-            servers.append(jax.device_get(server))
-            history.append((jax.device_get(reports), jax.device_get(message)))
+            done = play(server, kept, number, tiers)
+            server, kept = done.server, done.kept
+            history.append(jax.device_get(done))
+            servers.append(history[-1].server)
         return servers, history
+
+    def first(self):
+        """Features and labels of the first client."""
+        return (self.data.columns[name][:ROWS] for name in ("features", "labels"))
+
+    def loss(self, params, change=lambda outputs: outputs):
+        """The mean loss of the first client's rows."""
+        columns = {name: x[:ROWS] for name, x in self.data.columns.items()}
+        outputs = change(self.model.apply(params, columns, None))
+        return self.model.losses(outputs, columns)[0].mean()
 
 
 @pytest.fixture(scope="session")
@@ -89,4 +65,5 @@ def bench():
     labels[:ROWS] = 1  # the first client knows one class only
     owner = np.repeat(np.arange(CLIENTS), ROWS).astype(np.int32)
     params = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(0)))
-    return Bench(model, params, group(features, labels, owner, CLIENTS))
+    columns = {"features": features, "labels": labels}
+    return Bench(model, params, group(columns, owner, CLIENTS))

@@ -6,19 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounds import begun, player
+from systems import client_told, server_told, setup, updating
 
-from fedjax_compress import algorithms, compress, registry, tree, wire
+from fedjax_compress import algorithms, wire
 from fedjax_compress.clients import group
 from fedjax_compress.compress.count_sketching import cells, sketch
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import LocalUpdate
 
 CLIENTS, N, ROWS, COLUMNS = 3, 400, 5, 40
 SIZES = [3, 1, 2]
 OWNER = np.repeat(np.arange(CLIENTS), SIZES).astype(np.int32)
-DATA = group(np.zeros((6, 1), np.float32), np.zeros(6, np.int32), OWNER, CLIENTS)
+DATA = group(
+    {"features": np.zeros((6, 1), np.float32), "labels": np.zeros(6, np.int32)},
+    OWNER,
+    CLIENTS,
+)
 PARAMS = {"a": jnp.zeros((30, 12)), "b": jnp.ones(40)}
 
 
@@ -44,24 +48,28 @@ def given(vectors):
     table = jnp.stack([jnp.asarray(v) for v in vectors])
     client = jnp.asarray([SIZES.index(max(size, 1)) for size in range(4)])
 
-    def run(params, state, shard, key):
+    def run(params, shard, key):
         mine = table[client[shard.size]]
         metrics = {"loss": jnp.zeros(()), "examples": shard.size.astype(jnp.float32)}
-        return as_tree(mine), state, metrics
+        return as_tree(mine), metrics
 
-    return LocalUpdate(lambda params: (), run)
+    return updating(run)
 
 
 def build(local, uplink="identity", optimizer="fedavg", **options):
     options = {"rows": ROWS, "columns": COLUMNS, "fraction": 0.01, **options}
-    return algorithms.fetch_sgd(
-        local,
-        registry.build("aggregate", "mean"),
-        registry.build("server", optimizer),
-        compress.parse(uplink),
-        compress.parse("identity"),
-        **options,
-    )
+    parts = setup(local, server=optimizer, uplink=uplink)
+    return algorithms.fetch_sgd(parts, **options)
+
+
+def report_of(algorithm):
+    """What the first client hands in, in the first round."""
+    shard = DATA.shard(jnp.asarray(0), jnp.asarray(3))
+    return algorithm.client(PARAMS, (), ((), ()), shard, client_told(PARAMS))
+
+
+def params_of(algorithm, server):
+    return as_vector(algorithm.network(server)[1])
 
 
 def vectors_of(number):
@@ -69,20 +77,10 @@ def vectors_of(number):
 
 
 def one_round(number, server, uplink="identity", **options):
-    """A round without the engine: algorithm, server after it, reports, accumulator."""
+    """A round without the engine: the algorithm, and what came of it."""
     algorithm = build(given(vectors_of(number)), uplink, **options)
-    root = root_key(0)
-    server = server or algorithm.init(jax.random.key(0), PARAMS)
-    view, _, server = algorithm.broadcast(server, broadcast_coin(root, number))
-    acc, reports = None, []
-    for client in range(CLIENTS):
-        coin = client_coin(root, number, client)
-        shard = DATA.shard(jnp.asarray(client), jnp.asarray(3))
-        report = algorithm.client(view, algorithm.client_init(PARAMS), shard, coin)
-        part = algorithm.reduce(view, report, coin.shared)
-        acc = part if acc is None else tree.add(acc, part)
-        reports.append(report)
-    return algorithm, algorithm.server(server, acc), reports, acc
+    server = begun(algorithm, PARAMS) if server is None else server
+    return algorithm, player(algorithm, PARAMS, DATA)(server, number=number)
 
 
 class Plain:
@@ -139,9 +137,10 @@ def test_three_rounds_equal_the_paper_with_loops(removal, momentum, lr):
     options = {"removal": removal, "momentum": momentum, "optimizer": f"fedavg({lr})"}
     server = None
     for number in range(3):
-        algorithm, server, _, _ = one_round(number, server, **options)
+        algorithm, done = one_round(number, server, **options)
+        server = done.server
         plain.round(vectors_of(number))
-        found = as_vector(algorithm.params(server))
+        found = params_of(algorithm, server)
         np.testing.assert_allclose(found, plain.params, atol=1e-5)
         np.testing.assert_allclose(server.error, plain.due, atol=1e-5)
         np.testing.assert_allclose(server.momentum, plain.moving, atol=1e-5)
@@ -150,19 +149,19 @@ def test_three_rounds_equal_the_paper_with_loops(removal, momentum, lr):
 
 def test_the_server_gets_the_sketch_of_the_weighted_sum():
     """Sketches are summed, not what they decode to; all under the same hashes."""
-    _, _, reports, acc = one_round(0, None)
+    _, done = one_round(0, None)
     weighted = sum(n * v for n, v in zip(SIZES, vectors_of(0), strict=True))
     expected = sketch(jnp.asarray(weighted), root_key(0), ROWS, COLUMNS)
-    np.testing.assert_allclose(acc.total, expected, atol=1e-5)
-    assert float(acc.weight) == 6
-    for report in reports:
+    np.testing.assert_allclose(done.acc.sent.total, expected, atol=1e-5)
+    assert float(done.acc.sent.weight) == 6
+    for report in done.reports:
         assert int(wire.bits(report.payload)) == 32 * ROWS * COLUMNS
         assert report.state == ((), ())
 
 
 def test_a_round_changes_k_elements_and_the_heavy_ones_first():
-    algorithm, server, _, _ = one_round(0, None, fraction=0.005)
-    moved = as_vector(algorithm.params(server)) - as_vector(PARAMS)
+    algorithm, done = one_round(0, None, fraction=0.005)
+    moved = params_of(algorithm, done.server) - as_vector(PARAMS)
     assert np.flatnonzero(moved).tolist() == [3, 17]
     np.testing.assert_allclose(moved[[3, 17]], [4, -3], atol=1)
 
@@ -172,11 +171,11 @@ def test_two_elements_in_cells_of_their_own_arrive_exactly():
     vector = np.zeros(N, np.float32)
     vector[[3, 17]] = [4.0, -3.0]
     algorithm = build(given([vector] * 3), fraction=0.005)
-    server = algorithm.init(jax.random.key(0), PARAMS)
-    shard = DATA.shard(jnp.asarray(0), jnp.asarray(3))
-    report = algorithm.client(PARAMS, ((), ()), shard, client_coin(root_key(0), 0, 0))
-    server = algorithm.server(server, algorithm.reduce(PARAMS, report, root_key(1)))
-    moved = as_vector(algorithm.params(server)) - as_vector(PARAMS)
+    report, told = report_of(algorithm), client_told(PARAMS).decoding
+    server = begun(algorithm, PARAMS)
+    acc, _ = algorithm.reduce(server, report.payload, report.weight, (), told)
+    server = algorithm.server(server, acc, server_told(PARAMS))
+    moved = params_of(algorithm, server) - as_vector(PARAMS)
     np.testing.assert_allclose(moved, vector, atol=1e-5)
     assert not np.any(server.error)
     assert not np.any(server.momentum)
@@ -184,15 +183,15 @@ def test_two_elements_in_cells_of_their_own_arrive_exactly():
 
 def test_the_uplink_compresses_the_table():
     """In 16 bits: half as long, and what arrives is averaged."""
-    _, _, reports, acc = one_round(0, None, "cast(bfloat16)")
-    assert int(wire.bits(reports[0].payload)) == 16 * ROWS * COLUMNS
-    exact = one_round(0, None)[3]
-    difference = np.abs(acc.total - exact.total).max()
+    _, done = one_round(0, None, "cast(bfloat16)")
+    assert int(wire.bits(done.reports[0].payload)) == 16 * ROWS * COLUMNS
+    _, exact = one_round(0, None)
+    difference = np.abs(done.acc.sent.total - exact.acc.sent.total).max()
     assert 0 < difference < 2.0**-8 * 6 * 8  # weights, and cells below 8
 
 
 def test_hashes_follow_from_the_seed_alone():
-    same = [one_round(0, None, seed=s)[3].total for s in (0, 0, 1)]
+    same = [one_round(0, None, seed=s)[1].acc.sent.total for s in (0, 0, 1)]
     np.testing.assert_array_equal(same[0], same[1])
     assert (np.asarray(same[0]) != np.asarray(same[2])).any()
 
@@ -200,18 +199,15 @@ def test_hashes_follow_from_the_seed_alone():
 def test_a_broken_update_is_reported():
     bad = updates(0, 0)
     bad[5] = np.nan
-    algorithm = build(given([bad] * 3))
-    shard = DATA.shard(jnp.asarray(0), jnp.asarray(3))
-    report = algorithm.client(PARAMS, ((), ()), shard, client_coin(root_key(0), 0, 0))
-    assert not bool(report.ok)
+    assert not bool(report_of(build(given([bad] * 3))).ok)
 
 
 def test_a_table_is_a_fifth_of_the_parameters_by_default():
     algorithm = build(given(vectors_of(0)), rows=1, columns=0)
-    server = algorithm.init(jax.random.key(0), PARAMS)
+    server = begun(algorithm, PARAMS)
     assert server.error.shape == (1, 80)
     with pytest.raises(InputError, match=r"5 x 80 cells .* 400 .* at most 79"):
-        build(given(vectors_of(0)), columns=80).init(jax.random.key(0), PARAMS)
+        begun(build(given(vectors_of(0)), columns=80), PARAMS)
 
 
 @pytest.mark.parametrize(

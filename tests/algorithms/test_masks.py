@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounds import begun
+from systems import client_told, updating
 
-from fedjax_compress import compress, prune, registry, wire
+from fedjax_compress import prune, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate.round import client_coin
-from fedjax_compress.typing import LocalUpdate
 
 HALF = (
     "sparsity=one_shot(0.5), pattern=unstructured, every=2, refine_until=100, "
@@ -111,10 +110,10 @@ def test_only_what_is_in_use_travels_and_a_new_mask_once(bench):
     """3 of 6 rows of 5, 18 weights at the outputs, 9 biases; a count of 5 bits."""
     text = "federated_pruning(sparsity=one_shot(0.5), pattern=row, every=100)"
     servers, history = bench.rounds(bench.build(text), 2)
-    for reports, message in history:
-        for sent in (message, *(report.payload for report in reports)):
+    for done in history:
+        for sent in (done.message, *(report.payload for report in done.reports)):
             assert len(wire.pack(sent)) == 16 + 4 * (15 + 18 + 9) + 1
-    first, then = (h[0][0].down for h in history)
+    first, then = (done.alone[0] for done in history)
     assert np.array_equal(
         jax.tree.leaves(first)[0], servers[0].mask["dense_1"]["kernel"]
     )
@@ -123,7 +122,7 @@ def test_only_what_is_in_use_travels_and_a_new_mask_once(bench):
 
 
 def test_each_new_mask_is_sent_in_the_round_after(bench):
-    """Three steps of a ramp, a mask each; clients note its number."""
+    """Three steps of a ramp, a mask each; the server notes who has which."""
     text = (
         "federated_pruning(sparsity=iterative(0.5, steps=3, every=1), "
         "pattern=unstructured, every=1, refine_until=3)"
@@ -132,10 +131,12 @@ def test_each_new_mask_is_sent_in_the_round_after(bench):
     servers, history = bench.rounds(algorithm, 3)
     versions = [int(s.version) for s in servers]
     assert versions == sorted(set(versions))
-    for server, (reports, _) in zip(servers, history, strict=False):
-        news = jax.tree.leaves(reports[0].down)[0]
+    for server, done in zip(servers, history, strict=False):
+        news = jax.tree.leaves(done.alone[0])[0]
         assert np.array_equal(news, server.mask["dense_1"]["kernel"])
-        assert int(reports[0].state[1]) == int(server.version)
+        _, kept = done.kept[0].state
+        jax.tree.map(np.testing.assert_array_equal, kept.mask, server.mask)
+        assert int(done.kept[0].record) == int(server.version)
 
 
 def test_a_mask_that_stays_is_not_sent_again(bench):
@@ -151,26 +152,20 @@ def test_prunefl_gathers_the_gradients_of_what_is_out_of_use(bench):
         f"prunefl({OWN}, every=2)", local="sgd(lr=0.5, steps=1, batch=6)"
     )
     rng = np.random.default_rng(1)
-    server = algorithm.init(jax.random.key(0), bench.params)
+    server = begun(algorithm, bench.params)
     mask = jax.tree.map(lambda m: rng.random(m.shape) < 0.5, server.mask)
     held = algorithm._replace(init=lambda key, p: server._replace(mask=mask))
     servers, history = bench.rounds(held, 1, clients=1)
-    x, y = bench.data.features[:6], bench.data.labels[:6]
-
-    def loss(params):
-        return bench.model.loss(bench.model.apply(params, x, None), y).mean()
-
     masked = prune.apply(mask, bench.params)
-    grads = jax.jit(jax.grad(loss))(masked)
+    grads = jax.jit(jax.grad(bench.loss))(masked)
     wanted = jax.tree.map(lambda g: 6 * (0.5 * np.asarray(g)) ** 2, grads)
-    (report,) = history[0][0]
-    gathered = report.state[2]
+    _, kept = history[0].kept[0].state
     in_use = prune.apply(mask, jax.tree.map(np.ones_like, bench.params))
     jax.tree.map(
         lambda g, w, u: np.testing.assert_allclose(
             g, w * (1 - u), rtol=1e-4, atol=1e-7
         ),
-        gathered, wanted, in_use,
+        kept.gathered, wanted, in_use,
     )  # fmt: skip
     found = servers[1].memory.squares  # of those in use: the others are not sent yet
     jax.tree.map(
@@ -183,7 +178,7 @@ def test_prunefl_sends_squares_before_a_new_mask_and_then_brings_weights_back(be
     costly = "times=own, constant=0.5, computation=(0.1, 0.2), initial_rounds=0"
     algorithm = bench.build(f"prunefl({costly}, every=3, removable=0.9)")
     servers, history = bench.rounds(algorithm, 7)
-    up = [len(wire.pack(reports[0].payload)) for reports, _ in history]
+    up = [len(wire.pack(done.reports[0].payload)) for done in history]
     shares = [float(prune.density(s.mask, s.params).overall) for s in servers]
     assert shares[:3] == [1.0] * 3
     assert shares[3] < 1
@@ -198,7 +193,7 @@ def test_prunefl_sends_squares_before_a_new_mask_and_then_brings_weights_back(be
 def test_the_model_that_is_evaluated_is_masked(bench):
     algorithm = bench.build(f"federated_pruning({HALF})")
     servers, _ = bench.rounds(algorithm, 1)
-    shown = algorithm.params(servers[1])
+    _, shown = algorithm.network(servers[1])
     for pruned, w in zip(
         out_of_use(servers[1]),
         [shown["dense_1"]["kernel"], shown["output"]["kernel"]],
@@ -210,7 +205,7 @@ def test_the_model_that_is_evaluated_is_masked(bench):
 def test_magnitude_pruning_is_the_mean_of_pruned_weights(bench):
     servers, history = bench.rounds(bench.build("magnitude_pruning(0.6)"), 1)
     each = []
-    for report in history[0][0]:
+    for report in history[0].reports:
         leaves = [np.asarray(f.symbols) for f in wire.fields(report.payload)]
         flat = np.concatenate([x.ravel() for x in leaves])
         assert (flat == 0).sum() == int(0.6 * 57)
@@ -227,12 +222,14 @@ def test_lottery_tickets_start_again_from_the_beginning(bench):
     trained = algorithm._replace(
         init=lambda key, p: algorithm.init(key, p)._replace(params=moved)
     )
-    servers, history = bench.rounds(trained, 5)
+    _, history = bench.rounds(trained, 5)
     left = []
-    for reports, _ in history:
-        mask = reports[0].state[1]
+    for done in history:
+        _, mask = done.kept[0].state
+        jax.tree.map(np.testing.assert_array_equal, mask, done.kept[0].record)
         left.append(int(sum(m.sum() for m in jax.tree.leaves(mask))))
-        sent = jax.tree.leaves(reports[0].payload["weights"])[1]  # of the first kernel
+        payload = done.reports[0].payload
+        sent = jax.tree.leaves(payload["weights"])[1]  # of the first kernel
         kept = np.asarray(mask["dense_1"]["kernel"])
         first = np.asarray(bench.params["dense_1"]["kernel"])[kept]
         if len(left) < 4:  # pruned in this round: from the initial weights
@@ -246,7 +243,6 @@ def test_lottery_tickets_start_again_from_the_beginning(bench):
             rest = [r[r >= np.percentile(r, 20)] for r in rest]
         expected.append(sum(r.size for r in rest))
     assert left == expected == [38, 30, 24, 24, 24]
-    assert servers[0].initial["output"]["kernel"].shape == (6, 3)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +270,7 @@ def test_refusals_are_one_line(bench, text, said):
 def test_times_for_another_model_are_refused(bench):
     algorithm = bench.build("prunefl")
     with pytest.raises(InputError, match="times for 4 weight tensors, the model has 2"):
-        algorithm.init(jax.random.key(0), bench.params)
+        begun(algorithm, bench.params)
 
 
 def test_a_rotation_cannot_follow_a_mask(bench):
@@ -298,10 +294,10 @@ def test_the_first_stage_of_prunefl_only_shrinks_the_mask(bench):
         "initial_rounds=40, initial_every=5)"
     )
     algorithm = bench.build(text)
-    server = algorithm.init(jax.random.key(0), bench.params)
+    server = begun(algorithm, bench.params)
     shard = bench.data.shard(np.int32(0), np.int32(6))
-    coin = client_coin(root_key(0), np.int32(0), np.int32(0))
-    after = jax.device_get(jax.jit(algorithm.begin.run)(server, shard, coin))
+    told = client_told(bench.params, examples=6)
+    after = jax.device_get(jax.jit(algorithm.begin.run)(server, shard, told))
     share = float(prune.density(after.mask, after.params).overall)
     assert 0 < share < 1
     assert after.version == server.version + 1
@@ -321,33 +317,27 @@ def test_the_first_stage_of_prunefl_takes_the_authors_rounds(bench):
     gradients loses floor(0.05 n) each time. The first has none to differ from, so five
     little changes are there after six masks, 36 rounds."""
 
-    def run(params, state, shard, key, frame):
+    def run(params, shard, key):
         update = {
             "bias": np.ones(3, np.float32),
             "kernel": np.zeros((1, 1000), np.float32),
         }
-        rows = np.float32(6)
-        metrics = {"loss": rows, "examples": rows, "processed": rows}
-        return update, state, metrics
+        return update, {"loss": np.float32(6), "examples": np.float32(6)}
 
-    def apply(params, features, key):
+    def apply(params, columns, key):
         right = np.eye(3, dtype=np.float32)[1] * params["bias"]  # the client's class
-        return jnp.broadcast_to(right - 0.5, (features.shape[0], 3))
+        return jnp.broadcast_to(right - 0.5, (columns["features"].shape[0], 3))
 
-    algorithm = registry.build(
-        "algorithm",
+    algorithm = bench.build(
         "prunefl(times=own, computation=(1e-6,), removable=0.05, initial_every=5)",
-        LocalUpdate(lambda p: (), run, bench.model._replace(apply=apply)),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        *[compress.parse("identity")] * 2,
+        updating(run, bench.model._replace(apply=apply)),
     )
     params = {"bias": np.zeros(3, np.float32), "kernel": np.ones((1, 1000), np.float32)}
     params["kernel"] += np.arange(1000, dtype=np.float32)
     shard = bench.data.shard(np.int32(0), np.int32(6))
-    coin = client_coin(root_key(0), np.int32(0), np.int32(0))
-    server = algorithm.init(jax.random.key(0), params)
-    after = jax.jit(algorithm.begin.run)(server, shard, coin)
+    server = begun(algorithm, params)
+    told = client_told(params, examples=6)
+    after = jax.jit(algorithm.begin.run)(server, shard, told)
     left = 1000
     for _ in range(6):
         left -= left // 20

@@ -6,19 +6,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rounds import begun
+from systems import client_told, server_told, setup, updating
+from systems import local as local_of
 
-from fedjax_compress import algorithms, compress, registry, tree, wire
+from fedjax_compress import algorithms, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
-from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import LocalUpdate, Task
+from fedjax_compress.typing import Task
 
 ROWS, WIDTH, CLASSES, LR = 12, 20, 6, 0.5
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(ROWS, WIDTH)).astype(np.float32)
 LABELS = RNG.integers(0, CLASSES, ROWS).astype(np.int32)
-DATA = group(FEATURES, LABELS, np.zeros(ROWS, np.int32), 1)
+DATA = group({"features": FEATURES, "labels": LABELS}, np.zeros(ROWS, np.int32), 1)
 MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
 PARAMS = jax.tree.map(lambda x: x + 0.1, MODEL.init(jax.random.key(0)))
 MASK, THIN = {"form": "mask", "fraction": 0.25}, {"form": "low_rank", "rank": 3}
@@ -26,14 +28,8 @@ MASK, THIN = {"form": "mask", "fraction": 0.25}, {"form": "low_rank", "rank": 3}
 
 def build(local="", uplink="identity", name="structured_updates", **options):
     local = local or f"sgd(lr={LR}, batch={ROWS}, steps=1)"
-    return getattr(algorithms, name)(
-        registry.build("local", local, MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse(uplink),
-        compress.parse("identity"),
-        **options,
-    )
+    parts = setup(local_of(local, MODEL), uplink=uplink)
+    return getattr(algorithms, name)(parts, **options)
 
 
 def stepping(algorithm):
@@ -41,14 +37,17 @@ def stepping(algorithm):
 
     @jax.jit
     def step(number, client):
-        root = root_key(0)
-        server = algorithm.init(jax.random.key(0), PARAMS)
-        view, _, _ = algorithm.broadcast(server, broadcast_coin(root, number))
-        coin = client_coin(root, number, client)
+        server, told = begun(algorithm, PARAMS), server_told(PARAMS, number=number)
+        message, _ = algorithm.broadcast(server, told)
+        view = algorithm.receive(message, told.decoding)
+        state = algorithm.client_init(PARAMS)
+        context = client_told(PARAMS, client, number=number, examples=ROWS)
         shard = DATA.shard(jnp.asarray(0), jnp.asarray(ROWS))
-        report = algorithm.client(view, algorithm.client_init(PARAMS), shard, coin)
-        acc = algorithm.reduce(view, report, coin.shared)
-        moved = algorithm.server(server, acc)
+        report = algorithm.client(view, (), state, shard, context)
+        acc, _ = algorithm.reduce(
+            server, report.payload, report.weight, (), context.decoding
+        )
+        moved = algorithm.server(server, acc, told)
         return tree.subtract(moved.params, PARAMS), report
 
     return lambda number, client: jax.device_get(step(number, client))
@@ -170,13 +169,15 @@ def test_a_state_between_rounds_is_refused():
         algorithm.client_init(PARAMS)
 
 
-def test_a_local_update_without_frames_is_refused():
-    plain = LocalUpdate(lambda params: (), lambda params, state, shard, key: None)
-    with pytest.raises(InputError, match="takes a frame"):
-        algorithms.structured_updates(
-            plain,
-            registry.build("aggregate", "mean"),
-            registry.build("server", "fedavg"),
-            compress.parse("identity"),
-            compress.parse("identity"),
+def test_an_update_of_the_parameters_is_none_of_what_is_trained():
+    """A local update that does not look at the problem is found out."""
+
+    def run(free, shard, key):
+        return PARAMS, {"loss": jnp.zeros(()), "examples": jnp.ones(())}
+
+    algorithm = algorithms.structured_updates(setup(updating(run)), **THIN)
+    shard = DATA.shard(jnp.asarray(0), jnp.asarray(ROWS))
+    with pytest.raises(InputError, match=r"what is trained.*\[3, 6\]"):
+        algorithm.client(
+            PARAMS, (), algorithm.client_init(PARAMS), shard, client_told(PARAMS)
         )

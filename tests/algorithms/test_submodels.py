@@ -48,7 +48,9 @@ def test_each_parameter_is_the_mean_over_those_that_hold_it(bench):
     """Prefixes of 6 and 3 of six units; clients 0 and 1 hold all, 2 and 3 half."""
     text = "heterofl(rates=(1.0, 0.5), mask_classes=false, scaler=false)"
     servers, history = bench.rounds(bench.build(text), 1, tiers=[0, 0, 1, 1])
-    bias, kernel, out_bias, out_kernel = zip(*updates_of(history[0][0]), strict=True)
+    bias, kernel, out_bias, out_kernel = zip(
+        *updates_of(history[0].reports), strict=True
+    )
     assert [k.shape for k in kernel] == [(5, 6), (5, 6), (5, 3), (5, 3)]
     before, after = (s.params for s in servers)
     moved = jax.tree.map(np.subtract, after, before)
@@ -82,36 +84,35 @@ def test_over_the_cohort_what_is_not_held_counts_as_not_moved(bench):
     close(holders[1].params, cohort[1].params)  # all hold the same
     random, history = bench.rounds(bench.build("federated_dropout(0.5)"), 1)
     moved = jax.tree.map(np.subtract, random[1].params, random[0].params)
-    total = sum(np.sum(u[1]) for u in updates_of(history[0][0])) / 4
+    total = sum(np.sum(u[1]) for u in updates_of(history[0].reports)) / 4
     np.testing.assert_allclose(np.sum(moved["dense_1"]["kernel"]), total, rtol=1e-4)
 
 
 def test_clients_of_a_round_hold_different_units(bench):
     _, history = bench.rounds(bench.build("federated_dropout(0.5)"), 1)
-    downs = [f.symbols for r in history[0][0] for f in wire.fields(r.down)][1::4]
+    downs = [f.symbols for sent in history[0].alone for f in wire.fields(sent)][1::4]
     assert len({d.tobytes() for d in downs}) > 1
 
 
 def test_bytes_are_those_of_the_small_model(bench):
     """3 of 6 units: 5 * 3 + 3 + 3 * 3 + 3 numbers; lists and loss if scores decide."""
     _, history = bench.rounds(bench.build("federated_dropout(0.5)"), 1)
-    reports, message = history[0]
-    assert not jax.tree.leaves(message)
-    for report in reports:
+    assert not jax.tree.leaves(history[0].message)
+    for report, sent in zip(history[0].reports, history[0].alone, strict=True):
         assert int(wire.size(report.payload)) == 16 + 4 * 30
-        assert len(wire.pack(report.down)) == 16 + 4 * 30
+        assert len(wire.pack(sent)) == 16 + 4 * 30
     text = "federated_dropout(0.5, select=adaptive)"
     _, history = bench.rounds(bench.build(text), 1)
     # 3 positions of 6: a bitmask's 6 bits, or fewer, after 3 bits that say which.
-    more = [len(wire.pack(r.down)) - (16 + 4 * 30) for r in history[0][0]]
+    more = [len(wire.pack(sent)) - (16 + 4 * 30) for sent in history[0].alone]
     assert set(more) <= {1, 2}
-    assert all(len(wire.pack(r.payload)) == 16 + 4 * 31 for r in history[0][0])
+    assert all(len(wire.pack(r.payload)) == 16 + 4 * 31 for r in history[0].reports)
 
 
 def test_classes_that_a_client_lacks_are_not_averaged_from_it(bench):
     text = "heterofl(rates=(1.0,), scaler=false)"
     servers, history = bench.rounds(bench.build(text), 1, clients=1)
-    (report,) = history[0][0]
+    (report,) = history[0].reports
     assert report.payload["classes"].symbols.tolist() == [False, True, False]
     before, after = (s.params["output"]["kernel"] for s in servers)
     assert np.array_equal(before[:, [0, 2]], after[:, [0, 2]])
@@ -123,15 +124,9 @@ def test_a_masked_class_reads_zero_in_the_loss(bench):
     text = "heterofl(rates=(1.0,), scaler=false)"
     algorithm = bench.build(text, local="sgd(lr=1.0, steps=1, batch=6)")
     _, history = bench.rounds(algorithm, 1, clients=1)
-    x, y = bench.data.features[:6], bench.data.labels[:6]
-
-    def loss(params):
-        outputs = bench.model.apply(params, x, None)
-        shown = outputs * jnp.array([[0.0, 1.0, 0.0]])
-        return bench.model.loss(shown, y).mean()
-
-    grads = jax.jit(jax.grad(loss))(bench.params)
-    (update,) = updates_of(history[0][0])
+    shown = lambda outputs: outputs * jnp.array([[0.0, 1.0, 0.0]])  # noqa: E731
+    grads = jax.jit(jax.grad(lambda p: bench.loss(p, shown)))(bench.params)
+    (update,) = updates_of(history[0].reports)
     close(update, [-g for g in jax.tree.leaves(grads)], atol=1e-5)
 
 
@@ -139,10 +134,10 @@ def test_fjord_trains_the_first_units_of_a_drawn_width(bench):
     text = "fjord(rates=(1.0, 0.5, 0.17))"
     algorithm = bench.build(text, local="sgd(lr=0.5, steps=1, batch=6)")
     seen = set()
-    for reports, _ in bench.rounds(algorithm, 12)[1]:
+    for done in bench.rounds(algorithm, 12)[1]:
         # The output layer reads units through kernel rows, which move for all that are
         # on in some row of some client.
-        moved = [np.any(u[3] != 0, axis=1) for u in updates_of(reports)]
+        moved = [np.any(u[3] != 0, axis=1) for u in updates_of(done.reports)]
         units = np.flatnonzero(np.any(moved, axis=0))
         seen.add(1 + int(units.max(initial=0)))
     # All clients of a round draw one of 6, 3 and 1. One of three does not come in 12
@@ -157,7 +152,7 @@ def test_fjord_distils_from_the_full_width_that_learns_at_every_step(bench, weig
     text = f"fjord(rates=(1.0, 0.5), distillation={weight})"
     still = {"server": "fedavg(lr=1e-9)", "local": "sgd(lr=1.0, steps=1, batch=6)"}
     algorithm = bench.build(text, **still)
-    x, y = bench.data.features[:6], bench.data.labels[:6]
+    x, y = bench.first()
 
     def outputs(params, units):
         w, v = params["dense_1"], params["output"]
@@ -174,8 +169,8 @@ def test_fjord_distils_from_the_full_width_that_learns_at_every_step(bench, weig
     wanted = jax.jit(jax.grad(loss), static_argnums=1)
     options = [jax.tree.leaves(wanted(bench.params, n)) for n in (6, 3)]
     drawn = []
-    for reports, _ in bench.rounds(algorithm, 6, clients=1)[1]:
-        (update,) = updates_of(reports)
+    for done in bench.rounds(algorithm, 6, clients=1)[1]:
+        (update,) = updates_of(done.reports)
         for n, grads in enumerate(options):
             pairs = zip(update, grads, strict=True)
             if all(np.allclose(u, -g, atol=1e-5) for u, g in pairs):
@@ -188,8 +183,8 @@ def test_fjord_distils_from_the_full_width_that_learns_at_every_step(bench, weig
 def test_fjord_of_a_small_client_draws_among_its_own_widths(bench):
     algorithm = bench.build("fjord(rates=(1.0, 0.5))")
     _, history = bench.rounds(algorithm, 2, tiers=[1, 1, 1, 1])
-    for reports, _ in history:
-        assert all(u[1].shape == (5, 3) for u in updates_of(reports))
+    for done in history:
+        assert all(u[1].shape == (5, 3) for u in updates_of(done.reports))
 
 
 def test_tiers_follow_shares_and_stay(bench):

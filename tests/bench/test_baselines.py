@@ -37,8 +37,8 @@ def start(given: Workload) -> Any:
 def steps(given: Workload, params: Any, rows: np.ndarray) -> Any:
     for i in range(0, len(rows), given.batch):
         part = rows[i : i + given.batch]
-        x = np.asarray(given.data.features)[part].astype(np.float64)
-        params = softmax_step(params, x, np.asarray(given.data.labels)[part], given.lr)
+        x, y = (np.asarray(given.data.columns[n])[part] for n in ("features", "labels"))
+        params = softmax_step(params, x.astype(np.float64), y, given.lr)
     return params
 
 

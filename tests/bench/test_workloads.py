@@ -20,6 +20,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Evaluator
 
 NAMES = list(KINDS)
+COLUMNS = ("features", "labels")
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +68,11 @@ def test_equals_the_reference_bit_for_bit(name: str, reference: ModuleType) -> N
     np.testing.assert_array_equal(np.asarray(data.rows), np.concatenate(theirs.idx))
     for client in (0, 17, 3399):
         rows = ours.rows(client)
-        features, labels = theirs.client(client)
-        np.testing.assert_array_equal(np.asarray(data.features)[rows], features)
-        np.testing.assert_array_equal(np.asarray(data.labels)[rows], labels)
-    for mine, other in zip(ours.evaluation, theirs.eval_set(), strict=True):
+        for column, other in zip(COLUMNS, theirs.client(client), strict=True):
+            mine = np.asarray(data.columns[column])[rows]
+            np.testing.assert_array_equal(mine, other)
+    for column, other in zip(COLUMNS, theirs.eval_set(), strict=True):
+        mine = ours.evaluation[column]
         np.testing.assert_array_equal(mine, other)
         assert mine.dtype == other.dtype
     for number in (0, 1, 77):
@@ -105,7 +107,7 @@ def test_what_is_published(
     shapes = jax.eval_shape(given.model.init, jax.random.key(0))
     assert tree.shapes(given.params) == tree.shapes(shapes)
     if initial is not None:
-        loss = Evaluator(given.model, *given.evaluation)(given.params)["test_loss"]
+        loss = Evaluator(given.model, given.evaluation)(given.params)["test_loss"]
         assert round(loss, 4) == initial
 
 
@@ -113,7 +115,7 @@ def loss_after_one_round(name: str) -> float:
     given = workload(name, clients=100)
     contender = engine(Case(name, 100), given)
     contender.run(0, 1)
-    evaluate = Evaluator(given.model, *given.evaluation)
+    evaluate = Evaluator(given.model, given.evaluation)
     return evaluate(contender.params())["test_loss"]
 
 

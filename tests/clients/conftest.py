@@ -33,11 +33,9 @@ def make():
         return Dataset(
             "made",
             Task((1,), classes),
-            features,
-            labels,
+            {"features": features, "labels": labels},
             clients,
-            features[:20],
-            labels[:20],
+            {"features": features[:20], "labels": labels[:20]},
             test_clients,
         )
 

@@ -9,13 +9,13 @@ Its mean over independent clients is compared with theory by a t statistic;
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
+from rows import changed
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Task
 
 CLASSES = 10
 
@@ -44,7 +44,7 @@ def test_flower_draws_alpha_for_every_class(make, alpha):
     class holds, so no class can run out and their draws are independent."""
     data = make(100_000)
     got = assign(f"dirichlet(alpha={alpha})", data, 4000)
-    counts = counts_by_client(got, data.train_labels, 4000)[:400]
+    counts = counts_by_client(got, data.train["labels"], 4000)[:400]
     share = np.full(CLASSES, 0.1)
     assert abs(t_statistic(counts, share, CLASSES * alpha)) < 6
     # and the statistic does tell the forms apart
@@ -57,7 +57,7 @@ def test_prior_draws_alpha_times_the_class_frequencies(make, alpha):
     """Class frequencies 1 : 2 : 3 : 4; 400 of 4,000 clients, as above."""
     data = make(labels=np.repeat([0, 1, 2, 3], np.arange(1, 5) * 10_000), classes=4)
     got = assign(f"dirichlet(alpha={alpha}, form=prior)", data, 4000)
-    counts = counts_by_client(got, data.train_labels, 4000, 4)[:400]
+    counts = counts_by_client(got, data.train["labels"], 4000, 4)[:400]
     share = np.arange(1, 5) / 10
     assert abs(t_statistic(counts, share, alpha)) < 6
     assert abs(t_statistic(counts, share, 4 * alpha)) > 6
@@ -87,7 +87,7 @@ def test_rejection_gives_nothing_more_to_a_client_that_is_full(make):
     ones, so before its last class every client had less than that."""
     data = make(2000)
     got = assign("dirichlet(alpha=0.3, form=rejection, min_size=5)", data, 10)
-    table = counts_by_client(got, data.train_labels, 10)
+    table = counts_by_client(got, data.train["labels"], 10)
     assert table.sum(1).min() >= 5
     assert len(set(table.sum(1))) > 1  # unequal sizes, unlike the other forms
     for row in table:
@@ -119,7 +119,7 @@ def test_a_small_alpha_gives_the_first_clients_one_class(make):
     and the first ten of a hundred clients cannot exhaust a class twice over."""
     data = make(10_000)
     table = counts_by_client(
-        assign("dirichlet(alpha=0.0001)", data, 100), data.train_labels, 100
+        assign("dirichlet(alpha=0.0001)", data, 100), data.train["labels"], 100
     )
     assert (table[:10].max(1) >= 98).all()
 
@@ -129,7 +129,7 @@ def test_an_exhausted_class_drops_out_and_the_rest_goes_on(make):
     two clients of ten; that any is left after eight has probability below 1e-15."""
     data = make(labels=np.repeat([0, 1], [10, 90]), classes=2)
     table = counts_by_client(
-        assign("dirichlet(alpha=inf)", data, 10), data.train_labels, 10, 2
+        assign("dirichlet(alpha=inf)", data, 10), data.train["labels"], 10, 2
     )
     assert table.sum() == 100
     np.testing.assert_array_equal(table[8:], [[0, 10], [0, 10]])
@@ -145,7 +145,7 @@ def test_flower_spreads_what_its_favourite_lacks_evenly(make):
     small, draws = 0, 0
     for seed in range(90):
         got = assign("dirichlet(alpha=0.000001)", data, 10, seed)
-        first = counts_by_client(got, data.train_labels, 10, 3)[0]
+        first = counts_by_client(got, data.train["labels"], 10, 3)[0]
         if first[0] == 5:
             small, draws = small + first[1], draws + 45
     assert draws >= 10 * 45
@@ -157,7 +157,10 @@ def test_infinite_alpha_is_the_overall_mix_for_prior(make):
     false alarm below 1e-6 (the binomial tail is 4e-8 a client at most)."""
     data = make(labels=np.repeat([0, 1], [4000, 36_000]), classes=2)
     table = counts_by_client(
-        assign("dirichlet(alpha=inf, form=prior)", data, 400), data.train_labels, 400, 2
+        assign("dirichlet(alpha=inf, form=prior)", data, 400),
+        data.train["labels"],
+        400,
+        2,
     )
     assert (abs(table[:100, 0] - 10) <= 20).all()
 
@@ -171,6 +174,8 @@ def test_a_class_without_rows_is_no_obstacle(make):
 
 def test_text_has_no_single_label(make):
     data = make(60)
-    data = dataclasses.replace(data, train_labels=np.zeros((60, 4), np.int32))
+    labels = np.zeros((60, 4), np.int32)
+    task = Task((4,), 10, target="positions")
+    data = changed(data, task=task, train_labels=labels)
     with pytest.raises(InputError, match="dirichlet needs one label a row"):
         assign("dirichlet", data, 5)

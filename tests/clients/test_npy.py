@@ -9,7 +9,7 @@ import pytest
 
 from fedjax_compress import registry
 from fedjax_compress.clients import group, npy
-from fedjax_compress.clients.data import pieces
+from fedjax_compress.clients.values import pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build, fingerprint, run
 from fedjax_compress.typing import Task
@@ -74,13 +74,19 @@ def test_columns_are_those_of_npz_and_features_stay_on_the_disk(
     other = registry.build("data", as_npz(columns, tmp_path))
     assert data.name == "rows"
     assert data.task == other.task == Task((4, 5, 1), 3, scale=255.0)
-    for field in dataclasses.fields(data)[2:]:
-        one, two = getattr(data, field.name), getattr(other, field.name)
-        assert one.dtype == two.dtype, field.name
+    pairs = [
+        (data.train_clients, other.train_clients),
+        (data.test_clients, other.test_clients),
+        *((data.train[name], other.train[name]) for name in data.train),
+        *((data.test[name], other.test[name]) for name in data.test),
+    ]
+    assert len(pairs) == 6
+    for one, two in pairs:
+        assert one.dtype == two.dtype
         np.testing.assert_array_equal(one, two)
-    for features in (data.train_features, data.test_features):
+    for features in (data.train["features"], data.test["features"]):
         assert isinstance(features, np.memmap)
-    assert not isinstance(data.train_labels, np.memmap)
+    assert not isinstance(data.train["labels"], np.memmap)
 
 
 def test_clients_are_optional_and_may_be_names(save, columns):
@@ -102,8 +108,8 @@ def test_tokens_and_their_labels_stay_on_the_disk(save, columns):
     folder = save(columns)
     data = build_data(folder, ", tokens=true")
     assert data.task == Task((4,), 7, tokens=True)
-    assert isinstance(data.train_features, np.memmap)
-    assert isinstance(data.train_labels, np.memmap)
+    assert isinstance(data.train["features"], np.memmap)
+    assert isinstance(data.train["labels"], np.memmap)
     np.save(folder / "labels.npy", tokens.astype(np.int64))
     with pytest.raises(InputError, match=r"rows: labels of tokens are int64, .* int32"):
         build_data(folder, ", tokens=true")
@@ -140,7 +146,7 @@ def test_a_run_is_that_of_the_same_rows_in_memory_bit_for_bit(
         evaluate_clients=partition == "natural sorted",
     )
     data = build.build(base).data
-    assert isinstance(data.features, np.memmap)
+    assert isinstance(data.columns["features"], np.memmap)
     assert (data.rows is None) == (partition == "natural sorted")
     mapped = run(base, tmp_path / "mapped", quiet=True)
     resident = dataclasses.replace(base, data=as_npz(columns, tmp_path))
@@ -154,35 +160,34 @@ def test_a_run_is_that_of_the_same_rows_in_memory_bit_for_bit(
 def test_rows_that_stand_by_client_are_taken_as_they_stand(save, columns):
     """Unused rows in front are cut off; a gap needs a list of rows."""
     data = build_data(save(sorted_by_client(columns)))
-    features, labels = data.train_features, data.train_labels
+    features, labels = data.train["features"], data.train["labels"]
     for front in (0, 7):
         assignment = np.where(np.arange(ROWS) < front, -1, data.train_clients)
-        found = group(features, labels, assignment, CLIENTS)
+        found = group(data.train, assignment, CLIENTS)
         assert found.rows is None
-        assert isinstance(found.features, np.memmap)
-        assert np.may_share_memory(found.features, features)
-        np.testing.assert_array_equal(found.features, features[front:])
-        np.testing.assert_array_equal(found.labels, labels[front:])
+        assert isinstance(found.columns["features"], np.memmap)
+        assert np.may_share_memory(found.columns["features"], features)
+        np.testing.assert_array_equal(found.columns["features"], features[front:])
+        np.testing.assert_array_equal(found.columns["labels"], labels[front:])
         assert found.offsets[-1] == ROWS - front
     gap = np.where(data.train_clients == 2, -1, data.train_clients)
-    found = group(features, labels, gap, CLIENTS)
+    found = group(data.train, gap, CLIENTS)
     assert found.rows.dtype == np.int32
-    assert found.features is features
+    assert found.columns["features"] is features
     np.testing.assert_array_equal(found.rows, np.flatnonzero(gap >= 0))
 
 
 def test_listed_rows_are_those_that_memory_would_hold(save, columns):
     data = build_data(save(columns))
     assignment = np.random.default_rng(1).integers(-1, CLIENTS, ROWS).astype(np.int32)
-    listed = group(data.train_features, data.train_labels, assignment, CLIENTS)
-    copied = group(
-        np.asarray(data.train_features), data.train_labels, assignment, CLIENTS
-    )
+    listed = group(data.train, assignment, CLIENTS)
+    loaded = {name: np.asarray(column) for name, column in data.train.items()}
+    copied = group(loaded, assignment, CLIENTS)
     assert copied.rows is None
-    assert not isinstance(copied.features, np.memmap)
+    assert not isinstance(copied.columns["features"], np.memmap)
     np.testing.assert_array_equal(listed.offsets, copied.offsets)
-    np.testing.assert_array_equal(listed.features[listed.rows], copied.features)
-    np.testing.assert_array_equal(listed.labels[listed.rows], copied.labels)
+    for name, column in copied.columns.items():
+        np.testing.assert_array_equal(listed.columns[name][listed.rows], column)
 
 
 def test_the_fingerprint_sees_who_owns_a_listed_row(save, columns):
@@ -239,7 +244,7 @@ WRONG = {
         "features are float64, but .* uint8 or float32; convert them with astype",
     ),
     "foreign bytes": ({"features": np.zeros((ROWS, 2), ">f4")}, "features are >f4"),
-    "labels with fractions": ({"labels": np.full(ROWS, 0.5)}, "label 0.5 in row 0"),
+    "labels with fractions": ({"labels": np.full((ROWS, 2), 0.5)}, "labels have shape"),
     "labels of words": ({"labels": np.full(ROWS, "a")}, "labels must be integers"),
     "negative labels": ({"labels": np.full(ROWS, -1)}, "label -1 in row 0"),
     "two labels a row": ({"labels": np.zeros((ROWS, 2))}, r"labels have shape"),

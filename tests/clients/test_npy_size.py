@@ -63,9 +63,9 @@ def test_four_gigabytes_are_opened_grouped_and_streamed_in_little(folder, order)
         dataset = registry.build("data", f"npy('{folder}', classes=2)")
         natural = registry.build("partition", "natural")
         owner = natural(dataset, 0, np.random.default_rng(0))
-        features = dataset.train_features
+        features = dataset.train["features"]
         assert features.nbytes > 4e9
-        data = group(features, dataset.train_labels, owner, CLIENTS)
+        data = group(dataset.train, owner, CLIENTS)
         uniform = registry.build("sampling", "uniform")
         planner = Planner(uniform, 0, data.sizes, COHORT, 4, 1)
         ids = planner(1)[None]
@@ -77,9 +77,11 @@ def test_four_gigabytes_are_opened_grouped_and_streamed_in_little(folder, order)
         tracemalloc.stop()
     assert (data.rows is None) == (order == "sorted")
     need = COHORT * ROWS // CLIENTS
-    assert need <= len(cohort.features) < need + 64  # filled up to whole lines
-    assert cohort.features.shape[1:] == SHAPE
-    pictures = np.asarray(cohort.features)
+    assert (
+        need <= len(cohort.columns["features"]) < need + 64
+    )  # filled up to whole lines
+    assert cohort.columns["features"].shape[1:] == SHAPE
+    pictures = np.asarray(cohort.columns["features"])
     np.testing.assert_array_equal(pictures[: len(marks), 0, 0, 0], marks)
     assert not pictures[len(marks) :].any()
     assert peak < LIMIT

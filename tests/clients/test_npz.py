@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import registry
-from fedjax_compress.clients.sources.columns import number_clients
+from fedjax_compress.clients.sources.ids import number_clients
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task
 
@@ -41,11 +41,11 @@ def test_pixels_keep_their_type_and_get_an_axis_of_channels(save, columns):
     path = save(columns)
     data = build(path)
     assert data.task == Task((4, 5, 1), 3, scale=255.0)
-    assert data.train_features.dtype == np.uint8
-    assert data.train_labels.dtype == np.int32
+    assert data.train["features"].dtype == np.uint8
+    assert data.train["labels"].dtype == np.int32
     assert data.train_clients is None
-    assert len(data.train_labels) + len(data.test_labels) == ROWS
-    both = np.concatenate([data.train_features, data.test_features])[..., 0]
+    assert len(data.train["labels"]) + len(data.test["labels"]) == ROWS
+    both = np.concatenate([data.train["features"], data.test["features"]])[..., 0]
     order = np.lexsort(both.reshape(ROWS, -1).T)
     want = columns["images"]
     np.testing.assert_array_equal(
@@ -56,11 +56,11 @@ def test_pixels_keep_their_type_and_get_an_axis_of_channels(save, columns):
 def test_a_share_of_every_class_is_held_out_and_of_every_client_with_ids(save, columns):
     path = save(columns)
     plain = build(path, ", holdout=0.2")
-    assert np.bincount(plain.test_labels).tolist() == [4, 4, 4]
+    assert np.bincount(plain.test["labels"]).tolist() == [4, 4, 4]
     by_client = build(path, ", holdout=0.2, client=writers")
     assert np.bincount(by_client.test_clients).tolist() == [4, 4, 4]
     again = build(path, ", holdout=0.2")
-    np.testing.assert_array_equal(plain.test_features, again.test_features)
+    np.testing.assert_array_equal(plain.test["features"], again.test["features"])
 
 
 def test_ids_with_gaps_are_numbered_in_sorted_order(save, columns):
@@ -69,8 +69,10 @@ def test_ids_with_gaps_are_numbered_in_sorted_order(save, columns):
     want = np.array([2, 0, 1])[np.arange(ROWS) // 20]  # 100, 7, 30 -> 2, 0, 1
     np.testing.assert_array_equal(data.train_clients, want[~held])
     np.testing.assert_array_equal(data.test_clients, want[held])
-    np.testing.assert_array_equal(data.train_features[..., 0], columns["images"][~held])
-    np.testing.assert_array_equal(data.test_labels, columns["labels"][held])
+    np.testing.assert_array_equal(
+        data.train["features"][..., 0], columns["images"][~held]
+    )
+    np.testing.assert_array_equal(data.test["labels"], columns["labels"][held])
 
 
 def test_ids_may_be_names(save, columns):
@@ -86,8 +88,8 @@ def test_a_second_file_is_the_test_part(save, columns):
     half["writers"] = np.where(half["writers"] == 7, 8, half["writers"])  # a stranger
     test = save(half, "test.npz")
     data = build(train, f", client=writers, test='{test}'")
-    assert len(data.train_labels) == ROWS
-    assert len(data.test_labels) == ROWS // 2
+    assert len(data.train["labels"]) == ROWS
+    assert len(data.test["labels"]) == ROWS // 2
     np.testing.assert_array_equal(data.test_clients, np.repeat([2, -1, 1], 10))
 
 
@@ -131,19 +133,19 @@ def test_tables_and_tokens(save, columns):
     table = {"x": np.random.default_rng(0).normal(size=(ROWS, 7)), "y": np.ones(ROWS)}
     data = build(save(table), ", features=x, labels=y, classes=4")
     assert data.task == Task((7,), 4, scale=1.0)
-    assert data.train_features.dtype == np.float32
-    assert data.train_labels.dtype == np.int32
+    assert data.train["features"].dtype == np.float32
+    assert data.train["labels"].dtype == np.int32
     tokens = {"x": np.full((ROWS, 7), 5), "y": np.full((ROWS, 7), 6)}
     data = build(save(tokens), ", features=x, labels=y, tokens=true")
     assert data.task == Task((7,), 7, tokens=True)
-    assert data.train_features.dtype == np.int32
+    assert data.train["features"].dtype == np.int32
 
 
 def test_white_for_black(save, columns):
     path = save(columns)
     plain, inverted = build(path), build(path, ", invert=true")
-    for part in ("train_features", "test_features"):
-        x, y = getattr(plain, part), getattr(inverted, part)
+    for part in ("train", "test"):
+        x, y = (getattr(data, part)["features"] for data in (plain, inverted))
         assert y.dtype == np.uint8
         np.testing.assert_array_equal(x.astype(int) + y, 255)
     table = save(columns | {"images": np.ones((ROWS, 2), np.float32)}, "table.npz")
@@ -206,7 +208,11 @@ def test_colour_images_keep_their_channels(save, columns):
             ", test_column=is_test",
             r"holds <U5 \('test', 'train'\), but must be true \(or 1\) for a test row",
         ),
-        ({"labels": np.full(ROWS, 0.5)}, "", "label 0.5 in row 0 is no whole number"),
+        (
+            {"labels": np.full(ROWS, 0.5)},
+            ", target=class",
+            "label 0.5 in row 0 is no whole number",
+        ),
         ({"labels": np.full(ROWS, -1)}, "", r"label -1 in row 0 lies outside"),
         ({"labels": np.array(["a"] * ROWS)}, "", "labels must be integers, not <U1"),
         ({"labels": np.full(ROWS, 10**8)}, "", "largest label is 100000000, more than"),

@@ -68,7 +68,7 @@ def test_iid_sizes_differ_by_one_and_labels_are_not_skewed(make):
     assert set(np.bincount(got)) == {857, 858}
     # Hypergeometric count of label 0 for a client with n = 857: sd 13.5. Six sd for
     # seven clients: false alarm below 2e-8.
-    ones = np.bincount(got, weights=data.train_labels)
+    ones = np.bincount(got, weights=data.train["labels"])
     assert (abs(ones - np.bincount(got) / 2) < 6 * 13.6).all()
 
 
@@ -77,10 +77,10 @@ def test_shards_of_mcmahan_give_each_client_two_pieces_of_the_sorted_data(make):
     data = make(labels=rng.permutation(np.repeat(np.arange(10), 600)))
     got = assign("shards", data, 100)
     assert (np.bincount(got) == 60).all()
-    by_label = got[np.argsort(data.train_labels, kind="stable")].reshape(200, 30)
+    by_label = got[np.argsort(data.train["labels"], kind="stable")].reshape(200, 30)
     assert (by_label == by_label[:, :1]).all()  # 200 whole shards of 30 rows
     assert (np.bincount(by_label[:, 0]) == 2).all()
-    labels = [len(np.unique(data.train_labels[got == c])) for c in range(100)]
+    labels = [len(np.unique(data.train["labels"][got == c])) for c in range(100)]
     assert max(labels) <= 2
 
 

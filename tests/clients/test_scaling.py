@@ -22,8 +22,8 @@ def own(train, test=None, task=None):
     """A source of somebody's own, which converts nothing."""
     test = train[:9] if test is None else test
     task = task or Task(train.shape[1:], 3)
-    labels = LABELS[: len(train)], LABELS[: len(test)]
-    return Dataset("own", task, train, labels[0], None, test, labels[1])
+    parts = [{"features": x, "labels": LABELS[: len(x)]} for x in (train, test)]
+    return Dataset("own", task, parts[0], None, parts[1])
 
 
 def by_npz(path, train, options=""):

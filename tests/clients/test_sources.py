@@ -42,15 +42,15 @@ def test_hold_out_never_takes_the_last_row_and_rounds_up_in_all():
 def test_digits_hold_a_fifth_of_each_class_for_testing():
     data = build("digits")
     assert data.task == Task((8, 8, 1), 10)
-    assert data.train_features.shape == (1437, 8, 8, 1)
-    assert data.test_features.shape == (360, 8, 8, 1)
-    assert data.train_features.dtype == np.float32
-    assert data.train_features.min() == 0
-    assert data.train_features.max() == 1
-    total = np.bincount(np.concatenate([data.train_labels, data.test_labels]))
+    assert data.train["features"].shape == (1437, 8, 8, 1)
+    assert data.test["features"].shape == (360, 8, 8, 1)
+    assert data.train["features"].dtype == np.float32
+    assert data.train["features"].min() == 0
+    assert data.train["features"].max() == 1
+    total = np.bincount(np.concatenate([data.train["labels"], data.test["labels"]]))
     # class counts of the UCI test part
     assert total.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert (abs(np.bincount(data.test_labels) - total / 5) < 1).all()
+    assert (abs(np.bincount(data.test["labels"]) - total / 5) < 1).all()
     assert data.train_clients is None
 
 
@@ -58,16 +58,18 @@ def test_digits_train_and_test_are_the_whole_set_once():
     from sklearn.datasets import load_digits
 
     data = build("digits")
-    both = np.concatenate([data.train_features, data.test_features]).reshape(-1, 64)
+    both = np.concatenate([data.train["features"], data.test["features"]]).reshape(
+        -1, 64
+    )
     whole = (load_digits().data / 16).astype(np.float32)
     np.testing.assert_array_equal(both[np.lexsort(both.T)], whole[np.lexsort(whole.T)])
 
 
 def test_digits_are_the_same_in_every_run():
     np.random.seed(1)
-    first = build("digits").test_features
+    first = build("digits").test["features"]
     np.random.seed(2)
-    np.testing.assert_array_equal(first, build("digits").test_features)
+    np.testing.assert_array_equal(first, build("digits").test["features"])
 
 
 def test_synthetic_sizes_and_parts():
@@ -82,7 +84,7 @@ def test_synthetic_sizes_and_parts():
     fixed = build("synthetic(clients=7, rows=20, dimension=3, classes=4)")
     assert (np.bincount(fixed.train_clients) == 18).all()
     assert (np.bincount(fixed.test_clients) == 2).all()
-    assert fixed.train_features.shape == (126, 3)
+    assert fixed.train["features"].shape == (126, 3)
 
 
 def test_synthetic_sizes_are_lognormal():
@@ -98,7 +100,7 @@ def test_synthetic_features_have_the_law_of_the_paper():
     """500 clients of 200 rows, beta = 2. Within a client feature i has variance
     i^-1.2; the centre of a client's features has variance 1 + beta^2 over clients."""
     data = build("synthetic(1, 2, clients=500, rows=200, dimension=8)")
-    x = np.concatenate([data.train_features, data.test_features])
+    x = np.concatenate([data.train["features"], data.test["features"]])
     owner = np.concatenate([data.train_clients, data.test_clients])
     x = x[np.argsort(owner, kind="stable")].reshape(500, 200, 8).astype(np.float64)
     centre = x.mean(1)
@@ -119,21 +121,23 @@ def test_synthetic_alpha_and_beta_make_clients_differ():
     calm, wild = build("synthetic(0, 0)"), build("synthetic(0, 5)")
     spread = []
     for data in (calm, wild):
-        means = [data.train_features[data.train_clients == k].mean() for k in range(30)]
+        means = [
+            data.train["features"][data.train_clients == k].mean() for k in range(30)
+        ]
         spread.append(np.std(means))
     assert spread[1] > 10 * spread[0]
     data = build("synthetic(0, 0, clients=1, rows=2000)")
-    x = np.c_[data.train_features, np.ones(len(data.train_labels))]
-    fit = np.linalg.lstsq(x, np.eye(10)[data.train_labels], rcond=None)[0]
-    right = (np.argmax(x @ fit, 1) == data.train_labels).mean()
-    assert right > np.bincount(data.train_labels).max() / len(x) + 0.1
+    x = np.c_[data.train["features"], np.ones(len(data.train["labels"]))]
+    fit = np.linalg.lstsq(x, np.eye(10)[data.train["labels"]], rcond=None)[0]
+    right = (np.argmax(x @ fit, 1) == data.train["labels"]).mean()
+    assert right > np.bincount(data.train["labels"]).max() / len(x) + 0.1
 
 
 def test_synthetic_follows_its_own_seed_only():
     a, b = build("synthetic(clients=5)"), build("synthetic(clients=5)")
-    np.testing.assert_array_equal(a.train_features, b.train_features)
+    np.testing.assert_array_equal(a.train["features"], b.train["features"])
     c = build("synthetic(clients=5, seed=1)")
-    assert c.train_features.shape != a.train_features.shape
+    assert c.train["features"].shape != a.train["features"].shape
 
 
 @pytest.mark.parametrize(
@@ -185,10 +189,10 @@ def test_speeches_are_joined_and_cut_with_the_next_symbol_as_label(roles):
     path = roles([["ABCD", "E", "FF"]])
     data = build(f"text('{path}', length=3, holdout=0.34)")
     a, b, c, d, e, f = encode("ABCDEF")
-    assert data.train_features.tolist() == [[1, a, b], [c, d, 2], [1, e, 0]]
-    assert data.train_labels.tolist() == [[a, b, c], [d, 2, 1], [e, 2, 0]]
-    assert data.test_features.tolist() == [[1, f, f]]
-    assert data.test_labels.tolist() == [[f, f, 2]]
+    assert data.train["features"].tolist() == [[1, a, b], [c, d, 2], [1, e, 0]]
+    assert data.train["labels"].tolist() == [[a, b, c], [d, 2, 1], [e, 2, 0]]
+    assert data.test["features"].tolist() == [[1, f, f]]
+    assert data.test["labels"].tolist() == [[f, f, 2]]
     assert data.task == Task((3,), 90, tokens=True)
 
 
@@ -198,8 +202,8 @@ def test_roles_are_clients_and_the_last_speeches_are_held_out(roles):
     assert data.own_clients == 3  # the silent one is none
     assert np.bincount(data.train_clients).tolist() == [1, 3, 1]
     assert data.test_clients.tolist() == [1, 2]  # a single speech is for training
-    assert (data.test_labels[0] != 0).sum() == 2  # y, end
-    assert (data.test_labels[1] != 0).sum() == 4 * 3 - 1  # a fifth of 20 speeches
+    assert (data.test["labels"][0] != 0).sum() == 2  # y, end
+    assert (data.test["labels"][1] != 0).sum() == 4 * 3 - 1  # a fifth of 20 speeches
 
 
 def test_text_of_another_form_is_refused(tmp_path):
@@ -238,12 +242,12 @@ def test_cifar_strips_decode_to_the_pixels_that_went_in(tmp_path):
         write_strips(tmp_path / f"train_{i + 1}.npz", images[part], labels[part], 1)
     write_strips(tmp_path / "test.npz", images[10:], labels[10:], 3)
     data = build(f"cifar10('{tmp_path}')")
-    np.testing.assert_array_equal(data.train_features, images[:10])
-    np.testing.assert_array_equal(data.test_features, images[10:])
-    np.testing.assert_array_equal(data.train_labels, labels[:10])
+    np.testing.assert_array_equal(data.train["features"], images[:10])
+    np.testing.assert_array_equal(data.test["features"], images[10:])
+    np.testing.assert_array_equal(data.train["labels"], labels[:10])
     assert data.task == Task((32, 32, 3), 10)
     two = build(f"cifar10('{tmp_path}', batches=2)")
-    np.testing.assert_array_equal(two.train_features, images[:4])
+    np.testing.assert_array_equal(two.train["features"], images[:4])
 
 
 def test_a_strip_that_is_no_image_is_named(tmp_path):

@@ -84,11 +84,11 @@ def test_every_example_comes_back_once(prepared):
     data = build(prepared)
     assert data.name == "tiny_scribbles"
     assert data.task == Task((3, 4, 1), 5, scale=255.0)
-    assert data.train_features.dtype == np.uint8
-    assert data.train_labels.dtype == np.int32
+    assert data.train["features"].dtype == np.uint8
+    assert data.train["labels"].dtype == np.int32
     for features, labels, numbers in (
-        (data.train_features, data.train_labels, range(TRAIN)),
-        (data.test_features, data.test_labels, range(TRAIN, TRAIN + TEST)),
+        (data.train["features"], data.train["labels"], range(TRAIN)),
+        (data.test["features"], data.test["labels"], range(TRAIN, TRAIN + TEST)),
     ):
         ids = features[:, 0, 0, 0].astype(int)
         assert sorted(ids) == list(numbers)
@@ -99,7 +99,7 @@ def test_every_example_comes_back_once(prepared):
 
 def test_a_feature_says_whose_an_example_is(prepared):
     data = build(prepared, ", client=artist")
-    ids = data.train_features[:, 0, 0, 0]
+    ids = data.train["features"][:, 0, 0, 0]
     np.testing.assert_array_equal(data.train_clients, ids % 3)
     assert (data.test_clients == 1).all()
 
@@ -107,20 +107,39 @@ def test_a_feature_says_whose_an_example_is(prepared):
 def test_other_features_and_splits_can_be_named(prepared):
     data = build(prepared, ", features=numbers, label=parity, train='train[:10]'")
     assert data.task == Task((2,), 2, scale=1.0)
-    assert data.train_features.shape == (10, 2)
-    np.testing.assert_array_equal(data.train_labels, data.train_features[:, 0] % 2)
+    assert data.train["features"].shape == (10, 2)
+    np.testing.assert_array_equal(
+        data.train["labels"], data.train["features"][:, 0] % 2
+    )
+
+
+def test_other_targets_and_further_columns(prepared):
+    """Without a test split: rows of numbers have no classes to be held out by."""
+    options = ", label=numbers, target=number, inputs=(parity,), test=''"
+    data = build(prepared, options)
+    assert data.task.target == "number"
+    assert data.task.classes == 2
+    assert data.task.more == (("parity", (), "int32"),)
+    ids = data.train["features"][:, 0, 0, 0].astype(int)
+    np.testing.assert_array_equal(data.train["labels"], np.stack([ids, -ids], 1))
+    np.testing.assert_array_equal(data.train["parity"], ids % 2)
+    mask = build(prepared, ", label=image, target=positions")
+    assert mask.task.predicts == "positions"
+    np.testing.assert_array_equal(mask.train["labels"], mask.train["features"][..., 0])
+    with pytest.raises(InputError, match="no feature 'party'; did you mean 'parity'"):
+        build(prepared, ", weights=party")
 
 
 def test_without_a_test_split_a_share_is_held_out(prepared):
     data = build(prepared, ", test='', holdout=0.2, client=artist")
-    assert len(data.test_labels) == 5  # ceil(0.2 * 23)
-    assert len(data.train_labels) == TRAIN - 5
-    both = np.concatenate([data.train_features, data.test_features])[:, 0, 0, 0]
+    assert len(data.test["labels"]) == 5  # ceil(0.2 * 23)
+    assert len(data.train["labels"]) == TRAIN - 5
+    both = np.concatenate([data.train["features"], data.test["features"]])[:, 0, 0, 0]
     assert sorted(both) == list(range(TRAIN))
 
 
 def test_versions_can_be_named(prepared):
-    assert len(build(prepared, name="tiny_scribbles:1.2.0").train_labels) == TRAIN
+    assert len(build(prepared, name="tiny_scribbles:1.2.0").train["labels"]) == TRAIN
     with pytest.raises(InputError, match="is not prepared"):
         build(prepared, name="tiny_scribbles:3.0.0")
 
@@ -178,7 +197,7 @@ from fedjax_compress import clients
 heavy = {{"tensorflow_datasets", "sklearn", "PIL", "flax", "optax", "orbax"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 data = clients.tfds("tiny_scribbles", data_dir={str(prepared)!r})
-assert len(data.train_labels) == {TRAIN}
+assert len(data.train["labels"]) == {TRAIN}
 import jax
 assert not jax._src.xla_bridge._backends, "a device was started"
 """

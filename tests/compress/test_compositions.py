@@ -9,9 +9,9 @@ import pytest
 
 from fedjax_compress import compress, tree, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin, Stage
+from fedjax_compress.typing import Keys, Stage
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def fast(function):

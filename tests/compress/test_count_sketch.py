@@ -10,10 +10,10 @@ import pytest
 from fedjax_compress import compress, wire
 from fedjax_compress.compress.count_sketching import cells, sketch, unsketch
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 KEY = jax.random.key(2)
-COIN = Coin(jax.random.key(1), KEY)
+COIN = Keys(jax.random.key(1), KEY)
 
 
 def gaussian(n, seed=0):

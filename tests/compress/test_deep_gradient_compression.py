@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress, wire
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 
 def rounds(stage, updates):
@@ -21,7 +21,7 @@ def rounds(stage, updates):
 
     one = jax.jit(one)
     for t, x in enumerate(updates):
-        coin = Coin(jax.random.key(t), jax.random.key(1000 + t))
+        coin = Keys(jax.random.key(t), jax.random.key(1000 + t))
         decoded, state, bits = one(x, state, coin)
         u, v = np.asarray(state["momentum"]), np.asarray(state["due"])
         yield np.asarray(decoded), u, v, int(bits)
@@ -122,7 +122,7 @@ def test_a_sample_that_misses_the_large_elements_does_not_flood():
     state = stage.init(jax.ShapeDtypeStruct(x.shape, x.dtype))
     counts = set()
     for t in range(40):
-        coin = Coin(jax.random.key(t), jax.random.key(0))
+        coin = Keys(jax.random.key(t), jax.random.key(0))
         counts.add(np.count_nonzero(run(x, state, coin)["values"].symbols))
     assert max(counts) == 2000
     assert len(counts) > 3

@@ -13,7 +13,7 @@ import pytest
 
 from fedjax_compress import compress
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 DRAWS = 5000
 
@@ -22,7 +22,7 @@ def draws(stage, vector, count=DRAWS, seed=0):
     """C(x) under independent coins, float64 [count, ...]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         carrier, side, _ = stage.encode(vector, (), coin)
         return stage.decode(carrier, side, coin.shared)
 

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from fedjax_compress import compress, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.randomness import root_key
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 N = 40_000
 X = np.random.default_rng(0).normal(size=N).astype(np.float32)
@@ -38,7 +38,7 @@ def terngrad_clipped():
 def sent(specification):
     """The bits of one message, and what arrives of it."""
     compressor = compress.parse(specification)
-    coin = Coin(root_key(1), root_key(2))
+    coin = Keys(root_key(1), root_key(2))
     values = {"x": jnp.asarray(X)}
     encode = jax.jit(lambda v: compressor.encode(v, compressor.init(v), coin)[0])
     payload = encode(values)

@@ -9,7 +9,7 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 DRAWS = 5000
 
@@ -18,7 +18,7 @@ def draws(stage, vector, count=DRAWS, seed=0):
     """C(x) under independent coins, float64 [count, n]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         carrier, side, _ = stage.encode(vector, (), coin)
         return stage.decode(carrier, side, coin.shared)
 
@@ -80,7 +80,7 @@ def test_the_largest_numbers_arrive(stage):
 
 def test_one_norm_for_the_whole_array():
     x = jnp.asarray(gaussian(1000))
-    coin = Coin(jax.random.key(1), jax.random.key(2))
+    coin = Keys(jax.random.key(1), jax.random.key(2))
     _, side, _ = compress.fedpaq(5).encode(x, (), coin)
     assert side["scales"].symbols.shape == (1,)
     np.testing.assert_allclose(side["scales"].symbols, jnp.linalg.norm(x), rtol=1e-6)
@@ -97,7 +97,7 @@ def test_many_levels_change_nothing():
 def test_its_name_and_its_codes():
     assert compress.canonical("fedpaq(4)") == "fedpaq(bits=4)"
     x = jnp.asarray(gaussian(4096))
-    coin = Coin(jax.random.key(1), jax.random.key(2))
+    coin = Keys(jax.random.key(1), jax.random.key(2))
     sizes = []
     for code in ("fixed", "elias", "stream"):
         compressor = compress.parse(f"on_vector(fedpaq(bits=4, code={code}))")

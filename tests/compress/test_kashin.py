@@ -11,9 +11,9 @@ import scipy.linalg
 from fedjax_compress import compress
 from fedjax_compress.compress.kashin_frame import _draw, _plan
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def lognormal(n, seed=0):
@@ -112,7 +112,7 @@ def test_largest_coefficients_are_smaller_than_after_rotation(redundancy):
     stage = compress.kashin(redundancy, eta=0.5, iterations=10)
 
     def peak(stage, x, key):
-        carrier = stage.encode(x, (), Coin(key, key))[0]
+        carrier = stage.encode(x, (), Keys(key, key))[0]
         return jnp.sqrt(carrier.size) * jnp.max(jnp.abs(carrier)) / jnp.linalg.norm(x)
 
     vectors = jnp.stack([jnp.asarray(lognormal(n, seed)) for seed in range(12)])
@@ -184,8 +184,8 @@ def test_signs_and_positions_follow_from_the_shared_key_alone():
     x = lognormal(100)
     stage = compress.kashin()
     carrier = encode(stage, x)[0]
-    private = Coin(jax.random.key(9), COIN.shared)
-    shared = Coin(COIN.private, jax.random.key(9))
+    private = Keys(jax.random.key(9), COIN.shared)
+    shared = Keys(COIN.private, jax.random.key(9))
     np.testing.assert_array_equal(encode(stage, x, private)[0], carrier)
     assert not np.allclose(encode(stage, x, shared)[0], carrier)
     plan = _plan(100, 1.25, 32768)

@@ -12,9 +12,9 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Claims, Coin, Compressor
+from fedjax_compress.typing import Claims, Compressor, Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 ELEMENTWISE = [
     "identity",
     "cast(bfloat16)",
@@ -118,7 +118,7 @@ def test_masked_messages(specification):
 def test_lanes_equal_messages_alone(specification):
     case, lanes = both(specification), []
     for seed, density in enumerate((0.0, 0.2, 0.7)):
-        coin = Coin(jax.random.key(seed), jax.random.key(9 + seed))
+        coin = Keys(jax.random.key(seed), jax.random.key(9 + seed))
         lanes.append((values_of(seed), mask_of(density, seed), coin))
     together = case.batch(*jax.tree.map(lambda *x: jnp.stack(x), *lanes))
     for i, lane in enumerate(lanes):

@@ -12,9 +12,9 @@ import pytest
 from fedjax_compress import compress, wire
 from fedjax_compress.compress.low_rank import _orthonormal
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def gaussian(*shape, seed=0):

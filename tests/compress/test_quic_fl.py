@@ -11,7 +11,7 @@ import scipy.stats
 from fedjax_compress import compress, wire
 from fedjax_compress.compress.normal_levels import unbiased_levels
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 LIMIT = scipy.stats.norm.isf(1 / 1024)
 
@@ -47,7 +47,7 @@ def draws(stage, vector, count, seed=0):
     """C(x) under independent coins, float32 [count, n]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         carrier, side, _ = stage.encode(vector, (), coin)
         return stage.decode(carrier, side, coin.shared)
 
@@ -57,7 +57,7 @@ def draws(stage, vector, count, seed=0):
 
 def test_it_equals_numpy_on_the_rotated_vector():
     """Norm, exact elements, and the two neighbours of all others, in float64."""
-    n, bits, coin = 4096, 2, Coin(jax.random.key(1), jax.random.key(2))
+    n, bits, coin = 4096, 2, Keys(jax.random.key(1), jax.random.key(2))
     x = np.random.default_rng(0).lognormal(size=n).astype(np.float32)
     stage = compress.quic_fl(bits)
     y = np.asarray(compress.hadamard().encode(jnp.asarray(x), (), coin)[0], np.float64)
@@ -106,7 +106,7 @@ def test_unbiased_for_every_rotation():
     stage, shared = compress.quic_fl(1), jax.random.key(3)
 
     def one(key):
-        carrier, side, _ = stage.encode(jnp.asarray(x), (), Coin(key, shared))
+        carrier, side, _ = stage.encode(jnp.asarray(x), (), Keys(key, shared))
         return stage.decode(carrier, side, shared)
 
     keys = jax.random.split(jax.random.key(4), 5000)

@@ -15,7 +15,7 @@ from fedjax_compress.compress.normal_levels import lloyd_max
 from fedjax_compress.compress.rotated_blocks import blocks_of
 from fedjax_compress.compress.two_means import two_means
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 DISTORTION = {1: 0.36338, 2: 0.11748, 3: 0.03455, 4: 0.00950}
 """Published, of the best 2**b levels for N(0, 1)."""
@@ -31,7 +31,7 @@ def draws(stage, vector, count, seed=0):
     """C(x) under independent coins, float32 [count, n]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         state = stage.init(vector)
         carrier, side, _ = stage.encode(vector, state, coin)
         return stage.decode(carrier, side, coin.shared)
@@ -122,7 +122,7 @@ def test_drive_equals_numpy(n, scale):
             s = np.mean(np.abs(y))
         return s * np.where(y >= 0, 1, -1)
 
-    x, coin = lognormal(n), Coin(jax.random.key(1), jax.random.key(2))
+    x, coin = lognormal(n), Keys(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
     expected = matrix.T @ block_by_block(matrix @ x, coded)
     stage = compress.drive(scale, 64)
@@ -140,7 +140,7 @@ def test_drive_plus_equals_numpy(n, scale):
             q, boundary = values[(y >= boundary).astype(int)], values.mean()
         return q * (y @ y / (q @ y) if scale == "unbiased" else 1.0)
 
-    x, coin = lognormal(n), Coin(jax.random.key(1), jax.random.key(2))
+    x, coin = lognormal(n), Keys(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
     expected = matrix.T @ block_by_block(matrix @ x, coded)
     found = arrived(compress.drive(scale, 64, plus=True), jnp.asarray(x), coin)
@@ -175,7 +175,7 @@ def test_eden_equals_numpy(bits, scale):
         q = levels[np.abs(z[:, None] - levels).argmin(axis=1)]
         return q * (y @ y / (q @ y) if scale == "unbiased" else q @ y / (q @ q))
 
-    x, coin = lognormal(200), Coin(jax.random.key(1), jax.random.key(2))
+    x, coin = lognormal(200), Keys(jax.random.key(1), jax.random.key(2))
     matrix = rotated(x, coin)
     expected = matrix.T @ block_by_block(matrix @ x, coded)
     stage = compress.eden(bits, scale, 64)

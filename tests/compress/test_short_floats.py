@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress, tree
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 X = np.random.default_rng(0).normal(size=256).astype(np.float32)
-COIN = Coin(jax.random.key(0), jax.random.key(1))
+COIN = Keys(jax.random.key(0), jax.random.key(1))
 ROUNDINGS = {jnp.bfloat16: "reduce_precision", jnp.float16: "optimization_barrier"}
 
 

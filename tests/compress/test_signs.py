@@ -11,9 +11,9 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 DRAWS = 20_000
 
 
@@ -21,7 +21,7 @@ def draws(stage, vector, count=DRAWS, seed=0):
     """C(x) under independent coins, float64 [count, ...]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         carrier, side, _ = stage.encode(vector, (), coin)
         return stage.decode(carrier, side, coin.shared)
 

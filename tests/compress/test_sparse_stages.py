@@ -10,7 +10,7 @@ import pytest
 from fedjax_compress import compress, wire
 from fedjax_compress.compress.sparse_fields import strided
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 
 def rounds(text, updates):
@@ -24,7 +24,7 @@ def rounds(text, updates):
 
     one = jax.jit(one)
     for t, x in enumerate(updates):
-        coin = Coin(jax.random.key(t), jax.random.key(1000 + t))
+        coin = Keys(jax.random.key(t), jax.random.key(1000 + t))
         decoded, state, bits = one(jnp.asarray(x), state, coin)
         residual = jax.tree.map(np.asarray, jax.tree.leaves(state))
         yield np.asarray(decoded), residual[0] if residual else None, int(bits)
@@ -244,7 +244,7 @@ def test_dropping_has_one_threshold_for_a_vector_and_one_for_each_leaf():
     np.testing.assert_array_equal(local[0], whole[0])
     compressor = compress.parse("on_vector(gradient_dropping(0.5))")
     tree = {"large": jnp.asarray(100 * (2 + x)), "small": jnp.asarray(0.001 * x)}
-    coin = Coin(jax.random.key(0), jax.random.key(0))
+    coin = Keys(jax.random.key(0), jax.random.key(0))
     payload, _ = compressor.encode(tree, compressor.init(tree), coin)
     decoded = compressor.decode(payload, tree, coin.shared)
     assert not np.any(decoded["small"])

@@ -13,9 +13,9 @@ from fedjax_compress.compress.rotation import rotate
 from fedjax_compress.compress.stages import kept
 from fedjax_compress.errors import InputError
 from fedjax_compress.shuffle import permute
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def encode(stage, array, coin=COIN):
@@ -221,7 +221,7 @@ def test_random_k_draws_every_position_alike():
     stage = compress.random_k(0.2, rescale=False)
 
     def draw(key):
-        carrier, side, _ = stage.encode(ones, (), Coin(key, key))
+        carrier, side, _ = stage.encode(ones, (), Keys(key, key))
         return stage.decode(carrier, side, key)
 
     counts = np.asarray(jax.jit(jax.vmap(draw))(keys)).sum(axis=0)
@@ -322,8 +322,8 @@ def test_rotated_vectors_have_no_large_elements(n):
 def test_rotations_differ_by_shared_key_only():
     x = jnp.ones(64)
     carrier, _ = encode(compress.hadamard(), x)
-    private = Coin(jax.random.key(9), COIN.shared)
-    shared = Coin(COIN.private, jax.random.key(9))
+    private = Keys(jax.random.key(9), COIN.shared)
+    shared = Keys(COIN.private, jax.random.key(9))
     np.testing.assert_array_equal(encode(compress.hadamard(), x, private)[0], carrier)
     assert not np.allclose(encode(compress.hadamard(), x, shared)[0], carrier)
 

@@ -13,7 +13,7 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Claims, Coin
+from fedjax_compress.typing import Claims, Keys
 
 DRAWS = 5000
 
@@ -22,7 +22,7 @@ def draws(stage, vector, count=DRAWS, seed=0):
     """C(x) under independent coins, float64 [count, ...]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         carrier, side, _ = stage.encode(vector, (), coin)
         return stage.decode(carrier, side, coin.shared)
 
@@ -90,7 +90,7 @@ def test_arrays_without_spread_are_not_clipped(x):
 
 def test_symbols_by_hand():
     x = jnp.array([1.0, -1.0, 0.0, 1.0, -1.0])
-    coin = Coin(jax.random.key(1), jax.random.key(2))
+    coin = Keys(jax.random.key(1), jax.random.key(2))
     for code, bits in (("radix", 8), ("fixed", 10)):
         stage = compress.terngrad(clip=0, code=code)
         _, side, _ = stage.encode(x, (), coin)

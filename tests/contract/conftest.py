@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import pytest
 
 from fedjax_compress import compress, registry, wire
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 EXAMPLES = {
     "top_k": "top_k(0.3)",
@@ -191,4 +191,4 @@ def alone():
 @pytest.fixture
 def make_coin():
     """Seed -> coin."""
-    return lambda seed: Coin(*jax.random.split(jax.random.key(1000 + seed)))
+    return lambda seed: Keys(*jax.random.split(jax.random.key(1000 + seed)))

@@ -1,9 +1,8 @@
 """What every registered algorithm must do: what must not matter does not matter.
 
-A test that takes ``algorithm_name`` runs over all of them. An algorithm is built from
-the five usual parts; clients and server keep a state, so that states are tested too.
-The compressors decide nothing at random from the values, so that a last bit that
-differs stays one: with random rounding see ``simulate/test_truth.py``.
+A test that takes ``algorithm_name`` runs over all of them. They are
+built in ``helpers/every_algorithm.py``; with random rounding see
+``simulate/test_truth.py``.
 
 Layouts (lanes, devices, where states live) are compared with the base layout: one by
 one for a plain algorithm, one of tiers and one of masks; for the others all at once.
@@ -14,54 +13,25 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from by_hand import End, play
+from every_algorithm import (
+    CLIENTS,
+    COHORT,
+    MORE,
+    SEED,
+    algorithm_of,
+    data,
+    names,
+    params_of,
+)
 
-from fedjax_compress import compress, registry, tree, wire
-from fedjax_compress.clients import group
-from fedjax_compress.randomness import root_key
+from fedjax_compress import registry, tree, wire
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.simulate.round import broadcast_coin, client_coin
-from fedjax_compress.typing import Task
+from fedjax_compress.simulate.round import kept_init
 
-CLIENTS, COHORT, ROUNDS, SEED = 13, 9, 5, 3
-WIDTH, CLASSES = 5, 3
-UPLINK = "error_feedback(on_vector(top_k(0.3)))"
-DOWNLINK = "error_feedback(cast(bfloat16))"
-EXAMPLES = {
-    "fetch_sgd": "fetch_sgd(rows=3, columns=5, fraction=0.3, momentum=0.5)",
-    "structured_updates": "structured_updates(fraction=0.5)",
-    "federated_dropout": "federated_dropout(keep_rate=0.5)",
-    "heterofl": "heterofl(rates=(1.0, 0.5))",
-    "fjord": "fjord(rates=(1.0, 0.5))",
-    "federated_pruning": (
-        "federated_pruning(sparsity=cubic(0.5, begin=0, end=3), every=1, "
-        "refine_until=4)"
-    ),
-    "prunefl": (
-        "prunefl(times=own, computation=(1e-6, 2e-6), every=2, initial_rounds=12)"
-    ),
-    "lotteryfl": "lotteryfl(threshold=0.4)",
-}
-"""For those whose defaults suit no model of 18 parameters."""
-LOW_RANK = "structured_updates(form=low_rank, rank=2)"
-SCORED = "federated_dropout(keep_rate=0.5, select=adaptive, average=holders)"
-MORE = (LOW_RANK, SCORED)
-"""Other forms of an algorithm, tested like algorithms of their own."""
-MASKS = ("federated_pruning", "prunefl", "lotteryfl")
-SUBMODELS = ("federated_dropout", SCORED, "heterofl", "fjord")
-UPLINKS = dict.fromkeys(
-    ("structured_updates", LOW_RANK, "magnitude_pruning", *SUBMODELS),
-    "on_vector(top_k(0.5))",
-) | dict.fromkeys(MASKS, "cast(bfloat16)")
-"""For those whose uplink may not keep a state."""
-DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS), "cast(bfloat16)")
-"""Likewise."""
-MODELS = dict.fromkeys((*SUBMODELS, *MASKS), "mlp(hidden=(6,))")
-"""For those that need units to leave out."""
-
-
+ROUNDS = 5
 EACH_BY_ITSELF = ("fedavg", "heterofl", "prunefl")
 """Whose layouts are compared one by one."""
 ONE_LANE = {"lanes": 1}
@@ -85,63 +55,16 @@ others."""
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "algorithm_name" not in metafunc.fixturenames:
         return
-    names = [*registry.entries("algorithm"), *MORE]
     wanted = next((x for x in LAYOUTS if x in metafunc.fixturenames), None)
     if wanted is None:
-        return metafunc.parametrize("algorithm_name", names)
+        return metafunc.parametrize("algorithm_name", names())
     pairs = [
         pytest.param(name, layout, id=f"{name}-{number}")
-        for name in names
+        for name in names()
         for number, layout in enumerate(LAYOUTS[wanted][name not in EACH_BY_ITSELF])
         if name not in MORE or layout is BASE
     ]
     metafunc.parametrize(("algorithm_name", wanted), pairs)
-
-
-@functools.cache
-def data():
-    rng = np.random.default_rng(2)
-    sizes = 1 + rng.integers(0, 12, CLIENTS)
-    owner = np.repeat(np.arange(CLIENTS), sizes).astype(np.int32)
-    features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
-    return group(features, labels, owner, CLIENTS)
-
-
-def remembering(local):
-    """The local update with a state: the rows that the client has learned from."""
-
-    def run(params, state, shard, key, **options):
-        update, _, metrics = local.run(params, (), shard, key, **options)
-        return update, state + metrics["examples"], metrics
-
-    # The signature stays that of the update inside: some algorithms ask for it.
-    run = functools.wraps(local.run)(run)
-    return local._replace(init=lambda params: jnp.zeros(()), run=run)
-
-
-@functools.cache
-def model_of(name):
-    text = MODELS.get(name, "logistic")
-    return registry.build("model", text, Task((WIDTH,), CLASSES))
-
-
-@functools.cache
-def params_of(name):
-    return model_of(name).init(jax.random.key(0))
-
-
-@functools.cache
-def algorithm_of(name):
-    return registry.build(
-        "algorithm",
-        EXAMPLES.get(name, name),
-        remembering(registry.build("local", "sgd(batch=4)", model_of(name))),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
-        compress.parse(UPLINKS.get(name, UPLINK)),
-        compress.parse(DOWNLINKS.get(name, DOWNLINK)),
-    )
 
 
 _made: dict[str, dict] = {}
@@ -235,7 +158,7 @@ def test_state_kept_on_the_host_is_the_state_kept_on_the_device(
     kept_here = simulator.snapshot(state)["store"]
     seen = np.asarray(kept_here["ids"])
     resident = base(algorithm_name)[0].store
-    start = algorithm_of(algorithm_name).client_init(params_of(algorithm_name))
+    start = kept_init(algorithm_of(algorithm_name), params_of(algorithm_name))
     for rows, kept, new in zip(
         *map(jax.tree.leaves, (kept_here["rows"], resident, start)), strict=True
     ):
@@ -276,26 +199,21 @@ def test_a_client_that_stays_away_keeps_its_state(algorithm_name):
 
 
 def test_the_ledger_counts_packed_bytes(algorithm_name):
-    """The first round once more, client by client, every message packed."""
-    algorithm, root = algorithm_of(algorithm_name), root_key(SEED)
-    sizes, up, down = data().sizes, 0, 0
-    server = algorithm.init(jax.random.key(0), params_of(algorithm_name))
-    broadcast = jax.jit(algorithm.broadcast)
-    view, message, _ = broadcast(server, broadcast_coin(root, 0))
-    each = [algorithm] if algorithm.tiers is None else algorithm.tiers.each
-    clients = [jax.jit(tier.client) for tier in each]
-    start = algorithm.client_init(params_of(algorithm_name))
-    cohort = registry.build("sampling", "uniform")(SEED, 0, sizes, COHORT)
-    for number in cohort:
-        shard = data().shard(jnp.asarray(number), jnp.asarray(sizes[number]))
-        coin = client_coin(root, 0, number)
-        tier = 0
-        if algorithm.tiers is not None:
-            (tier,) = algorithm.tiers.of(SEED, 0, np.array([number]))
-        report = clients[tier](view, start, shard, coin)
-        up += len(wire.pack(jax.device_get(report.payload)))
-        for sent in (message, report.down):
-            if jax.tree.leaves(sent):
-                down += len(wire.pack(jax.device_get(sent)))
-    first = base(algorithm_name)[1][0]
-    assert (first["bytes_up"], first["bytes_down"]) == (up, down)
+    """Two rounds once more, client by client, every message packed.
+
+    In the second, the server knows of some clients what they have.
+    """
+    sizes = {"broadcast": [], "unicast": [], "report": []}
+
+    def packed(kind, payload, like):
+        if kind == "report" or jax.tree.leaves(payload):
+            sizes[kind].append(len(wire.pack(jax.device_get(payload))))
+        return payload
+
+    end, params = End(algorithm_of(algorithm_name)), params_of(algorithm_name)
+    rounds = play(end, end, params, data(), 2, packed)
+    for record, _ in zip(base(algorithm_name)[1], rounds, strict=False):
+        down = COHORT * sum(sizes["broadcast"]) + sum(sizes["unicast"])
+        assert record["bytes_down"] == down
+        assert record["bytes_up"] == sum(sizes["report"])
+        sizes |= {kind: [] for kind in sizes}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import wire
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 ROWS, BATCHES = 34, 118
 """Of the batches that the other tests compile; 4,012 draws in all."""
@@ -55,7 +55,7 @@ def draws(case, alone, vector, batches):
     """What arrives of the vector, from a new state, under many coins: [draws, n]."""
     rows, state = alone(jnp.stack([vector] * ROWS)), case.compressor.init(alone(vector))
     keys = jax.random.split(jax.random.key(11), (batches, 2, ROWS))
-    each = [case.batch(rows, state, Coin(*k))[2]["body"] for k in keys]
+    each = [case.batch(rows, state, Keys(*k))[2]["body"] for k in keys]
     return np.concatenate([np.asarray(x) for x in each])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress, registry, tree, wire
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 ROWS = 34
 """Of every batch of vectors, so that it compiles once."""
@@ -279,6 +279,6 @@ def test_private_key_stays_with_the_encoder(case, make_tree, make_coin):
     """Decoding a message never needs the private key, only the shared one."""
     values, coin = make_tree(6), make_coin(6)
     state = case.compressor.init(values)
-    other = Coin(make_coin(7).private, coin.shared)
+    other = Keys(make_coin(7).private, coin.shared)
     payload, _, decoded, *_ = case.round(values, state, other)
     close(case.decode(payload, tree.zeros_like(values), coin.shared), decoded, 1e-6)

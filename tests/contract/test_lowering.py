@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import client_told, server_told, setup
 
 from fedjax_compress import compress, registry, wire
 from fedjax_compress.clients import ClientData
@@ -20,8 +21,8 @@ from fedjax_compress.randomness import GENERATORS, root_key
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence
-from fedjax_compress.simulate.round import Seats, client_coin
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.simulate.round import Seats, kept_init
+from fedjax_compress.typing import Keys, Problem, Task
 
 ACCELERATORS = ("cuda", "tpu")
 KNOWN = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
@@ -48,6 +49,8 @@ MODELS = {
     "resnet12": "resnet12(maps=4, conv=direct)",
     "resnet18": "resnet18(width=2, conv=direct)",
     "char_lstm": "char_lstm(embedding=2, hidden=3)",
+    "partial": "partial('mlp(hidden=(6, 5))', train=output)",
+    "lora": "lora('mlp(hidden=(6, 5))', rank=2, train=bias)",
 }
 PARTS = {"optax": "optax(lion, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
 _CALL = re.compile(r'custom_call\s*@"?([\w.]+)|call_target_name = "([\w.]+)"')
@@ -75,7 +78,8 @@ def rows_of(task, clients=CLIENTS, rows=ROWS):
     kind = jnp.int32 if task.tokens else jnp.float32
     labels = shape(rows, *(task.shape if task.tokens else ()), dtype=jnp.int32)
     offsets = shape(clients + 1, dtype=jnp.int32)
-    return ClientData(shape(rows, *task.shape, dtype=kind), labels, offsets)
+    features = shape(rows, *task.shape, dtype=kind)
+    return ClientData({"features": features, "labels": labels}, offsets)
 
 
 def part(kind, name, *context):
@@ -83,15 +87,9 @@ def part(kind, name, *context):
 
 
 def algorithm_of(name, link, model, local="sgd(batch=4, shuffle=false)"):
-    return registry.build(
-        "algorithm",
-        ALGORITHMS.get(name, name),
-        registry.build("local", local, model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavgm(momentum=0.5)"),
-        compress.parse(link),
-        compress.parse("identity"),
-    )
+    update = registry.build("local", local, model)
+    parts = setup(update, server="fedavgm(momentum=0.5)", uplink=link)
+    return registry.build("algorithm", ALGORITHMS.get(name, name), parts)
 
 
 def traced_round(
@@ -100,15 +98,15 @@ def traced_round(
     """One round of ``algorithm`` as the engine builds it, traced on shapes alone."""
     key = root_key(0, generator)
     server = jax.eval_shape(algorithm.init, key, params)
-    state = jax.eval_shape(algorithm.client_init, params)
+    kept = jax.eval_shape(lambda params: kept_init(algorithm, params), params)
     chunks = CHUNKS * devices
     lead = (CLIENTS,) if resident else (chunks, LANES)
-    store = jax.tree.map(lambda x: shape(*lead, *x.shape, dtype=x.dtype), state)
+    store = jax.tree.map(lambda x: shape(*lead, *x.shape, dtype=x.dtype), kept)
     seat, number = shape(1, chunks, LANES, dtype=jnp.int32), shape(dtype=jnp.int32)
     seats = Seats(seat, seat, seat, None if algorithm.tiers is None else seat)
     root = jax.eval_shape(lambda: jax.random.key_data(key))
-    inputs = (rows_of(task), root, server, store, seats, number, number)
-    programs = Programs(Phases(algorithm), Placement(devices), key, form, None)
+    inputs = (rows_of(task), root, params, server, store, seats, number, number)
+    programs = Programs(Phases(algorithm), Placement(devices), key, form)
     return programs.trace(0, inputs, Residence(LANES, resident, True))
 
 
@@ -175,15 +173,15 @@ def test_rounds_in_every_form_of_a_convolution(form):
 def test_what_one_client_does_before_the_first_round(network):
     model, params = network
     algorithm = algorithm_of("prunefl", "identity", model)
-    root = root_key(0)
 
-    def work(server, data):
+    def work(server, params, data):
         place = jnp.zeros((), jnp.int32)
-        shard = data.shard(place, data.size_of(place))
-        return algorithm.begin.run(server, shard, client_coin(root, place, place))
+        size = data.size_of(place)
+        told = client_told(params, root=root_key(0), examples=size)
+        return algorithm.begin.run(server, data.shard(place, size), told)
 
-    server = jax.eval_shape(algorithm.init, root, params)
-    assert_lowers(jax.jit(work).trace(server, rows_of(TASK)))
+    server = jax.eval_shape(algorithm.init, root_key(0), params)
+    assert_lowers(jax.jit(work).trace(server, params, rows_of(TASK)))
 
 
 def test_messages_of_every_compressor(entry_name, examples):
@@ -192,7 +190,7 @@ def test_messages_of_every_compressor(entry_name, examples):
     some = {"body": {"kernel": shape(3, 4, 5)}, "head": shape(7), "scale": shape()}
 
     def message(tree, keys):
-        coin = Coin(keys[0], keys[1])
+        coin = Keys(keys[0], keys[1])
         payload, state = compressor.encode(tree, compressor.init(tree), coin)
         decoded = compressor.decode(payload, tree, coin.shared)
         return decoded, state, wire.size(payload), wire.nominal_size(payload)
@@ -207,14 +205,19 @@ def assert_gradients_lower(model, task):
     params = jax.eval_shape(model.init, jax.random.key(0))
     data = rows_of(task, rows=4)
 
-    def lane(params, features, labels, key):
+    def lane(params, columns, key):
         def loss(params):
-            outputs = model.apply(params, features, key)
-            return model.loss(outputs, labels).mean(), model.correct(outputs, labels)
+            outputs = model.apply(params, columns, key)
+            value, weight = model.losses(outputs, columns)
+            counts = {
+                name: metric.count(params, columns, outputs)
+                for name, metric in model.metrics.items()
+            }
+            return (value * weight).mean(), counts
 
         return jax.grad(loss, has_aux=True)(params)
 
-    each = (params, data.features, data.labels)
+    each = (params, data.columns)
     lanes = jax.tree.map(lambda x: shape(2, *x.shape, dtype=x.dtype), each)
     keys = jax.eval_shape(lambda: jax.random.split(root_key(0), 2))
     assert_lowers(jax.jit(jax.vmap(lane)).trace(*lanes, keys))
@@ -235,20 +238,21 @@ def test_every_local_update(network, local_name):
     model, params = network
     local = registry.build("local", PARTS.get(local_name, local_name), model)
 
-    def client(params, data, key):
+    def client(params, data):
         place = jnp.zeros((), jnp.int32)
         shard = data.shard(place, data.size_of(place))
-        return local.run(params, local.init(params), shard, key)
+        problem = Problem(params, memory=local.init(params))
+        return local.run(problem, shard, client_told(params, root=root_key(0)))
 
-    key = jax.eval_shape(lambda: root_key(0))
-    assert_lowers(jax.jit(client).trace(params, rows_of(TASK), key))
+    assert_lowers(jax.jit(client).trace(params, rows_of(TASK)))
 
 
 def test_every_server_optimizer(network, server_name):
     params = network[1]
     server = registry.build("server", PARTS.get(server_name, server_name))
     state = jax.eval_shape(server.init, params)
-    assert_lowers(jax.jit(server.apply).trace(params, state, params))
+    step = jax.jit(lambda *given: server.apply(*given, server_told(params)))
+    assert_lowers(step.trace(params, state, params))
 
 
 def test_every_aggregator(network, aggregate_name):

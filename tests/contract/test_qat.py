@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup, train
 
 from fedjax_compress import compress, registry, tree, wire
-from fedjax_compress.clients import group
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 TASK = Task((5,), 3)
 KEY = jax.random.key(0)
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 CLIENTS, COHORT, ROUNDS = 13, 9, 4
 EXAMPLES = {
     "none": "none",
@@ -68,23 +68,17 @@ def data():
     owner = np.repeat(np.arange(CLIENTS), sizes).astype(np.int32)
     features = rng.normal(size=(len(owner), 5)).astype(np.float32)
     labels = (features[:, 0] > 0) + (features[:, 1] > 0.5)
-    return group(features, labels.astype(np.int32), owner, CLIENTS)
+    return labelled(features, labels.astype(np.int32), owner, CLIENTS)
 
 
 @functools.cache
 def simulator_of(form):
     """Clients send and receive what they compute with, where that is quantized."""
     model = model_of(form)
-    coded = "(send=quantized, receive=quantized)" if model.quantizer else ""
-    algorithm = registry.build(
-        "algorithm",
-        f"fedavg{coded}",
-        registry.build("local", "sgd(lr=0.5, batch=4, epochs=2)", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg(lr=1.0)"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
+    coded = "(send=quantized, receive=quantized)" if model.quantized else ""
+    local = registry.build("local", "sgd(lr=0.5, batch=4, epochs=2)", model)
+    parts = setup(local, server="fedavg(lr=1.0)")
+    algorithm = registry.build("algorithm", f"fedavg{coded}", parts)
     sampling = registry.build("sampling", "uniform")
     options = {"cohort": COHORT, "seed": 3, "sampling": sampling, "lanes": 4}
     made = Simulator(algorithm, data(), **options)
@@ -107,34 +101,35 @@ def base(form):
 def test_what_travels_is_what_the_model_computes_with(any_form):
     """And its size is that of its bytes: packed, unpacked, decoded, applied."""
     form, model = any_form, model_of(any_form)
-    if model.quantizer is None:
+    if model.quantized is None:
         assert form == "none" or "weights=32" in form
         return
-    params = model.init(KEY)
-    payload, _ = jax.jit(lambda p: model.quantizer.encode(p, (), COIN))(params)
+    params, link = model.init(KEY), model.quantized.compressor
+    payload, _ = jax.jit(lambda p: link.encode(p, (), KEYS))(params)
     packed = wire.pack(payload)
     assert len(packed) == int(wire.size(payload))
     if "best" in form:
         # The shortest code of each array, and a byte to say which it is.
-        fixed = model_of(form.replace(", code=best", ""))
-        longest = len(wire.pack(fixed.quantizer.encode(params, (), COIN)[0]))
+        fixed = model_of(form.replace(", code=best", "")).quantized.compressor
+        longest = len(wire.pack(fixed.encode(params, (), KEYS)[0]))
         assert len(packed) <= longest + len(jax.tree.leaves(params))
     arrived = wire.unpack(packed, payload)
-    found = model.quantizer.decode(arrived, params, COIN.shared)
+    found = link.decode(arrived, params, KEYS.shared)
     assert jax.tree.structure(found) == jax.tree.structure(params)
     if "stochastic" in form:
         weights = found["dense_1"]["kernel"]
         assert set(np.unique(weights)) <= {-1.0, 1.0}
         return
     features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
-    wanted = model.apply(params, features, None)
-    again = model.apply(found, features, None)
+    columns = {"features": features}
+    wanted = model.apply(params, columns, None)
+    again = model.apply(found, columns, None)
     np.testing.assert_allclose(again, wanted, rtol=1e-5, atol=1e-6)
     if "dorefa" in form:
         return  # codes are read as latent weights, and activations are others
     own = {k: v for k, v in found.items() if k != "steps"}
     np.testing.assert_allclose(
-        plain().apply(own, features, None), wanted, rtol=1e-5, atol=1e-6
+        plain().apply(own, columns, None), wanted, rtol=1e-5, atol=1e-6
     )
 
 
@@ -145,22 +140,24 @@ def test_a_local_update_trains_the_latent_weights(form):
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 5)).astype(np.float32)
     labels = rng.integers(0, 3, 12).astype(np.int32)
-    rows = group(features, labels, np.zeros(12, np.int32), 1)
+    alone = labelled(features, labels, np.zeros(12, np.int32))
     local = registry.build("local", "sgd(lr=0.3, steps=30, batch=12)", model)
     params = model.init(KEY)
-    shard = rows.shard(jnp.asarray(0), jnp.asarray(12))
-    update, _, metrics = jax.jit(lambda p: local.run(p, (), shard, KEY))(params)
+    shard = alone.shard(jnp.asarray(0), jnp.asarray(12))
+    update, _, metrics = jax.jit(lambda p: train(local, p, shard, KEY))(params)
     moved = tree.add(params, update)
-    before = jnp.mean(
-        model.loss(model.apply(params, shard.features, None), shard.labels)
-    )
-    after = jnp.mean(model.loss(model.apply(moved, shard.features, None), shard.labels))
+
+    def loss(params):
+        outputs = model.apply(params, shard.columns, None)
+        return jnp.mean(model.losses(outputs, shard.columns)[0])
+
     assert np.isfinite(float(metrics["loss"]))
-    assert float(after) < float(before)
+    assert float(loss(moved)) < float(loss(params))
     latent = moved["dense_2"]["kernel"]
-    if model.quantizer is not None:
-        payload, _ = model.quantizer.encode(moved, (), COIN)
-        seen = model.quantizer.decode(payload, moved, COIN.shared)["dense_2"]["kernel"]
+    if model.quantized is not None:
+        link = model.quantized.compressor
+        payload, _ = link.encode(moved, (), KEYS)
+        seen = link.decode(payload, moved, KEYS.shared)["dense_2"]["kernel"]
         assert np.mean(np.asarray(latent != seen)) > 0.5
     if form.startswith("binary"):
         bound = 0.5 if "bound" in form else 1.0
@@ -174,7 +171,7 @@ def test_clients_side_by_side_are_clients_one_by_one(form):
     rng = np.random.default_rng(3)
     features = rng.normal(size=(12, 5)).astype(np.float32)
     labels = rng.integers(0, 3, 12).astype(np.int32)
-    pair = group(features, labels, np.repeat(np.arange(2), 6).astype(np.int32), 2)
+    pair = labelled(features, labels, np.repeat(np.arange(2), 6).astype(np.int32))
     model = model_of(form)
     local = registry.build("local", "sgd(lr=0.1, steps=2, batch=4)", model)
     params = model.init(KEY)
@@ -182,7 +179,7 @@ def test_clients_side_by_side_are_clients_one_by_one(form):
 
     def one(number, key):
         shard = pair.shard(number, jnp.asarray(6))
-        return local.run(params, (), shard, key)[0]
+        return train(local, params, shard, key).update
 
     both = jax.jit(jax.vmap(one))(jnp.arange(2), keys)
     alone = jax.jit(one)
@@ -206,21 +203,21 @@ def test_rounds_of_messages_of_codes_stay_finite_and_move(form):
     state, records = base(form)
     assert all(r["clients"] == COHORT and r["dropped"] == 0 for r in records)
     assert all(np.isfinite(r["train_loss"]) for r in records)
-    params = simulator_of(form).algorithm.params
-    assert tree.all_finite(params(state.server))
-    first = params(run(simulator_of(form), 1)[0].server)
-    moved = jax.tree.map(
-        lambda a, b: float(np.max(np.abs(a - b))), params(state.server), first
+    network = simulator_of(form).algorithm.network
+    (_, last), (_, first) = map(
+        network, (state.server, run(simulator_of(form), 1)[0].server)
     )
+    assert tree.all_finite(last)
+    moved = jax.tree.map(lambda a, b: float(np.max(np.abs(a - b))), last, first)
     assert min(jax.tree.leaves(moved)) > 1e-4, moved  # far above rounding
 
 
 def test_a_round_is_billed_the_bytes_of_its_messages(form):
     model, simulator = model_of(form), simulator_of(form)
-    link = model.quantizer or compress.parse("identity")
-    payload, _ = link.encode(simulator.params, link.init(simulator.params), COIN)
+    link = model.quantized.compressor if model.quantized else compress.parse("identity")
+    payload, _ = link.encode(simulator.params, link.init(simulator.params), KEYS)
     size = len(wire.pack(payload))
-    assert size < 4 * tree.count(simulator.params) or model.quantizer is None
+    assert size < 4 * tree.count(simulator.params) or model.quantized is None
     for record in base(form)[1]:
         assert record["bytes_up"] == record["bytes_down"] == COHORT * size
 

@@ -17,7 +17,16 @@ import numpy as np
 import pytest
 from processes import environment
 
-from fedjax_compress import clients, compress, experiment, models, registry, tree, wire
+from fedjax_compress import (
+    clients,
+    compress,
+    experiment,
+    imports,
+    models,
+    registry,
+    tree,
+    wire,
+)
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.errors import InputError
@@ -25,12 +34,11 @@ from fedjax_compress.experiment import (
     Config,
     benching,
     build,
-    comparison,
     grid,
     sizing,
 )
 from fedjax_compress.simulate import distributed
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,10 +94,11 @@ def my_file(readme: str) -> str:
 
 @pytest.fixture(scope="module")
 def my_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run of ``mine.py`` as a program, with its stage by name."""
+    """A short run that imports ``mine.py``, with its stage by name."""
     folder = tmp_path_factory.mktemp("mine")
     (folder / "mine.py").write_text(my_file((ROOT / "README.md").read_text()))
-    command = [sys.executable, "mine.py", "run", "--output", "run", "--quiet"]
+    command = [sys.executable, "-m", "fedjax_compress", "run", "--import", "mine.py"]
+    command += ["--output", "run", "--quiet"]
     command += ["--model", "logistic", "--rounds", "2", "--cohort", "5"]
     command += ["--uplink", "error_feedback(my_sign)", "--downlink", "identity"]
     command += ["--evaluate-clients"]
@@ -105,7 +114,7 @@ def test_a_stage_of_ones_own_has_a_description(
     assert shown in experiment.describe("stage")
 
 
-def test_a_file_of_ones_own_is_a_command_line(my_run: Path) -> None:
+def test_a_file_of_ones_own_is_imported(my_run: Path) -> None:
     summary = json.loads((my_run / "summary.json").read_text())
     # One bit for each of 650 parameters and a float32 for each of the two arrays.
     assert summary["bytes_up"] == 2 * 5 * (16 + -(-(650 + 2 * 32) // 8))
@@ -137,12 +146,12 @@ def test_shell_commands_are_understood(
         check(question.config)
 
     monkeypatch.chdir(repository)
+    monkeypatch.setattr(imports, "_bring", note)  # the README's own has been executed
     monkeypatch.setattr(distributed, "start", distributed.check)
     monkeypatch.setattr(sizing, "measure_sizes", measured)
     monkeypatch.setattr(experiment, "run_grid", check_grid)
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
-    monkeypatch.setattr(comparison, "compare", check)
     monkeypatch.setattr(experiment, "resume", note)
     monkeypatch.setattr(experiment, "report", note)
     monkeypatch.setattr(experiment, "describe", note)
@@ -156,9 +165,7 @@ def test_shell_commands_are_understood(
         assert words[2:] == ["."]
     else:
         starts = (["fedjax-compress"], ["python", "-m", "fedjax_compress"])
-        start = next(
-            s for s in (*starts, ["python", "mine.py"]) if words[: len(s)] == s
-        )
+        start = next(s for s in starts if words[: len(s)] == s)
         if words[-1] == "--help":
             with pytest.raises(SystemExit, match="0"):
                 main(words[len(start) :])
@@ -198,7 +205,7 @@ def test_what_a_message_costs(table) -> None:
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda s: rng.normal(size=s.shape).astype("float32"), shapes)
-    coin = Coin(jax.random.key(1), jax.random.key(2))
+    coin = Keys(jax.random.key(1), jax.random.key(2))
     for text, _, size in table("uplink"):
         compressor = compress.parse(text.strip("`"))
 
@@ -217,7 +224,8 @@ def test_what_a_message_costs(table) -> None:
 def test_fields_of_the_files(my_run: Path, table, readme: str) -> None:
     records = (my_run / "metrics.jsonl").read_text().splitlines()
     fields = re.findall(r"`(\w+)`", " ".join(row[0] for row in table("field")))
-    never = {"diverged"}  # in the record and the summary of a run that has
+    # In the record or the summary of a run that has, or that was ended.
+    never = {"diverged", "stopped_by", "stop_reason"}
     assert sorted(set(fields) - never) == sorted(json.loads(records[-1]))
     summary = json.loads((my_run / "summary.json").read_text())
     text = readme.split("`summary.json` is written")[1].split("Numbers that are")[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from rows import changed, two_classes
 
 from fedjax_compress.clients import Dataset, client_data
 from fedjax_compress.errors import InputError, SpecError
@@ -20,11 +21,8 @@ from fedjax_compress.typing import Task
 def small(rows: int = 20) -> Dataset:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(rows, 3)).astype(np.float32)
-    labels = np.arange(rows, dtype=np.int32) % 2
     owners = np.arange(rows, dtype=np.int32) % 4
-    return Dataset(
-        "small", Task((3,), 2), features, labels, owners, features, labels, None
-    )
+    return changed(two_classes(rows, features), train_clients=owners)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +135,12 @@ def test_a_source_of_ones_own_is_scaled_by_the_same_rule() -> None:
     config = Config(clients=4, cohort=2, model="logistic")
     base = small()
     rows = (np.arange(60).reshape(20, 3) % 2).astype(np.int64)
-    table = dataclasses.replace(base, train_features=rows, test_features=rows)
+    table = changed(base, train_features=rows, test_features=rows)
     for dataset, wanted in ((base, None), (table, 1.0)):
         parts = build.build(config, dataset)
         assert parts.dataset.task.scale == 1
         assert fingerprint.fingerprint(config, parts).get("scale") == wanted
-    mixed = dataclasses.replace(base, test_features=rows)
+    mixed = changed(base, test_features=rows)
     with pytest.raises(InputError, match=r"float32 in the train .* int64 in the test"):
         build.build(config, mixed)
 
@@ -157,7 +155,7 @@ def test_pixels_are_divided_once_where_a_change_comes_first() -> None:
         ("normalise(mean=0.5, std=0.1)", (-1, 5)),
     ):
         model = network(Config(model="logistic", augment=augment), task)
-        found = model.apply(params, pixels, None)
+        found = model.apply(params, {"features": pixels}, None)
         np.testing.assert_allclose(found, [wanted], rtol=1e-5)
 
 

@@ -1,8 +1,9 @@
-"""Comparisons and reports: same data, seeds and rounds; kept work is not redone."""
+"""Comparisons, which are grids of one seed, and reports of runs."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,33 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
     SCHEMES,
     Config,
+    Grid,
     Scheme,
     compare,
     files,
+    grid_plots,
+    load_grid,
     load_toml,
     records,
     report,
 )
-from fedjax_compress.experiment.comparison import parse_scheme
-from fedjax_compress.experiment.reporting import curve_of, read_finished, table
+from fedjax_compress.experiment.cli import main
+from fedjax_compress.experiment.grid import parse_scheme
+from fedjax_compress.experiment.reporting import (
+    curve_of,
+    figures_of,
+    read_finished,
+    table,
+)
+from fedjax_compress.experiment.toml import format_toml
 
-TWO = (Scheme("plain", "identity", "identity"), Scheme("half", "cast(float16)"))
+
+def scheme(name: str, uplink: str, downlink: str | None = None) -> Scheme:
+    links = {"uplink": uplink}
+    return Scheme(name, links if downlink is None else links | {"downlink": downlink})
+
+
+TWO = (scheme("plain", "identity", "identity"), scheme("half", "cast(float16)"))
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +65,18 @@ def small() -> Config:
 
 
 @pytest.mark.parametrize(
-    ("text", "scheme"),
+    ("text", "wanted"),
     [
-        ("a=identity", Scheme("a", "identity")),
-        ("4 bit = uniform(bits=4)", Scheme("4 bit", "uniform(bits=4)")),
-        ("uniform(bits=4)", Scheme("uniform(bits=4)", "uniform(bits=4)")),
-        ("hadamard | qsgd(bits=4)", Scheme(*["hadamard | qsgd(bits=4)"] * 2)),
-        ("a=identity; qsgd(bits=4)", Scheme("a", "identity", "qsgd(bits=4)")),
-        ("identity;cast(float16)", Scheme("identity", "identity", "cast(float16)")),
+        ("a=identity", scheme("a", "identity")),
+        ("4 bit = uniform(bits=4)", scheme("4 bit", "uniform(bits=4)")),
+        ("uniform(bits=4)", scheme("uniform(bits=4)", "uniform(bits=4)")),
+        ("hadamard | qsgd(bits=4)", scheme(*["hadamard | qsgd(bits=4)"] * 2)),
+        ("a=identity; qsgd(bits=4)", scheme("a", "identity", "qsgd(bits=4)")),
+        ("identity;cast(float16)", scheme("identity", "identity", "cast(float16)")),
     ],
 )
-def test_schemes_are_read(text: str, scheme: Scheme) -> None:
-    assert parse_scheme(text) == scheme
+def test_schemes_are_read(text: str, wanted: Scheme) -> None:
+    assert parse_scheme(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "a=", "a=;identity", " = "])
@@ -70,74 +87,93 @@ def test_schemes_without_uplink_are_refused(text: str) -> None:
 
 def test_default_schemes_are_six_and_can_be_built() -> None:
     assert len(SCHEMES) >= 6
-    assert SCHEMES[0] == Scheme("FP32", "identity", "identity")
+    assert SCHEMES[0] == scheme("FP32", "identity", "identity")
     assert len({s.name for s in SCHEMES}) == len(SCHEMES)
-    for scheme in SCHEMES:
-        parse(scheme.uplink)
+    for one in SCHEMES:
+        parse(one.settings["uplink"])
 
 
 def test_comparison(compared: Path) -> None:
-    content = files.read_json(compared / files.COMPARISON)
-    assert (compared / files.COMPARISON_PLOT).stat().st_size > 10_000
+    content = files.read_json(compared / files.GRID_RESULT)
+    for name in (files.GRID_PLOT, files.COMPARISON_PLOT):
+        assert (compared / name).stat().st_size > 10_000
     plain, half = content["schemes"]
+    assert content["seeds"] == [0]
     assert [plain["name"], half["name"]] == ["plain", "half"]
     assert [plain["downlink"], half["downlink"]] == ["identity", "cast(bfloat16)"]
-    assert plain["seed"] == half["seed"]
     assert plain["rounds"] == half["rounds"] == 3
-    assert 1.8 < half["saved_up"] <= 2
-    assert 0.9 < plain["saved_up"] <= 1
-    for scheme in content["schemes"]:
-        folder = compared / scheme["folder"]
-        summary = files.read_json(folder / files.SUMMARY)
-        assert {k: scheme[k] for k in summary} == summary
-        assert [r["round"] for r in scheme["curve"]] == [1, 2, 3]
-        assert scheme["curve"][-1]["bytes_up"] == summary["bytes_up"]
-    one, other = (
-        load_toml(compared / s["folder"] / files.CONFIG) for s in (plain, half)
+    assert 1.8 < half["saved_up"]["mean"] <= 2
+    assert 0.9 < plain["saved_up"]["mean"] <= 1
+    for found in content["schemes"]:
+        (one,) = found["runs"]
+        summary = files.read_json(compared / one["folder"] / files.SUMMARY)
+        assert {k: one[k] for k in summary} == summary
+        assert [r["round"] for r in one["curve"]] == [1, 2, 3]
+        assert one["curve"][-1]["bytes_up"] == summary["bytes_up"]
+    first, other = (
+        load_toml(compared / s["runs"][0]["folder"] / files.CONFIG)
+        for s in (plain, half)
     )
     changes = {"uplink": other.uplink, "downlink": other.downlink}
-    assert dataclasses.replace(one, **changes) == other
+    assert dataclasses.replace(first, **changes) == other
 
 
-def test_finished_schemes_are_kept(compared: Path, capsys: Any) -> None:
-    before = {
-        p: p.stat().st_mtime_ns for p in compared.rglob("*") if p.parent != compared
-    }
-    compare(small(), TWO, compared)
-    after = {
-        p: p.stat().st_mtime_ns for p in compared.rglob("*") if p.parent != compared
-    }
-    assert before == after
-    text = capsys.readouterr().out
-    assert text.count("is finished: 3 rounds") == 2
-    assert "cast(float16)" in text
+def test_a_comparison_is_a_grid_of_one_seed(compared: Path, tmp_path: Path) -> None:
+    """From options, from a file, or from Python: the folders are alike."""
+    settings = dataclasses.asdict(small())
+    lines = [f"{k} = {format_toml(v)}" for k, v in settings.items()]
+    text = "\n".join(lines).replace("rounds = 3", "rounds = 1")
+    (tmp_path / "c.toml").write_text(text)
+    argv = ["compare", str(tmp_path / "c.toml"), "--quiet", "--rounds", "3"]
+    argv += ["--scheme", "plain=identity;identity", "--scheme", "half=cast(float16)"]
+    assert main([*argv, "--only", "half", "--output", str(tmp_path / "d")]) == 0
+    assert main(["resume", str(tmp_path / "d"), "--quiet"]) == 0
+    assert load_grid(tmp_path / "d" / files.GRID) == Grid(small(), TWO, (0,))
+    grid = (compared / files.GRID).read_text()
+    assert (tmp_path / "d" / files.GRID).read_text() == grid
+    ours, theirs = (
+        [s["runs"][0]["parameters_sha256"] for s in files.read_json(p)["schemes"]]
+        for p in (compared / files.GRID_RESULT, tmp_path / "d" / files.GRID_RESULT)
+    )
+    assert ours == theirs
 
 
-def test_unfinished_schemes_go_on(compared: Path) -> None:
-    folder = compared / "half"
-    summary = files.read_json(folder / files.SUMMARY)
-    (folder / files.SUMMARY).unlink()
+def test_curves_are_named_by_their_schemes(
+    compared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one seed, which says nothing."""
+    drawn: list[str] = []
+
+    def draw(curves: list[tuple[str, Any]], path: Path, score: Any) -> None:
+        drawn.extend(name for name, _ in curves)
+
+    monkeypatch.setattr(grid_plots, "draw_curves", draw)
     compare(small(), TWO, compared, quiet=True)
-    again = files.read_json(folder / files.SUMMARY)
-    assert again["parameters_sha256"] == summary["parameters_sha256"]
-    assert again["bytes_up"] == summary["bytes_up"]
+    assert drawn == ["plain", "half"]
 
 
-def test_other_settings_are_refused(compared: Path) -> None:
-    other = dataclasses.replace(small(), seed=5)
-    with pytest.raises(InputError, match=r"other settings: seed \(wanted 5, found 0\)"):
-        compare(other, TWO, compared, quiet=True)
-    with pytest.raises(InputError, match="already holds a single run"):
-        compare(small(), TWO, compared / "half", quiet=True)
+def test_a_comparison_of_an_earlier_version_is_refused(
+    compared: Path, finished: Path, tmp_path: Path
+) -> None:
+    """It had a run in the folder of each scheme, and compare.json in the end."""
+    shutil.copytree(finished, tmp_path / "plain")
+    with pytest.raises(InputError, match="comparison of an earlier version"):
+        compare(small(), TWO, tmp_path, quiet=True)
+    (tmp_path / files.COMPARISON).touch()
+    with pytest.raises(InputError, match="already holds a run or a comparison"):
+        compare(small(), TWO, tmp_path, quiet=True)
 
 
 def test_all_schemes_are_checked_before_one_runs(tmp_path: Path) -> None:
-    schemes = (TWO[0], Scheme("bad", "hadamard | unifrm"))
+    schemes = (TWO[0], scheme("bad", "hadamard | unifrm"))
     with pytest.raises(InputError, match="did you mean 'uniform'"):
         compare(small(), schemes, tmp_path / "new", quiet=True)
-    twice = (Scheme("a b", "identity"), Scheme("a-b", "identity"))
+    twice = (scheme("a b", "identity"), scheme("a-b", "identity"))
     with pytest.raises(InputError, match="share the folder 'a-b'"):
         compare(small(), twice, tmp_path / "new", quiet=True)
+    slip = (Scheme("a", {"uplnk": "identity"}),)
+    with pytest.raises(InputError, match="scheme 'a': unknown setting 'uplnk'; did"):
+        compare(small(), slip, tmp_path / "new", quiet=True)
     assert not (tmp_path / "new").exists()
 
 
@@ -173,9 +209,9 @@ def test_report_needs_finished_runs(tmp_path: Path) -> None:
 
 
 def test_table_drops_specifications_on_narrow_consoles(finished: Path) -> None:
-    runs = [read_finished(finished)]
-    assert len(table(runs, Console(width=200)).columns) == 9
-    assert len(table(runs, Console(width=80)).columns) == 7
+    rows = [figures_of([read_finished(finished).summary]) | {"name": "one"}]
+    assert len(table(rows, Console(width=200)).columns) == 9
+    assert len(table(rows, Console(width=80)).columns) == 7
 
 
 def test_curve_sums_bytes_between_evaluations(finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import tomllib
 from pathlib import Path
@@ -13,9 +14,23 @@ from hypothesis import strategies as st
 
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment import Config, dump_toml, load_toml, validate
-from fedjax_compress.experiment.config import FIELDS, TYPES, difference, from_dict
+from fedjax_compress.experiment import config as config_module
+from fedjax_compress.experiment.config import (
+    FIELDS,
+    LINKS,
+    TYPES,
+    Role,
+    difference,
+    from_dict,
+    named,
+)
 
-VALUES = {int: st.integers(-(2**63), 2**63 - 1), bool: st.booleans(), str: st.text()}
+VALUES: dict[Any, Any] = {
+    int: st.integers(-(2**63), 2**63 - 1),
+    bool: st.booleans(),
+    str: st.text(),
+    tuple[str, ...]: st.lists(st.text(), max_size=3).map(tuple),
+}
 CONFIGS = st.builds(Config, **{n: VALUES[TYPES[n]] for n in FIELDS})
 
 
@@ -57,6 +72,8 @@ def test_absent_settings_have_their_defaults(tmp_path: Path) -> None:
         ("rounds = 3.0", ["rounds must be a whole number, not 3.0"]),
         ("rounds = true", ["rounds must be a whole number, not True"]),
         ("uplink = 4", ["uplink must be text in quotes, not 4"]),
+        ("imports = 'mine.py'", ["imports must be a list of names of files"]),
+        ("imports = [3]", ["imports must be a list of names of files"]),
         ("evaluate_clients = 1", ["evaluate_clients must be true or false, not 1"]),
         ("[model]\nname = 'mlp'", ["model must be text in quotes"]),
         ("rounds = ", ["is not TOML"]),
@@ -126,3 +143,45 @@ def test_difference() -> None:
     text = "rounds (wanted 5, found 6), seed (wanted 9, found 0)"
     assert difference(one, other) == text
     assert difference(one, other, ignore=("rounds", "seed")) == ""
+
+
+def test_each_setting_has_known_roles() -> None:
+    """What was kept by hand in several places, as it follows from the roles now."""
+    assert named(Role.RESUME) == ["rounds", "devices", "tune", "imports"]
+    assert set(named(Role.FREE)) == {*named(Role.RESUME), "checkpoint_every", "keep"}
+    assert set(named(Role.PROGRAM)) == {
+        "model", "augment", "qat", "local", "algorithm", "aggregate", "server",
+        "uplink", "downlink",
+    }  # fmt: skip
+    assert named(Role.NETWORK) == ["model", "augment", "qat"]
+    assert named(Role.STEPS) == ["local", "server"]
+    assert named(Role.LAYOUT) == ["devices", "lanes", "convolution"]
+    assert LINKS == ["uplink", "downlink"]
+
+
+def listed_settings(source: str) -> list[list[str]]:
+    """Tuples, lists and sets that name two settings or more and nothing else."""
+    kept = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+            words = [e.value for e in node.elts if isinstance(e, ast.Constant)]
+            if len(words) == len(node.elts) > 1 and set(words) <= set(FIELDS):
+                kept.append(words)
+    return kept
+
+
+def test_no_list_of_settings_is_kept_by_hand() -> None:
+    assert listed_settings("x = ('rounds', 'devices')\ny = {'a', 'b'}") == [
+        ["rounds", "devices"]
+    ]
+    found = {
+        path.name: lists
+        for path in Path(config_module.__file__).parent.glob("*.py")
+        if path.name != "config.py" and (lists := listed_settings(path.read_text()))
+    }
+    assert found == {}
+
+
+def test_imports_are_whole_paths(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Config(imports=("a.py",)).imports == (str(tmp_path / "a.py"),)

@@ -20,20 +20,18 @@ from fedjax_compress.errors import Diverged
 from fedjax_compress.experiment import (
     Config,
     Grid,
-    GridScheme,
     Scheme,
-    comparison,
     dump_toml,
     files,
     gridding,
     records,
+    report,
     resume,
     run,
     trained,
 )
 from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid import jobs
-from fedjax_compress.experiment.grid_report import table as grid_table
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.reporting import read_finished, table
 from fedjax_compress.experiment.saving import ProgramWarning, Saver
@@ -132,58 +130,17 @@ def shown(found: Any) -> str:
     return console.export_text()
 
 
-def test_a_comparison_marks_it_and_does_not_try_again(
-    lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    schemes = (Scheme("lost", "identity"), Scheme("fine", "cast"))
-    folder = tmp_path / "both"
-    stands_in(lost, folder / "lost", BASE, diverged=True)
-    fine = dataclasses.replace(BASE, uplink="cast")
-    stands_in(lost, folder / "fine", fine, diverged=False)
-    for name in ("run", "resume"):
-        usual = getattr(comparison, name)
-        monkeypatch.setattr(
-            comparison, name, never if name == "run" else _only(usual, "fine")
-        )
-    found = comparison.compare(BASE, schemes, folder, quiet=True)
-    assert [s.get("diverged") for s in found["schemes"]] == [1, None]
-    runs = [read_finished(folder / name) for name in ("lost", "fine")]
-    rows = shown(table(runs, Console(width=200))).splitlines()
-    assert "diverged" in rows[1]
-    assert "50.0 %" in rows[2]
-
-
-def _only(usual: Any, name: str) -> Any:
-    def resumed(place: Path, *arguments: Any, **options: Any) -> Any:
-        assert place.name == name
-        return usual(place, *arguments, **options)
-
-    return resumed
-
-
-def test_a_comparison_goes_on_after_one(tmp_path: Path, monkeypatch, lost: Path):
-    """The others are run all the same."""
-    schemes = (Scheme("lost", "identity"), Scheme("fine", "cast"))
-
-    def fake(config: Config, place: Path, **options: Any) -> None:
-        diverged = config.uplink == "identity"
-        stands_in(lost, place, config, diverged)
-        if diverged:
-            raise Diverged("diverged", 1)
-
-    monkeypatch.setattr(comparison, "run", fake)
-    found = comparison.compare(BASE, schemes, tmp_path / "both", quiet=True)
-    assert [s["test_accuracy"] for s in found["schemes"]] == [None, 0.5]
-
-
 def test_a_grid_marks_it_goes_on_and_does_not_try_again(
-    lost: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lost: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ):
     grid = Grid(
         BASE,
         (
-            GridScheme("lost", {"uplink": "identity"}),
-            GridScheme("fine", {"uplink": "cast"}),
+            Scheme("lost", {"uplink": "identity"}),
+            Scheme("fine", {"uplink": "cast"}),
         ),
         (0, 1),
     )
@@ -200,19 +157,27 @@ def test_a_grid_marks_it_goes_on_and_does_not_try_again(
     assert [s["diverged"] for s in found["schemes"]] == [1, 0]
     assert [s["pareto"] for s in found["schemes"]] == [False, True]
     assert found["schemes"][0]["test_accuracy"]["mean"] is None
-    rows = shown(grid_table(found["schemes"], Console(width=200))).splitlines()
+    rows = shown(table(found["schemes"], Console(width=200))).splitlines()
     assert "1 of 2 diverged" in rows[1]
     monkeypatch.setattr(gridding, "run", never)
     monkeypatch.setattr(gridding, "resume", never)
     assert gridding.run_grid(grid, tmp_path / "grid", quiet=True) == found
     assert len(jobs(grid)) == 4
+    listed = report([tmp_path / "grid"], tmp_path / "report", quiet=True)["schemes"]
+    assert [s.get("diverged") for s in listed] == [1, None, None, None]
+    text = capsys.readouterr().out
+    report([tmp_path / "grid"], tmp_path / "again")
+    rows = capsys.readouterr().out.splitlines()
+    assert text == ""
+    assert ["diverged" in row for row in rows[1:5]] == [True, False, False, False]
+    assert "50.0 %" in rows[2]
 
 
 def judge_of(config: Config, evaluate: Any) -> Judge:
     placement = SimpleNamespace(local=lambda server: server)
     parts: Any = SimpleNamespace(
         simulator=SimpleNamespace(placement=placement),
-        algorithm=SimpleNamespace(params=lambda server: server),
+        algorithm=SimpleNamespace(network=lambda server: (None, server)),
         evaluate=evaluate,
     )
     return Judge(config, parts)
@@ -296,7 +261,7 @@ def test_a_state_is_whole_by_what_all_processes_know(round, resident, store, who
 def fails_in_round_2() -> ServerOptimizer:
     """The model after round 1 is fine, and after round 2 it is infinite."""
 
-    def apply(mean: Any, state: Any, params: Any) -> tuple[Any, Any]:
+    def apply(mean: Any, state: Any, params: Any, context: Any) -> tuple[Any, Any]:
         factor = jnp.where(state > 0, jnp.inf, 1e-6)
         return jax.tree.map(lambda p, m: p + factor * m, params, mean), state + 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, Grid, GridScheme, load_grid
+from fedjax_compress.experiment import Config, Grid, Scheme, load_grid
 from fedjax_compress.experiment.grid import (
     dump_grid,
     grid_difference,
@@ -46,8 +46,8 @@ def test_schemes_take_what_is_not_their_own_from_the_base(tmp_path: Path) -> Non
     assert grid == Grid(
         base,
         (
-            GridScheme("FP32", {"uplink": "identity", "downlink": "identity"}),
-            GridScheme(top, {"uplink": top, "rounds": 4, "evaluate_clients": True}),
+            Scheme("FP32", {"uplink": "identity", "downlink": "identity"}),
+            Scheme(top, {"uplink": top, "rounds": 4, "evaluate_clients": True}),
         ),
         (3, 1),
     )
@@ -80,7 +80,7 @@ def test_one_seed_and_a_common_uplink(tmp_path: Path) -> None:
     text = "seed = 5\nuplink = 'cast'\n[[schemes]]\nname = 'a'\nrounds = 3\n"
     grid = read(tmp_path, text)
     assert grid.seeds == (5,)
-    assert grid.schemes == (GridScheme("a", {"rounds": 3, "uplink": "cast"}),)
+    assert grid.schemes == (Scheme("a", {"rounds": 3, "uplink": "cast"}),)
 
 
 SCHEME = "[[schemes]]\nname = 'a'\nuplink = 'cast'\n"

@@ -15,7 +15,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
     Config,
     Grid,
-    GridScheme,
+    Scheme,
     compare,
     files,
     gridding,
@@ -29,7 +29,7 @@ from fedjax_compress.experiment import (
 )
 from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid_plots import draw_grid
-from fedjax_compress.experiment.grid_report import spread, table
+from fedjax_compress.experiment.reporting import spread, table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BASE = Config(
@@ -45,8 +45,8 @@ BASE = Config(
 GRID = Grid(
     BASE,
     (
-        GridScheme("plain", {"uplink": "identity"}),
-        GridScheme("few", {"uplink": "top_k(steps((0.2, 0.1), after=1))", "rounds": 2}),
+        Scheme("plain", {"uplink": "identity"}),
+        Scheme("few", {"uplink": "top_k(steps((0.2, 0.1), after=1))", "rounds": 2}),
     ),
     (0, 1),
 )
@@ -124,7 +124,7 @@ def test_the_table_marks_the_front(ran: Path) -> None:
     assert "50.0 ± 1.2 %" in few
     assert "3.00 ± 0.20" in few
     assert "±" not in plain.split("%")[1]  # equal bytes have no spread
-    assert len(table(schemes, Console(width=60)).columns) == 7
+    assert len(table(schemes, Console(width=60)).columns) == 8
 
 
 def test_one_seed_has_no_spread() -> None:
@@ -213,7 +213,7 @@ def test_more_rounds_make_a_grid_longer(
         run_grid(GRID, longer, quiet=True)
     with pytest.raises(InputError, match=r"only be raised: rounds \(wanted 2, found 3"):
         resume_grid(longer, 2, quiet=True)
-    own = GridScheme("few", {**GRID.schemes[1].settings, "rounds": 3})
+    own = Scheme("few", {**GRID.schemes[1].settings, "rounds": 3})
     all_three = three._replace(schemes=(GRID.schemes[0], own))
     capsys.readouterr()
     shown = run_grid(all_three, longer, only=("plain",))
@@ -237,7 +237,7 @@ def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:
         run_grid(GRID, ran / PLACES[0], quiet=True)
     with pytest.raises(InputError, match="already holds a grid; go on with: fedjax"):
         run(BASE, ran, quiet=True)
-    with pytest.raises(InputError, match="already holds a grid"):
+    with pytest.raises(InputError, match=r"another grid: seeds \(wanted \[0\]"):
         compare(BASE, output=ran, quiet=True)
     shutil.copytree(ran / PLACES[0], tmp_path / PLACES[1])  # of another seed
     with pytest.raises(InputError, match=r"other settings: seed \(wanted 1, found 0\)"):
@@ -266,7 +266,7 @@ def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:
 def test_a_mistake_in_the_last_scheme_stops_all(
     settings: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
-    grid = GRID._replace(schemes=(GRID.schemes[0], GridScheme("bad", settings)))
+    grid = GRID._replace(schemes=(GRID.schemes[0], Scheme("bad", settings)))
     with pytest.raises(InputError) as caught:
         run_grid(grid, tmp_path / "new", quiet=True)
     line = str(caught.value).splitlines()[0]

@@ -37,7 +37,8 @@ def searches(monkeypatch, tmp_path):
 def find(said=None, **changes):
     config = dataclasses.replace(Config(cohort=3), **changes)
     owner = np.repeat(np.arange(6), 10)
-    data = group(np.zeros((60, 4), np.float32), np.zeros(60, np.int32), owner, 6)
+    columns = {"features": np.zeros((60, 4), np.float32)}
+    data = group(columns | {"labels": np.zeros(60, np.int32)}, owner, 6)
     said = [] if said is None else said
     return layout.find(config, None, data, PARAMS, UNIFORM, said.append)
 

@@ -6,19 +6,21 @@ Each is registered for one test. Nothing compiles but what makes the parameters.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rows import changed, two_classes
 
 from fedjax_compress import registry, wire
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build
 from fedjax_compress.experiment.build import load_data, rehearse
-from fedjax_compress.typing import LocalUpdate, Model, Stage, Task
+from fedjax_compress.typing import LocalUpdate, Metric, Model, Stage, Trained
 
 ROWS = 12
 CONFIG = Config(
@@ -40,11 +42,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
     return enter
 
 
-def data() -> Dataset:
-    features = np.zeros((ROWS, 3), np.float32)
-    labels = np.arange(ROWS, dtype=np.int32) % 2
-    task = Task((3,), 2)
-    return Dataset("small", task, features, labels, None, features, labels, None)
+data = functools.partial(two_classes, ROWS)
 
 
 def made(setting: str) -> None:
@@ -73,11 +71,11 @@ def test_a_partition(own, given, words):
     [
         (None, "a source of data must give a clients.Dataset, not NoneType"),
         (
-            dataclasses.replace(data(), train_labels=np.full(ROWS, 7)),
+            changed(data(), train_labels=np.full(ROWS, 7)),
             "label 7 in row 0",
         ),
         (
-            dataclasses.replace(data(), test_features=np.full((ROWS, 3), np.nan)),
+            changed(data(), test_features=np.full((ROWS, 3), np.nan)),
             "test part: 12 rows have features that are not finite",
         ),
     ],
@@ -91,12 +89,19 @@ def test_a_source_of_data(own, given, words):
             build.build(CONFIG, given)
 
 
+def counting(right: Any) -> Metric:
+    """The number of rows that are right."""
+    return Metric(
+        lambda p, columns, outputs: right(outputs, columns["labels"]), jnp.sum
+    )
+
+
 def network(**parts: Any) -> Model:
     usual: dict[str, Any] = {
         "init": lambda key: {"w": jnp.zeros((3, 2))},
-        "apply": lambda params, features, key: features @ params["w"],
-        "loss": lambda outputs, labels: outputs[:, 0] - labels,
-        "correct": lambda outputs, labels: outputs[:, 0] > labels,
+        "apply": lambda params, columns, key: columns["features"] @ params["w"],
+        "losses": lambda outputs, columns: (outputs[:, 0], jnp.ones(len(outputs))),
+        "metrics": {"right": counting(lambda outputs, labels: outputs[:, 0] > labels)},
     }
     return Model(**usual | parts)
 
@@ -105,10 +110,26 @@ def network(**parts: Any) -> Model:
     ("parts", "words"),
     [
         (
-            {"loss": lambda o, y: (o[:, 0] - y).mean()},
-            r"loss .* not float32\[\]",
+            {"losses": lambda o, columns: (o.mean(), jnp.ones(len(o)))},
+            r"the model's loss must .* not float32\[\]",
         ),
-        ({"correct": lambda o, y: o > y[:, None]}, r"correct must .*not bool\[2, 2\]"),
+        (
+            {"losses": lambda o, columns: (o[:, 0], o)},
+            r"the weights of the model's loss must .* not float32\[2, 2\]",
+        ),
+        (
+            {"losses": lambda o, columns: o[:, 0]},
+            r"the model's losses must give \(value, weight\), not float32\[2\]",
+        ),
+        (
+            {"metrics": {"right": counting(lambda o, y: (o[:, 0] > y).sum())}},
+            r"the metric right must .* not int32\[\]",
+        ),
+        (
+            {"metrics": {"right": counting(lambda o, y: o > 0)._replace(finish=abs)}},
+            r"the metric right must be finished to one number, not float32\[2\]",
+        ),
+        ({"metrics": {}}, "the model's metrics must be at least one Metric by its"),
         (
             {"init": lambda key: {"w": jnp.zeros((3, 2), int)}},
             r"floats only; w is int32",
@@ -122,21 +143,21 @@ def network(**parts: Any) -> Model:
 def test_a_model(own, parts, words):
     own("model", lambda task: network(**parts), context=1)
     config = dataclasses.replace(CONFIG, model="mine")
-    with pytest.raises(InputError, match=f"^model: the model's .*{words}"):
+    with pytest.raises(InputError, match=f"^model: .*{words}"):
         rehearse(config, data())
 
 
 def test_a_bug_in_a_model_is_no_misfit(own):
     """A model of ours that raises does not fit the data; one's own has a bug."""
 
-    def loss(outputs: Any, labels: Any) -> Any:
+    def losses(outputs: Any, columns: Any) -> Any:
         return outputs.no_such_thing
 
-    own("model", lambda task: network(loss=loss), context=1)
+    own("model", lambda task: network(losses=losses), context=1)
     with pytest.raises(AttributeError) as caught:
         rehearse(dataclasses.replace(CONFIG, model="mine"), data())
     assert "raised in the model's loss" in caught.value.__notes__
-    assert caught.traceback[-1].name == "loss"
+    assert caught.traceback[-1].name == "losses"
 
 
 def test_a_bug_where_a_model_is_made_is_no_misfit(own):
@@ -153,7 +174,7 @@ def test_a_bug_where_a_model_is_made_is_no_misfit(own):
         ("local", "local", 1, "local must be a LocalUpdate, not function"),
         ("aggregate", "aggregate", 0, "the aggregator must be an Aggregator"),
         ("server", "server", 0, "the server optimizer must be a ServerOptimizer"),
-        ("algorithm", "algorithm", 5, "the algorithm must be an Algorithm"),
+        ("algorithm", "algorithm", 1, "the algorithm must be an Algorithm"),
         ("model", "model", 1, "the model must be a Model"),
     ],
 )
@@ -170,7 +191,7 @@ def first_round(config: Config) -> None:
     simulator = parts.simulator
     state = simulator.start(parts.params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedjax_compress.simulate.program_cache.compile_program", None)
+        patch.setattr("fedjax_compress.simulate.compiling.compile_program", None)
         simulator.advance(state, 1)
 
 
@@ -187,10 +208,11 @@ def test_a_stage_whose_decode_has_another_shape(own):
 
 
 def test_a_local_update_of_ones_own(own):
-    def run(params: Any, state: Any, shard: Any, key: Any) -> Any:
-        update = jax.tree.map(lambda p: p[..., None], params)
-        return update, state, {"loss": jnp.zeros(()), "examples": jnp.ones(())}
+    def run(problem: Any, shard: Any, context: Any) -> Any:
+        update = jax.tree.map(lambda p: p[..., None], problem.start)
+        metrics = {"loss": jnp.zeros(()), "examples": jnp.ones(())}
+        return Trained(update, problem.memory, metrics)
 
-    own("local", lambda model: LocalUpdate(lambda params: (), run), context=1)
+    own("local", lambda model: LocalUpdate(run), context=1)
     with pytest.raises(InputError, match="the update of the local update's run must"):
         first_round(dataclasses.replace(CONFIG, local="mine"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fedjax_compress.experiment import plots
+from fedjax_compress.experiment import grid_plots, plots
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -66,7 +66,7 @@ def test_names_do_not_overlap(case: str, tmp_path: Path) -> None:
     curves = [
         (n, curve(mb, top)) for n, (mb, top) in zip(names, CASES[case], strict=True)
     ]
-    figure = plots.draw_comparison(curves, tmp_path / "c.png")
+    figure = grid_plots.draw_curves(curves, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes().startswith(PNG)
     check_names(figure, names)
 
@@ -80,7 +80,7 @@ def test_random_ends_do_not_overlap(tmp_path: Path) -> None:
             (n, curve(float(10 ** rng.uniform(-1, 3)), float(rng.uniform(0.1, 1))))
             for n in names
         ]
-        check_names(plots.draw_comparison(curves, tmp_path / "c.png"), names)
+        check_names(grid_plots.draw_curves(curves, tmp_path / "c.png"), names)
 
 
 def test_all_colors_are_dark_enough_for_letters() -> None:

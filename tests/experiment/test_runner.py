@@ -207,9 +207,11 @@ def test_a_summary_of_something_else_is_written_again(
     assert digest(folder) == digest(finished)
 
 
-def test_resume_of_a_comparison_says_what_to_do(tmp_path: Path) -> None:
+def test_resume_of_a_report_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / files.COMPARISON).write_text("{}")
-    with pytest.raises(InputError, match="same compare command"):
+    with pytest.raises(
+        InputError, match="holds a report, or a comparison of an earlier"
+    ):
         resume(tmp_path)
 
 

@@ -104,8 +104,8 @@ def test_mistakes_in_a_schedule_name_the_setting(tiny: Config, tmp_path: Path) -
     config = dataclasses.replace(tiny, downlink="top_k(steps((1, 2), after=9))")
     with pytest.raises(SpecError, match="downlink: top_k: fraction must be above 0"):
         run(config, tmp_path / "new", quiet=True)
-    config = dataclasses.replace(tiny, local="sgd(lr=steps((1, 2), after=9))")
-    with pytest.raises(InputError, match="local: sgd: lr must be float, not 'steps"):
+    config = dataclasses.replace(tiny, local="sgd(lr=steps((1, -2), after=9))")
+    with pytest.raises(InputError, match=r"local: sgd: lr must be positive .* -2"):
         run(config, tmp_path / "new", quiet=True)
     assert not (tmp_path / "new").exists()
 

@@ -57,7 +57,7 @@ def test_what_a_run_has_learned(ran: Path, tmp_path: Path) -> None:
     model, params = trained(ran)
     summary = files.read_json(ran / files.SUMMARY)
     assert tree.sha256(params) == summary["parameters_sha256"]
-    outputs = model.apply(params, np.zeros((2, 64), np.float32), None)
+    outputs = model.apply(params, {"features": np.zeros((2, 64), np.float32)}, None)
     assert outputs.shape == (2, 10)
     assert {p: p.stat().st_mtime_ns for p in ran.rglob("*")} == before
     with pytest.raises(InputError, match="holds no run"):

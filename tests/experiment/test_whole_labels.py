@@ -62,7 +62,7 @@ def test_comparison(tmp_path: Path) -> None:
     rounds = [
         {"test_accuracy": 0.1 * i, "bytes_up": 10**i, "bytes_down": 5} for i in (1, 9)
     ]
-    check_whole(plots.draw_comparison([(LONG, rounds), ("b", rounds)], tmp_path / "c"))
+    check_whole(grid_plots.draw_curves([(LONG, rounds), ("b", rounds)], tmp_path / "c"))
 
 
 @pytest.mark.parametrize("pruned", [False, True])

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from fedjax_compress import compress, registry, wire
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 TASK = Task((32, 32, 3), 10)
 MIB = 2**20
@@ -16,8 +16,9 @@ QUANTIZED, NORMS, BIAS, LAYERS = 777_888, 2_368, 10, 17
 def payload(qat):
     model = registry.build("model", "resnet12", TASK)
     model = registry.build("qat", qat, model, TASK)
-    link = model.quantizer or compress.parse("identity")
-    coin = Coin(jax.random.key(0), jax.random.key(1))
+    quantized = model.quantized
+    link = quantized.compressor if quantized else compress.parse("identity")
+    coin = Keys(jax.random.key(0), jax.random.key(1))
 
     def send(key):
         params = model.init(key)

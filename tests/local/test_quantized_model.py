@@ -7,19 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from systems import local as local_of
+from systems import setup
 
-from fedjax_compress import compress, registry, tree, wire
+from fedjax_compress import registry, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.layer_quantizers import (
     quantize_activations,
     quantize_gradient,
 )
 from fedjax_compress.models import cost, from_linen
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 TASK = Task((5,), 3)
 KEY = jax.random.key(0)
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def build(text, model="mlp(hidden=(6, 4))"):
@@ -34,7 +36,7 @@ def plain():
 def test_bits_of_a_message():
     """4 bits for each of 5 x 6, 6 x 4 and 4 x 3 weights, 3 scales, 13 biases."""
     model = build("integer(bits=4)")
-    payload, _ = model.quantizer.encode(model.init(KEY), (), COIN)
+    payload, _ = model.quantized.compressor.encode(model.init(KEY), (), COIN)
     assert int(wire.bits(payload)) == 4 * (30 + 24 + 12) + 32 * (3 + 13)
 
 
@@ -48,7 +50,7 @@ def test_labels_choose_and_skip(plain):
     def quantized(text):
         model = registry.build("qat", text, plain, TASK)
         payload, _ = jax.eval_shape(
-            lambda p: model.quantizer.encode(p, (), COIN), model.init(KEY)
+            lambda p: model.quantized.compressor.encode(p, (), COIN), model.init(KEY)
         )
         return sorted(path for path, part in payload.items() if "codes" in part)
 
@@ -65,10 +67,11 @@ def test_the_gradient_is_that_at_the_quantized_weights(plain):
     model = build("binary")
     params = model.init(KEY)
     features = jnp.asarray(np.random.default_rng(1).normal(size=(4, 5)), jnp.float32)
-    labels = jnp.asarray([0, 1, 2, 1])
+    columns = {"features": features, "labels": jnp.asarray([0, 1, 2, 1])}
 
     def loss(net):
-        return lambda p: jnp.mean(net.loss(net.apply(p, features, KEY), labels))
+        outputs = lambda p: net.apply(p, columns, KEY)  # noqa: E731
+        return lambda p: jnp.mean(net.losses(outputs(p), columns)[0])
 
     signs = jax.tree.map(
         lambda w: jnp.where(w >= 0, 1.0, -1.0) if w.ndim == 2 else w, params
@@ -113,11 +116,13 @@ def test_a_cut_model_is_quantized_too():
     for text in ("integer(bits=4)", "lsq(bits=4)", "dorefa(gradients=6)"):
         model = build(text)
         narrow = model.cuts.narrow({"dense_1": 3, "dense_2": 2})
-        assert (narrow.quantizer is None) == (model.quantizer is None)
+        assert (narrow.quantized is None) == (model.quantized is None)
         params = narrow.init(KEY)
         assert tree.paths(params) == tree.paths(model.init(KEY))
         assert set(model.cuts.ties) == set(tree.paths(params))
-        assert np.all(np.isfinite(narrow.apply(params, jnp.ones((2, 5)), None)))
+        assert np.all(
+            np.isfinite(narrow.apply(params, {"features": jnp.ones((2, 5))}, None))
+        )
 
 
 def test_quantizing_costs_no_multiplications_of_the_network():
@@ -146,7 +151,9 @@ def test_refusals(text, said):
 def test_dorefa_says_what_it_needs():
     with pytest.raises(InputError, match="has only 2; give ends=true"):
         build("dorefa", model="mlp(hidden=(6,))")
-    bare = build("none")._replace(apply=lambda p, x, key: x @ p["output"]["kernel"])
+    bare = build("none")._replace(
+        apply=lambda p, columns, key: columns["features"] @ p["output"]["kernel"]
+    )
     with pytest.raises(InputError, match=r"of flax\.linen"):
         registry.build("qat", "dorefa", bare, Task((4,), 3))
 
@@ -166,30 +173,20 @@ def test_dorefa_says_what_it_needs():
 def test_masks_need_zeros_that_stay(text, kept):
     """A pruned weight must not come back as a number of the quantizer's own."""
     model = build(text)
-    assert model.keeps_zeros == kept
-    parts = [
-        registry.build("local", "sgd(lr=0.1, steps=1, batch=4)", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    ]
+    assert model.quantized.keeps_zeros == kept
+    parts = setup(local_of("sgd(lr=0.1, steps=1, batch=4)", model))
     for name in ("federated_pruning", "magnitude_pruning", "lotteryfl"):
         if kept:
-            registry.build("algorithm", name, *parts)
+            registry.build("algorithm", name, parts)
             continue
         with pytest.raises(InputError, match=f"{name} sets weights to zero"):
-            registry.build("algorithm", name, *parts)
+            registry.build("algorithm", name, parts)
 
 
 def test_weights_that_do_not_keep_their_scale_are_not_rescaled():
     def build_with(text, algorithm):
-        local = registry.build("local", "sgd(steps=1, batch=4)", build(text))
-        links = [compress.parse("identity")] * 2
-        mean, server = (
-            registry.build(*x) for x in (("aggregate", "mean"), ("server", "fedavg"))
-        )
-        return registry.build("algorithm", algorithm, local, mean, server, *links)
+        local = local_of("sgd(steps=1, batch=4)", build(text))
+        return registry.build("algorithm", algorithm, setup(local))
 
     assert build_with("integer(bits=4)", "heterofl(rates=(1.0, 0.5))")
     assert build_with("lsq", "federated_dropout(0.5)")
@@ -204,7 +201,8 @@ def test_dorefa_leaves_all_layers_that_read_the_image():
     model = registry.build("model", "resnet12(maps=4)", task)
     made = registry.build("qat", "dorefa(weights=2)", model, task)
     payload = jax.eval_shape(
-        lambda p: made.quantizer.encode(p, (), COIN)[0], jax.eval_shape(made.init, KEY)
+        lambda p: made.quantized.compressor.encode(p, (), COIN)[0],
+        jax.eval_shape(made.init, KEY),
     )
     plain = {p for p, part in payload.items() if "values" in part and "kernel" in p}
     assert plain == {
@@ -230,7 +228,7 @@ def test_a_layer_called_twice_draws_twice():
     )
 
     def loss(params):
-        outputs = made.apply(params, jnp.eye(5), KEY)
+        outputs = made.apply(params, {"features": jnp.eye(5)}, KEY)
         return jnp.sum(outputs * jnp.asarray([[1.0, 0.0, 0.0]]))
 
     slope = np.abs(jax.grad(loss)(made.init(KEY))["shared"]["kernel"])

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from systems import shard, train
 
 from fedjax_compress import local, registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.lookup import optimizer
+from fedjax_compress.models.metrics import accuracy
 from fedjax_compress.shuffle import permute
-from fedjax_compress.typing import Model, Shard, Task
+from fedjax_compress.typing import Model, Task
 
 ROWS, WIDTH, CLASSES = 23, 5, 3
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return registry.build("model", "logistic", Task((WIDTH,), CLASSES))
+def picked(columns, rows):
+    return {name: column[rows] for name, column in columns.items()}
 
 
-@pytest.fixture(scope="module")
-def columns() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    features = rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
-    return features, rng.integers(0, CLASSES, ROWS).astype(np.int32)
+def losses(model, params, columns):
+    """Of each row."""
+    return model.losses(model.apply(params, columns, None), columns)[0]
 
 
-def shard(columns, start=0, size=ROWS, largest=None) -> Shard:
-    features, labels = columns
-    number = lambda x: jnp.asarray(x, jnp.int32)  # noqa: E731
-    bound = number(size if largest is None else largest)
-    return Shard(
-        jnp.asarray(features), jnp.asarray(labels), number(start), number(size), bound
-    )
-
-
-def mean_gradient(model, params, features, labels):
-    def loss(p):
-        return jnp.mean(model.loss(model.apply(p, features, None), labels))
-
-    return jax.grad(loss)(params)
+def mean_gradient(model, params, columns):
+    return jax.grad(lambda p: jnp.mean(losses(model, p, columns)))(params)
 
 
 def close(a, b, rtol=1e-5, atol=1e-6):
@@ -50,27 +39,27 @@ def close(a, b, rtol=1e-5, atol=1e-6):
 
 
 def build(model, text):
-    return jax.jit(registry.build("local", text, model).run)
+    """(params, shard, key) -> Trained."""
+    return jax.jit(functools.partial(train, registry.build("local", text, model)))
 
 
 def test_one_batch_with_all_rows_is_one_step_of_gradient_descent(model, columns):
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(lr=0.5, batch=64)")
-    update, state, metrics = run(params, (), shard(columns), jax.random.key(1))
-    grads = mean_gradient(model, params, *columns)
+    update, memory, metrics = run(params, shard(columns), jax.random.key(1))
+    grads = mean_gradient(model, params, columns)
     close(update, jax.tree.map(lambda g: -0.5 * g, grads))
-    assert state == ()
+    assert memory == ()
     assert metrics["examples"] == ROWS
 
 
 @pytest.mark.parametrize("last", ["keep", "drop"])
 def test_epochs_follow_the_permutation_of_the_key(model, columns, last):
-    features, labels = columns
     params = model.init(jax.random.key(0))
     key = jax.random.key(5)
     text = f"sgd(lr=0.3, momentum=0.9, epochs=2, batch=8, last={last})"
-    update, _, metrics = build(model, text)(params, (), shard(columns), key)
-    expected, velocity, losses = params, jax.tree.map(jnp.zeros_like, params), []
+    update, _, metrics = build(model, text)(params, shard(columns), key)
+    expected, velocity, found = params, jax.tree.map(jnp.zeros_like, params), []
     for epoch in range(2):
         order_key = jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
         order = np.asarray(permute(order_key, jnp.arange(ROWS), ROWS))
@@ -78,13 +67,13 @@ def test_epochs_follow_the_permutation_of_the_key(model, columns, last):
             rows = order[begin : begin + 8]
             if last == "drop" and len(rows) < 8:
                 continue
-            outputs = model.apply(expected, features[rows], None)
-            losses += np.asarray(model.loss(outputs, labels[rows])).tolist()
-            grads = mean_gradient(model, expected, features[rows], labels[rows])
+            seen = picked(columns, rows)
+            found += np.asarray(losses(model, expected, seen)).tolist()
+            grads = mean_gradient(model, expected, seen)
             velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
             expected = jax.tree.map(lambda p, v: p - 0.3 * v, expected, velocity)
     close(update, jax.tree.map(jnp.subtract, expected, params))
-    np.testing.assert_allclose(metrics["loss"], np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], np.mean(found), rtol=1e-5)
 
 
 def test_a_finished_client_is_held_still(model, columns):
@@ -92,32 +81,30 @@ def test_a_finished_client_is_held_still(model, columns):
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(lr=0.1, momentum=0.9, weight_decay=0.1, batch=4)")
     key = jax.random.key(3)
-    alone = run(params, (), shard(columns, size=9), key)
-    among = run(params, (), shard(columns, size=9, largest=ROWS), key)
+    alone = run(params, shard(columns, size=9), key)
+    among = run(params, shard(columns, size=9, largest=ROWS), key)
     jax.tree.map(np.testing.assert_array_equal, alone, among)
 
 
 def test_rows_of_others_do_not_matter(model, columns):
-    features, labels = columns
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(batch=4)")
-    changed = features.copy()
+    changed = columns["features"].copy()
     changed[:7], changed[16:] = np.nan, np.nan
     here = shard(columns, start=7, size=9)
-    there = shard((changed, labels), start=7, size=9)
-    first = run(params, (), here, jax.random.key(3))[0]
-    second = run(params, (), there, jax.random.key(3))[0]
+    there = shard(columns | {"features": changed}, start=7, size=9)
+    first = run(params, here, jax.random.key(3))[0]
+    second = run(params, there, jax.random.key(3))[0]
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_no_rows_no_update(model, columns):
     """Whatever the rows of others hold that it reads, masked, on the way."""
-    features, labels = columns
-    columns = np.full_like(features, np.nan), labels
+    columns = columns | {"features": np.full((ROWS, WIDTH), np.nan, np.float32)}
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(momentum=0.5, batch=4)")
     empty = shard(columns, size=0, largest=ROWS)
-    update, _, metrics = run(params, (), empty, jax.random.key(0))
+    update, _, metrics = run(params, empty, jax.random.key(0))
     assert not any(np.any(x) for x in jax.tree.leaves(update))
     assert metrics["examples"] == 0
     assert metrics["loss"] == 0
@@ -128,16 +115,14 @@ def test_rows_that_no_batch_holds_have_no_weight(model, columns):
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(batch=8, last=drop)")
     for size, learned in [(7, 0), (8, 8), (9, 8), (23, 16)]:
-        update, _, metrics = run(
-            params, (), shard(columns, size=size), jax.random.key(0)
-        )
+        update, _, metrics = run(params, shard(columns, size=size), jax.random.key(0))
         assert metrics["examples"] == learned
         assert any(np.any(x) for x in jax.tree.leaves(update)) == (learned > 0)
 
 
 def test_fedprox_with_mu_zero_is_sgd_bit_for_bit(model, columns):
     params = model.init(jax.random.key(0))
-    args = params, (), shard(columns), jax.random.key(2)
+    args = params, shard(columns), jax.random.key(2)
     plain = build(model, "sgd(batch=4, epochs=2)")(*args)[0]
     prox = build(model, "fedprox(mu=0.0, batch=4, epochs=2)")(*args)[0]
     jax.tree.map(np.testing.assert_array_equal, plain, prox)
@@ -146,10 +131,10 @@ def test_fedprox_with_mu_zero_is_sgd_bit_for_bit(model, columns):
 def test_fedprox_pulls_by_mu_times_the_distance(model, columns):
     params = model.init(jax.random.key(0))
     run = build(model, "fedprox(mu=0.7, lr=0.2, batch=64, steps=2)")
-    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    update = run(params, shard(columns), jax.random.key(2))[0]
     expected = params
     for _ in range(2):
-        grads = mean_gradient(model, expected, *columns)
+        grads = mean_gradient(model, expected, columns)
         expected = jax.tree.map(
             lambda p, g, w: p - 0.2 * (g + 0.7 * (p - w)), expected, grads, params
         )
@@ -162,10 +147,10 @@ def test_weight_decay_and_momentum_by_hand(model, columns, nesterov):
     params = model.init(jax.random.key(0))
     text = f"momentum=0.9, nesterov={str(nesterov).lower()}, weight_decay=0.3"
     run = build(model, f"sgd(lr=0.2, {text}, batch=64, steps=3)")
-    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    update = run(params, shard(columns), jax.random.key(2))[0]
     expected, velocity = params, jax.tree.map(jnp.zeros_like, params)
     for _ in range(3):
-        grads = mean_gradient(model, expected, *columns)
+        grads = mean_gradient(model, expected, columns)
         grads = jax.tree.map(lambda g, p: g + 0.3 * p, grads, expected)
         velocity = jax.tree.map(lambda m, g: 0.9 * m + g, velocity, grads)
         move = velocity
@@ -178,32 +163,31 @@ def test_weight_decay_and_momentum_by_hand(model, columns, nesterov):
 def test_each_step_has_noise_of_its_own(columns):
     """A model whose gradient is its noise: the update is minus lr times their sum."""
 
-    def apply(params, features, key):
-        return params * jax.random.normal(key) + 0 * features[:, 0]
+    def apply(params, columns, key):
+        return params * jax.random.normal(key) + 0 * columns["features"][:, 0]
 
     noisy = Model(
         init=lambda key: jnp.zeros(()),
         apply=apply,
-        loss=lambda outputs, labels: outputs,
-        correct=lambda outputs, labels: outputs,
+        losses=lambda outputs, columns: (outputs, jnp.ones_like(outputs)),
+        metrics={"accuracy": accuracy()},
     )
     key = jax.random.key(4)
     run = build(noisy, "sgd(lr=0.5, batch=8)")
-    update = run(jnp.zeros(()), (), shard(columns), key)[0]
+    update = run(jnp.zeros(()), shard(columns), key)[0]
     stream = jax.random.fold_in(key, 1)
     noise = [jax.random.normal(jax.random.fold_in(stream, t)) for t in range(3)]
     np.testing.assert_allclose(update, -0.5 * np.sum(noise), rtol=1e-5)
 
 
 def test_rows_in_stored_order(model, columns):
-    features, labels = columns
     params = model.init(jax.random.key(0))
     run = build(model, "sgd(lr=0.3, batch=8, shuffle=false)")
-    update = run(params, (), shard(columns), jax.random.key(2))[0]
+    update = run(params, shard(columns), jax.random.key(2))[0]
     expected = params
     for begin in range(0, ROWS, 8):
-        rows = slice(begin, begin + 8)
-        grads = mean_gradient(model, expected, features[rows], labels[rows])
+        seen = picked(columns, slice(begin, begin + 8))
+        grads = mean_gradient(model, expected, seen)
         expected = jax.tree.map(lambda p, g: p - 0.3 * g, expected, grads)
     close(update, jax.tree.map(jnp.subtract, expected, params))
 
@@ -211,7 +195,7 @@ def test_rows_in_stored_order(model, columns):
 def test_steps_wrap_around_epochs(model, columns):
     """Twice as many steps as an epoch has equal two epochs."""
     params = model.init(jax.random.key(0))
-    args = params, (), shard(columns), jax.random.key(2)
+    args = params, shard(columns), jax.random.key(2)
     by_epoch = build(model, "sgd(batch=8, epochs=2)")(*args)[0]
     by_steps = build(model, "sgd(batch=8, steps=6)")(*args)[0]
     jax.tree.map(np.testing.assert_array_equal, by_epoch, by_steps)
@@ -219,7 +203,7 @@ def test_steps_wrap_around_epochs(model, columns):
 
 def test_optax_by_name(model, columns):
     params = model.init(jax.random.key(0))
-    args = params, (), shard(columns), jax.random.key(2)
+    args = params, shard(columns), jax.random.key(2)
     ours = build(model, "sgd(lr=0.1, batch=8)")(*args)[0]
     theirs = build(model, "optax(sgd, lr=0.1, batch=8)")(*args)[0]
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
@@ -290,7 +274,7 @@ def test_an_optimizer_of_ones_own_is_checked(model, columns):
         step = optax.GradientTransformation(lambda params: (), update)
         given = local.train(model, step, local.schedule())
         shards = shard(columns), jax.random.key(0)
-        return jax.eval_shape(lambda p: given.run(p, (), *shards), params)
+        return jax.eval_shape(lambda p: train(given, p, *shards), params)
 
     with pytest.raises(InputError, match="the client's optimizer must have"):
         run(lambda g, s, p: (jax.tree.map(lambda x: x[None], g), s))

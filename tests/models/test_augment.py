@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from systems import rows
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -176,23 +177,24 @@ def test_many_clients_equal_clients_one_by_one():
 def looking():
     """A model that gives back what it is given."""
 
-    def apply(params, features, key):
-        return features, None if key is None else jax.random.key_data(key)
+    def apply(params, columns, key):
+        assert columns["labels"].tolist() == [7]  # all other columns pass
+        return columns["features"], None if key is None else jax.random.key_data(key)
 
-    return Model(dict, apply, lambda a, b: a, lambda a, b: a)
+    return Model(dict, apply, lambda outputs, columns: outputs, {})
 
 
 def test_a_model_sees_what_is_changed_and_keeps_its_key():
     x, key, change = pictures(), root_key(5), crop_flip(RGB)
-    model = augmented(looking(), change)
-    features, passed = model.apply({}, x, key)
+    seen, model = rows(x, np.array([7])), augmented(looking(), change)
+    features, passed = model.apply({}, seen, key)
     assert np.array_equal(passed, jax.random.key_data(key))
     assert not np.array_equal(features, change(x, key))
     keys = []
-    augmented(looking(), lambda x, key: keys.append(key) or x).apply({}, x, key)
+    augmented(looking(), lambda x, key: keys.append(key) or x).apply({}, seen, key)
     assert np.array_equal(features, change(x, keys[0]))
     assert not np.array_equal(jax.random.key_data(keys[0]), passed)
-    features, passed = model.apply({}, x, None)
+    features, passed = model.apply({}, seen, None)
     assert passed is None
     assert np.array_equal(features, change(x, None))
 
@@ -206,9 +208,9 @@ def test_a_cut_model_is_changed_as_well(draw):
     plain = whole.cuts.narrow(counts)
     assert again.cuts.groups == plain.cuts.groups == counts
     params, x = draw(plain), pictures()
-    wanted = plain.apply(params, change(x, None), None)
+    wanted = plain.apply(params, rows(change(x, None)), None)
     for cut in (again, again.cuts.narrow(counts)):
-        assert np.array_equal(cut.apply(params, x, None), wanted)
+        assert np.array_equal(cut.apply(params, rows(x), None), wanted)
     assert model.init is whole.init
     assert augmented(registry.build("model", "logistic", RGB), change).cuts is None
 
@@ -225,6 +227,11 @@ def test_a_cut_model_is_changed_as_well(draw):
         ("normalise(mean=0)", RGB, "normalise needs std"),
         ("crop_flip", Task((64,), 4), "height, width"),
         ("crop_flip", Task((5,), 7, tokens=True), "not tokens"),
+        (
+            "crop_flip",
+            RGB._replace(target="positions"),
+            "not their labels of each pixel",
+        ),
         ("crop_flop", RGB, "did you mean 'crop_flip'"),
     ],
 )

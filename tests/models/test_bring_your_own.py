@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from systems import rows
 
 from fedjax_compress import tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.models import from_linen, from_nnx, losses
-from fedjax_compress.typing import Task
+from fedjax_compress.models import from_linen, from_nnx
+from fedjax_compress.typing import Metric, Task
 
 TASK = Task((4, 4), 3)
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 4), dtype=np.uint8)
 PIXELS = IMAGES[..., None] / np.float32(255)
-LABELS = np.array([0, 1, 2, 0, 1])
+COLUMNS = rows(IMAGES, np.array([0, 1, 2, 0, 1]))
 
 
 def test_the_recipe_for_linen():
@@ -31,9 +32,10 @@ def test_the_recipe_for_linen():
     assert tree.paths(params) == [
         f"Dense_{i}/{n}" for i in range(2) for n in ("bias", "kernel")
     ]
-    outputs = model.apply(params, IMAGES, None)
+    outputs = model.apply(params, COLUMNS, None)
     assert np.array_equal(outputs, Net().apply({"params": params}, PIXELS))
-    assert model.loss(outputs, LABELS).shape == (5,)
+    value, weight = model.losses(outputs, COLUMNS)
+    assert (value.shape, weight.tolist()) == ((5,), [1.0] * 5)
 
 
 def test_the_recipe_for_nnx():
@@ -57,9 +59,11 @@ def test_the_recipe_for_nnx():
     np.testing.assert_allclose(
         params["layers"]["1"]["kernel"], own.layers[1].kernel[...], rtol=1e-6
     )
-    outputs = model.apply(params, IMAGES, None)
+    outputs = model.apply(params, COLUMNS, None)
     np.testing.assert_allclose(outputs, own(jnp.asarray(PIXELS)), rtol=1e-5, atol=1e-6)
-    assert model.correct(outputs, LABELS).shape == (5,)
+    assert list(model.metrics) == ["accuracy"]
+    right, _ = model.metrics["accuracy"].count(params, COLUMNS, outputs)
+    assert right.shape == (5,)
 
 
 class LinenDropout(linen.Module):
@@ -100,12 +104,12 @@ def test_a_key_means_training(draw, make):
     model = make()
     params = draw(model)
     a, b, c = (
-        np.asarray(model.apply(params, IMAGES, jax.random.key(k))) for k in (1, 1, 2)
+        np.asarray(model.apply(params, COLUMNS, jax.random.key(k))) for k in (1, 1, 2)
     )
     assert np.array_equal(a, b)
     assert not np.allclose(a, c)
     dense = params.get("dense", params.get("Dense_0"))
-    still = np.asarray(model.apply(params, IMAGES, None))
+    still = np.asarray(model.apply(params, COLUMNS, None))
     wanted = PIXELS.reshape(5, 16) @ dense["kernel"] + dense["bias"]
     offset = np.arange(3) if "dense" in params else 0
     np.testing.assert_allclose(still, wanted + offset, rtol=1e-4, atol=1e-5)
@@ -119,7 +123,7 @@ def test_two_dropouts_of_an_nnx_module_are_independent():
     params = jax.tree.map(lambda s: jnp.zeros(s.shape), shapes)
     params["dense"]["kernel"] += 1 / 16
     ones = np.full((64, 4, 4), 255, np.uint8)
-    y = model.apply(params, ones, jax.random.key(0))[:, 0]
+    y = model.apply(params, rows(ones), jax.random.key(0))[:, 0]
     assert float(jnp.mean(y)) / 4 == pytest.approx(0.25, abs=6 * 0.0135)
 
 
@@ -129,17 +133,70 @@ def test_own_inputs_and_losses():
         def __call__(self, x):
             return self.param("scale", linen.initializers.ones, (1,)) * x.sum(axis=1)
 
+    def count(params, columns, y):
+        return [y > columns["labels"], params["scale"] * columns["extra"]]
+
     model = from_linen(
         Sum(),
-        Task((4,), 2),
-        inputs=lambda x: x,
-        loss=lambda y, labels: jnp.square(y - labels),
-        correct=lambda y, labels: (y > labels).astype(jnp.float32),
+        Task((4,), 2, more=(("extra", (), "float32"),)),
+        inputs=lambda columns: columns["features"] + columns["extra"][:, None],
+        loss=lambda y, columns: jnp.square(y - columns["labels"]),
+        metrics={"above": Metric(count, lambda sums: sums[0] / sums[1], "lower")},
     )
-    y = model.apply({"scale": jnp.ones(1)}, np.array([[1.0, 2, 3, 4]]), None)
-    assert y.tolist() == [10.0]
-    assert model.loss(y, jnp.array([7.0])).tolist() == [9.0]
-    assert model.correct(y, jnp.array([7.0])).tolist() == [1.0]
+    columns = {
+        "features": np.array([[1.0, 2, 3, 4]]),
+        "extra": np.array([2.0]),
+        "labels": jnp.array([7.0]),
+    }
+    params = {"scale": jnp.ones(1)}
+    y = model.apply(params, columns, None)
+    assert y.tolist() == [18.0]
+    value, weight = model.losses(y, columns)
+    assert (value.tolist(), weight.tolist()) == ([121.0], [1.0])
+    counts = model.metrics["above"].count(params, columns, y)
+    assert [x.tolist() for x in counts] == [[True], [2.0]]
+    counts = {"weights": np.array([3], np.uint8)}
+    assert model.losses(y, columns | counts)[1].tolist() == [3.0]
+    weighted = from_linen(
+        Sum(),
+        Task((4,), 2),
+        loss=lambda y, columns: (y - columns["labels"], columns["labels"]),
+    )
+    value, weight = weighted.losses(y, columns)
+    assert (value.tolist(), weight.tolist()) == ([11.0], [7.0])
+
+
+def test_a_module_may_read_several_columns():
+    """What ``inputs`` gives as a tuple are the arguments of the module."""
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x, sex, train=False):
+            return linen.Dense(3)(x.reshape(len(x), -1)) + sex[:, None]
+
+    class Other(nnx.Module):
+        def __init__(self, rngs):
+            self.dense = nnx.Linear(16, 3, rngs=rngs)
+
+        def __call__(self, x, sex):
+            return self.dense(x.reshape(len(x), -1)) + sex[:, None]
+
+    task = TASK._replace(more=(("sex", (), "float32"),))
+    read = lambda c: (c["features"].astype(jnp.float32), c["sex"])  # noqa: E731
+    for model in (
+        from_linen(Net(), task, inputs=read),
+        from_nnx(Other, task, inputs=read),
+    ):
+        params = jax.tree.map(
+            lambda s: jnp.zeros(s.shape), jax.eval_shape(model.init, jax.random.key(0))
+        )
+        columns = COLUMNS | {"sex": np.arange(5, dtype=np.float32)}
+        found = model.apply(params, columns, None)
+        assert found[:, 1].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(InputError, match=r"'sex', and the task has .*'sex', \(\), "):
+        from_linen(Net(), TASK, inputs=read)
+    with pytest.raises(InputError, match=r"'sex' that nobody sets; .* inputs give a t"):
+        from_linen(Net(), task)
 
 
 def test_tokens_reach_a_users_module_as_tokens():
@@ -150,9 +207,13 @@ def test_tokens_reach_a_users_module_as_tokens():
 
     model = from_linen(Table(), Task((3,), 6, tokens=True))
     params = {"Embed_0": {"embedding": jnp.eye(6)}}
-    y = model.apply(params, np.array([[5, 0, 2]], np.uint8), None)
+    symbols = np.array([[5, 0, 2]], np.uint8)
+    y = model.apply(params, rows(symbols), None)
     assert np.argmax(y, axis=-1).tolist() == [[5, 0, 2]]
-    assert model.loss is losses.token_cross_entropy
+    _, weight = model.losses(y, rows(symbols, symbols))
+    assert weight.tolist() == [2]  # 0 is padding
+    unpadded = from_linen(Table(), Task((3,), 6, tokens=True), pad=-1)
+    assert unpadded.losses(y, rows(symbols, symbols))[1].tolist() == [3]
 
 
 class LinenBatchNorm(linen.Module):
@@ -210,7 +271,7 @@ def test_whole_numbers_reach_a_module_as_the_task_says():
 
     def read(shape, stored, scale=None):
         task = Task(shape, int(np.prod(shape)), scale=scale)
-        return from_linen(Plain(), task).apply({}, stored, None)
+        return from_linen(Plain(), task).apply({}, rows(stored), None)
 
     columns = np.array([[3, 150, 199]], np.uint8)
     pixels = columns / np.float32(255)

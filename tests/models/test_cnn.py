@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import rows
 
 from fedjax_compress import registry
 from fedjax_compress.typing import Task
@@ -50,7 +51,7 @@ def test_cnn_is_the_one_described(draw, conv):
     x = pool(relu(convolution(x, p["conv_1"], 2)))
     x = pool(relu(convolution(x, p["conv_2"], 2)))
     wanted = dense(relu(dense(x, p["dense"])), p["output"])
-    np.testing.assert_allclose(model.apply(p, IMAGES, None), wanted, rtol=1e-4)
+    np.testing.assert_allclose(model.apply(p, rows(IMAGES), None), wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("conv", ["patches", "winograd", "direct"])
@@ -61,7 +62,7 @@ def test_emnist_cnn_is_the_one_described(draw, conv):
     x = relu(convolution(x, p["conv_1"], 0))
     x = pool(relu(convolution(x, p["conv_2"], 0)))
     wanted = dense(relu(dense(x, p["dense"])), p["output"])
-    got = model.apply(p, IMAGES, None)
+    got = model.apply(p, rows(IMAGES), None)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-3)
 
 
@@ -76,7 +77,7 @@ def test_dropout_drops_a_quarter_and_a_half():
     p["conv_2"]["bias"] += 1
     p["dense"]["kernel"] += 1 / 256
     p["output"]["kernel"] += jnp.eye(128, 62)
-    features = np.zeros((64, 8, 8), np.uint8)
+    features = rows(np.zeros((64, 8, 8), np.uint8))
     still = model.apply(p, features, None)
     np.testing.assert_allclose(still, np.ones((64, 62)), rtol=1e-6)
     y = np.asarray(model.apply(p, features, jax.random.key(5)))
@@ -89,7 +90,7 @@ def test_dropout_depends_on_the_key_alone_and_can_be_left_out(draw):
     task = Task((8, 8), 5)
     model = registry.build("model", "emnist_cnn", task)
     plain = registry.build("model", "emnist_cnn(dropout=false)", task)
-    p, x = draw(model), IMAGES[:, :8, :8]
+    p, x = draw(model), rows(IMAGES[:, :8, :8])
     a, b, c = (np.asarray(model.apply(p, x, jax.random.key(k))) for k in (1, 1, 2))
     assert np.array_equal(a, b)
     assert not np.allclose(a, c)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from systems import rows
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -19,6 +20,8 @@ SMALL = [
     ("emnist_cnn(dropout=false)", IMAGES),
     ("resnet12(maps=4, conv=direct)", Task((16, 16), 4)),
     ("resnet18(width=2, conv=direct)", IMAGES),
+    ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
+    ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
     ("char_lstm(embedding=2, hidden=3)", TEXT),
 ]
 
@@ -38,11 +41,11 @@ def test_clients_together_equal_clients_one_by_one(draw, text, task):
     model = registry.build("model", text, task)
     clients = [draw(model, seed) for seed in range(3)]
     x = examples(task)
-    y = np.ones(x.shape if task.tokens else len(x), np.int32)
+    seen = rows(x, np.ones(x.shape if task.tokens else len(x), np.int32))
 
     def run(params):
         return jax.value_and_grad(
-            lambda p: model.loss(model.apply(p, x, None), y).mean()
+            lambda p: model.losses(model.apply(p, seen, None), seen)[0].mean()
         )(params)
 
     stacked = jax.tree.map(lambda *a: np.stack(a), *clients)
@@ -60,11 +63,12 @@ def test_clients_together_equal_clients_one_by_one(draw, text, task):
 def test_pixels_are_scaled_and_a_channel_axis_is_free(draw, text, task):
     model = registry.build("model", text, task)
     params, x = draw(model), examples(task)
-    outputs = np.asarray(model.apply(params, x, None))
+    outputs = np.asarray(model.apply(params, rows(x), None))
     scaled = (x / np.float32(255)).astype(np.float32)
-    assert np.array_equal(outputs, model.apply(params, scaled, None))
+    assert np.array_equal(outputs, model.apply(params, rows(scaled), None))
     with_channel = registry.build("model", text, task._replace(shape=(*task.shape, 1)))
-    assert np.array_equal(outputs, with_channel.apply(params, x[..., None], None))
+    found = with_channel.apply(params, rows(x[..., None]), None)
+    assert np.array_equal(outputs, found)
 
 
 def test_logistic_and_mlp_by_hand(draw):
@@ -72,13 +76,14 @@ def test_logistic_and_mlp_by_hand(draw):
     flat = x.reshape(3, 64) / 255
     model = registry.build("model", "logistic", IMAGES)
     p = draw(model)["output"]
-    outputs = model.apply({"output": p}, x, None)
+    outputs = model.apply({"output": p}, rows(x), None)
     np.testing.assert_allclose(outputs, flat @ p["kernel"] + p["bias"], rtol=1e-4)
     model = registry.build("model", "mlp(hidden=(6,))", IMAGES)
     p = draw(model)
     hidden = np.maximum(flat @ p["dense_1"]["kernel"] + p["dense_1"]["bias"], 0)
     wanted = hidden @ p["output"]["kernel"] + p["output"]["bias"]
-    np.testing.assert_allclose(model.apply(p, x, None), wanted, rtol=1e-4, atol=1e-5)
+    outputs = model.apply(p, rows(x), None)
+    np.testing.assert_allclose(outputs, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import rows
 
 from fedjax_compress import registry
 from fedjax_compress.models.lstm import LSTM, recur
@@ -40,7 +41,7 @@ def test_char_lstm_is_the_one_described(draw):
     x = p["embedding"]["embedding"][symbols]
     x = lstm(lstm(x, p["lstm_1"]), p["lstm_2"])
     wanted = x @ p["output"]["kernel"] + p["output"]["bias"]
-    got = model.apply(p, symbols, None)
+    got = model.apply(p, rows(symbols), None)
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -81,13 +82,19 @@ def test_padding_is_scored_neither_in_loss_nor_in_accuracy(draw):
     task = Task((6,), 9, tokens=True)
     model = registry.build("model", "char_lstm(embedding=2, hidden=3, layers=1)", task)
     labels = np.array([[3, 1, 4, 0, 0, 0], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]])
-    outputs = model.apply(draw(model), labels, None)
+    outputs = model.apply(draw(model), rows(labels), None)
     changed = outputs.at[0, 3:].add(100 * np.arange(9.0, dtype=np.float32)[None])
-    for score in (model.loss, model.correct):
-        a = np.asarray(score(outputs, labels))
-        assert np.array_equal(a, score(changed, labels))
-        assert a[1] == 0
-        np.testing.assert_allclose(a[0], score(outputs[:1, :3], labels[:1, :3])[0])
+
+    def right(outputs, columns):
+        return model.metrics["accuracy"].count({}, columns, outputs)
+
+    for score in (model.losses, right):
+        a = np.asarray(score(outputs, {"labels": labels}))
+        assert np.array_equal(a, score(changed, {"labels": labels}))
+        assert a[:, 1].tolist() == [0, 0]
+        assert a[1].tolist() == [3, 0, 6]
+        alone = score(outputs[:1, :3], {"labels": labels[:1, :3]})
+        np.testing.assert_allclose(a[:, :1], alone)
 
 
 def test_pad_can_be_another_symbol_or_none():
@@ -97,4 +104,6 @@ def test_pad_can_be_another_symbol_or_none():
     right = {"char_lstm": 2 / 3, "char_lstm(pad=3)": 1 / 2, "char_lstm(pad=-1)": 3 / 4}
     for text, share in right.items():
         model = registry.build("model", text, task)
-        assert float(model.correct(zeros, labels)[0]) == pytest.approx(share)
+        metric = model.metrics["accuracy"]
+        sums = jax.tree.map(jnp.sum, metric.count({}, {"labels": labels}, zeros))
+        assert float(metric.finish(sums)) == pytest.approx(share)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
+from systems import rows
 
 from fedjax_compress import registry, tree
 from fedjax_compress.errors import InputError
@@ -68,7 +69,7 @@ def test_resnet12_has_the_published_number_of_products(twelve):
     """Sums of each block, on maps of 32, 16, 8 and 4, and the dense layer."""
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     with convolution_form("direct"):
-        run = jax.make_jaxpr(lambda p, x: twelve.apply(p, x, None))
+        run = jax.make_jaxpr(lambda p, x: twelve.apply(p, rows(x), None))
         program = run(shapes_of(twelve), x)
     blocks = 5_088 * 1024, 35_200 * 256, 147_200 * 64, 588_800 * 16
     assert [round(n / 1e6, 2) for n in blocks] == [5.21, 9.01, 9.42, 9.42]
@@ -193,7 +194,7 @@ def images(height, width):
 def outputs(text, features, params):
     model = registry.build("model", text, Task(features.shape[1:], 5))
     apply = jax.jit(model.apply)
-    return np.asarray(apply(params, features, None))
+    return np.asarray(apply(params, rows(features), None))
 
 
 def test_resnet12_in_all_forms_is_the_one_described(draw):

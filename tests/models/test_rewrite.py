@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 from jax import lax
+from systems import rows
 
 from fedjax_compress.models import (
     convolution_form,
@@ -204,8 +205,8 @@ def test_a_residual_network_with_clients_side_by_side(draw):
 
     def step(model, params, x, y, key):
         def loss(params):
-            outputs = model.apply(params, x, key)
-            return jnp.mean(model.loss(outputs, y)), outputs
+            outputs = model.apply(params, rows(x), key)
+            return jnp.mean(model.losses(outputs, rows(x, y))[0]), outputs
 
         return jax.grad(loss, has_aux=True)(params)
 
@@ -236,7 +237,7 @@ def test_an_nnx_module(draw):
     params = draw(models[0])
     x = RNG.integers(0, 256, (4, 9, 9), dtype=np.uint8)
     for key in (None, jax.random.key(1)):
-        runs = [lambda p, m=m, key=key: m.apply(p, x, key) for m in models]
+        runs = [lambda p, m=m, key=key: m.apply(p, rows(x), key) for m in models]
         assert [bool(slow_operations(r, params)) for r in runs] == [False, True]
         close(*(r(params) for r in runs))
 

@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from systems import rows
 
 from fedjax_compress import checked
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import from_linen, from_nnx
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Metric, Task
 
 TASK = Task((16,), 3)
-ROWS = np.ones((4, 16), np.float32)
+ROWS = rows(np.ones((4, 16), np.float32))
 
 
 def draws(model, training: bool) -> int:
@@ -186,10 +187,10 @@ def test_dropout_in_a_sequential_keeps_parameters_and_scale():
     assert jax.tree.structure(params) == jax.tree.structure(
         jax.eval_shape(model.init, jax.random.key(0))
     )
-    rows = np.ones((64, 16), np.float32)
-    noisy = np.asarray(model.apply(params, rows, jax.random.key(0)))
+    ones = rows(np.ones((64, 16), np.float32))
+    noisy = np.asarray(model.apply(params, ones, jax.random.key(0)))
     assert set(np.unique(noisy)) == {0.0, 2.0}
-    np.testing.assert_array_equal(model.apply(params, rows, None), np.ones((64, 3)))
+    np.testing.assert_array_equal(model.apply(params, ones, None), np.ones((64, 3)))
 
 
 def test_a_module_that_is_shared_stays_shared():
@@ -319,18 +320,24 @@ class NnxPromoting(nnx.Module):
 def test_a_module_of_ones_own_runs_under_strict_promotion(adapted, module):
     """The suite has jax refuse silent promotion, as a user may."""
 
-    def score(outputs, labels):
-        return (outputs - jnp.arange(3)).sum(1) * labels
+    def score(outputs, columns):
+        return (outputs - jnp.arange(3)).sum(1) * columns["labels"]
 
-    model = checked.model(adapted(module, TASK, loss=score, correct=score))
+    def count(params, columns, outputs):
+        return score(outputs, columns)
+
+    metrics = {"own": Metric(count, lambda total: total / 4)}
+    model = checked.model(adapted(module, TASK, loss=score, metrics=metrics))
     labels = jax.ShapeDtypeStruct((4,), jnp.int32)
 
     def scored(key, labels):
-        outputs = model.apply(model.init(key), ROWS, None)
-        return model.loss(outputs, labels), model.correct(outputs, labels)
+        params, columns = model.init(key), ROWS | {"labels": labels}
+        outputs = model.apply(params, columns, None)
+        counts = model.metrics["own"].count(params, columns, outputs)
+        return *model.losses(outputs, columns), counts
 
-    for found in jax.eval_shape(scored, jax.random.key(0), labels):
-        assert (found.shape, found.dtype) == ((4,), jnp.float32)
+    found = jax.eval_shape(scored, jax.random.key(0), labels)
+    assert [(x.shape, x.dtype) for x in found] == [((4,), jnp.float32)] * 3
 
 
 class NeedsMask(linen.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import server_told
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -19,7 +20,8 @@ def trajectory(text):
     params = {"w": jnp.asarray(START)}
     state = server.init(params)
     for update in UPDATES:
-        params, state = server.apply({"w": jnp.asarray(update)}, state, params)
+        mean, told = {"w": jnp.asarray(update)}, server_told(params)
+        params, state = server.apply(mean, state, params, told)
     return np.asarray(params["w"])
 
 
@@ -98,7 +100,8 @@ def test_an_optimizer_of_optax_gets_the_negative_mean_and_its_options():
     """Adam's first step is lr against the gradient, so along the update."""
     server = registry.build("server", "optax(adam, lr=0.5, b1=0.5, b2=0.5, eps=1e-3)")
     params = {"w": jnp.asarray(START)}
-    found = server.apply({"w": jnp.asarray(UPDATES[0])}, server.init(params), params)[0]
+    mean, told = {"w": jnp.asarray(UPDATES[0])}, server_told(params)
+    found, _ = server.apply(mean, server.init(params), params, told)
     u = UPDATES[0].astype(np.float64)
     expected = START + 0.5 * u / (np.abs(u) + 1e-3)
     np.testing.assert_allclose(found["w"], expected, rtol=1e-5)

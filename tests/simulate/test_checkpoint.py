@@ -95,7 +95,8 @@ def test_memory_mapped_leaves_are_filled_in_place(tmp_path, saves):
     tree["x"][:] = 0
     tree["y"][:] = 0
     checkpoints.wait()
-    raw = [p.read_bytes() for p in saves.files(tmp_path / "c" / "00000001" / "mapped")]
+    folder = tmp_path / "c" / "00000001" / "mapped"
+    raw = [p.read_bytes() for p in sorted(folder.glob("*.bin"))]
     assert raw == [before["x"].tobytes(), before["y"].tobytes()]
     _, back, _ = checkpoints.restore(tree)
     assert back["x"] is tree["x"]

@@ -66,9 +66,8 @@ def test_a_disk_that_fills_up_while_writing(tmp_path, saves):
 def test_a_full_disk_under_a_memory_mapped_leaf(tmp_path, saves):
     leaf = np.memmap(tmp_path / "x", np.uint8, mode="w+", shape=(400_000,))
     checkpoints = Checkpoints(tmp_path / "c", saves.fingerprint)
-    with (
-        file_size_limit(100_000),
-        pytest.raises(CheckpointError, match=r"cannot write .*File too large"),
-    ):
+    with file_size_limit(100_000):
         checkpoints.save(1, {"a": leaf}, {})
+        with pytest.raises(CheckpointError, match=r"cannot write .*File too large"):
+            checkpoints.wait()
     assert list((tmp_path / "c").iterdir()) == []

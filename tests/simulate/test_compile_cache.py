@@ -21,6 +21,7 @@ from fedjax_compress.experiment import Config, files, records, run
 from fedjax_compress.simulate import (
     CompileCacheWarning,
     compile_cache,
+    compiling,
     use_compilation_cache,
 )
 
@@ -222,6 +223,19 @@ def test_a_damaged_entry_is_gone_at_the_next_start(
     assert len(entries(place)) == count
 
 
+def test_what_others_have_left_is_removed(tmp_path: Path) -> None:
+    """Drafts of killed processes, after an hour, and entries of earlier versions."""
+    place = filled(tmp_path / "c")
+    kept = entries(place)
+    old, fresh, before = place / ".draft-old", place / ".draft-new", place / "a-round"
+    for left in (old, fresh, before):
+        left.write_bytes(b"...")
+    os.utime(old, (0, 0))
+    use_compilation_cache(tmp_path / "c")
+    assert [p.exists() for p in (old, fresh, before)] == [False, True, False]
+    assert entries(place) == kept
+
+
 def test_each_changed_byte_of_an_entry_is_noticed(tmp_path: Path) -> None:
     place = filled(tmp_path / "c")
     victim = max(entries(place), key=lambda p: p.stat().st_size)
@@ -293,6 +307,7 @@ def test_results_do_not_depend_on_the_cache(
     """A run without, with an empty, with a full, and with a damaged cache."""
 
     def result(name: str) -> Any:
+        compiling.forget()
         summary = run(TINY, tmp_path / name, quiet=True)
         rows = records.read(tmp_path / name / files.METRICS)
         clean = [{k: r[k] for k in r if k not in records.CLOCK} for r in rows]

@@ -1,4 +1,4 @@
-"""The options that programs are compiled with."""
+"""How programs are compiled: once for equal settings, and with which options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from fedjax_compress.simulate import program_cache
-from fedjax_compress.simulate.compiling import compile_program
+from fedjax_compress.experiment import Config, build
+from fedjax_compress.simulate import compiling
+from fedjax_compress.simulate.compiling import compile_once, compile_program
 
 WIDTH = "xla_cpu_prefer_vector_width"
 
@@ -20,6 +21,7 @@ def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     if jax.devices()[0].platform != "cpu":
         pytest.skip("the option is for CPUs")
     monkeypatch.setenv("XLA_FLAGS", "")
+    compiling.forget()
 
 
 class Lowered:
@@ -51,19 +53,89 @@ def test_other_devices_are_compiled_for_as_before(
     assert lowered.asked == [None]
 
 
-def test_rounds_are_compiled_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The options of all that is compiled."""
+    found = []
     compile_ = jax.stages.Lowered.compile
 
     def noted(self: Any, compiler_options: Any = None) -> Any:
-        asked.append(compiler_options)
+        found.append(compiler_options)
         return compile_(self, compiler_options)
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", noted)
+    return found
+
+
+def test_rounds_are_compiled_so(asked: list[Any]) -> None:
     lowered = jax.jit(lambda x: x * 2).lower(jnp.ones(2))
-    program, _ = program_cache.find(None, (), (), lambda: lowered)
+    program, _ = compile_once(lowered, ())
     assert program(jnp.ones(2)).tolist() == [2, 2]
     assert asked == [{WIDTH: 512}]
+
+
+def test_the_same_program_is_compiled_once(asked: list[Any]) -> None:
+    """Another text, form of inputs, device or setting is another program."""
+
+    def twice(factor: float, x: Any, device: int = 0) -> Any:
+        program, text = compile_once(
+            jax.jit(lambda x: jax.tree.map(lambda y: y * factor, x)).lower(x),
+            jax.devices()[device : device + 1],
+        )
+        return program(x), text
+
+    x = jnp.ones(2)
+    (one, text), (again, same) = twice(2.0, x), twice(2.0, x + 1)
+    assert (one.tolist(), again.tolist(), text) == ([2, 2], [4, 4], same)
+    assert len(asked) == 1
+    assert twice(2.0, {"a": x})[0]["a"].tolist() == [2, 2]
+    assert twice(3.0, x)[0].tolist() == [3, 3]
+    twice(2.0, x, device=1)
+    with jax.numpy_dtype_promotion("standard"):  # the tests have strict
+        twice(2.0, x)
+    assert len(asked) == 5
+    twice(2.0, x)
+    assert len(asked) == 5
+
+
+def test_only_the_last_programs_are_kept(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "_MOST", 2)
+    x = jnp.ones(2)
+    programs = [jax.jit(lambda x, i=i: x + i).lower(x) for i in range(3)]
+    for i, compiled in ((0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (1, 4)):
+        compile_once(programs[i], ())
+        assert len(asked) == compiled
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"algorithm": "fjord", "model": "mlp(hidden=(8,))", "downlink": "identity"},
+        {"uplink": "error_feedback(top_k(0.1))", "partition": "quantity(alpha=0.5)"},
+    ],
+    ids=["default", "tiers", "stateful"],
+)
+def test_runs_of_all_seeds_share_a_program(settings: dict, asked: list[Any]) -> None:
+    """Neither the key, nor who has which rows and how many, is in its text."""
+    compiled, digests, lost = [], [], []
+    for seed in (0, 7):
+        config = Config(
+            **{"clients": 20, "cohort": 4, "lanes": 2, "devices": 2, "seed": seed}
+            | {"model": "logistic", "local": "sgd(lr=0.1, epochs=1)"}
+            | settings
+        )
+        parts = build.build(config)
+        simulator = parts.simulator
+        _, records = simulator.advance(simulator.start(parts.params), 1)
+        compiled.append(simulator.programs.compiled[0])
+        digests.append(simulator.programs.digests)
+        lost.append(records[0]["train_loss"])
+    assert compiled[0] is compiled[1]
+    assert digests[0] == digests[1]
+    assert lost[0] != lost[1]
 
 
 def test_the_xla_at_hand_takes_the_option() -> None:

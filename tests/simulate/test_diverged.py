@@ -10,12 +10,11 @@ import threading
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup, updating
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry
 from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import LocalUpdate
 
 CLIENTS, ROWS = 4, 8
 
@@ -23,26 +22,19 @@ CLIENTS, ROWS = 4, 8
 def simulator_of(update, observe=None, rows=ROWS, **options):
     """Clients add ``update(params, size)``; the server takes the mean as it is."""
 
-    def run(params, state, shard, key):
+    def train(params, shard, key):
         metrics = {"loss": jnp.ones(()), "examples": shard.size.astype(jnp.float32)}
-        return update(params, shard.size), state, metrics
+        return update(params, shard.size), metrics
 
-    algorithm = algorithms.fedavg(
-        LocalUpdate(lambda params: (), run),
-        registry.build("aggregate", "mean(uniform)"),
-        registry.build("server", "fedavg"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
+    algorithm = algorithms.fedavg(setup(updating(train), "mean(uniform)"))
     if observe is not None:
         algorithm = algorithm._replace(observe=observe)
     owner = np.arange(rows, dtype=np.int32) % CLIENTS
     columns = np.zeros((rows, 1), np.float32), np.zeros(rows, np.int32)
     options = {"cohort": 2, "lanes": 1, **options}
     sampling = registry.build("sampling", "uniform")
-    return Simulator(
-        algorithm, group(*columns, owner, CLIENTS), sampling=sampling, **options
-    )
+    data = labelled(*columns, owner, CLIENTS)
+    return Simulator(algorithm, data, sampling=sampling, **options)
 
 
 @pytest.mark.parametrize("rounds_per_call", [1, 4])

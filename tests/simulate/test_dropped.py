@@ -9,23 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup, updating
 
-from fedjax_compress import algorithms, compress, registry, wire
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Compressor, LocalUpdate
+from fedjax_compress.typing import Compressor
 
 
 def local_of(update):
     """A local update from a function of (params, size) alone."""
 
-    def run(params, state, shard, key):
+    def train(params, shard, key):
         examples = shard.size.astype(jnp.float32)
         metrics = {"loss": examples**2, "examples": examples}
-        return update(params, shard.size), state, metrics
+        return update(params, shard.size), metrics
 
-    return LocalUpdate(lambda params: (), run)
+    return updating(train)
 
 
 def simulator_of(
@@ -38,17 +38,11 @@ def simulator_of(
 ):
     owner = np.repeat(np.arange(clients), 1 + np.arange(clients) % 3).astype(np.int32)
     zeros = np.zeros((len(owner), 1), np.float32)
-    algorithm = algorithms.fedavg(
-        local_of(update),
-        registry.build("aggregate", f"mean({weight})"),
-        registry.build("server", server),
-        compress.parse(uplink) if isinstance(uplink, str) else uplink,
-        compress.parse("identity"),
-    )
+    parts = setup(local_of(update), f"mean({weight})", server, uplink)
     options = {"cohort": clients, "lanes": 4, **options}
     sampling = registry.build("sampling", "uniform")
-    data = group(zeros, np.zeros(len(owner), np.int32), owner, clients)
-    return Simulator(algorithm, data, sampling=sampling, **options)
+    data = labelled(zeros, np.zeros(len(owner), np.int32), owner, clients)
+    return Simulator(algorithms.fedavg(parts), data, sampling=sampling, **options)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -86,7 +80,7 @@ def test_one_usable_report_is_enough():
 def test_what_a_compressor_hides_is_dropped_all_the_same():
     hide = Compressor(
         lambda like: (),
-        lambda values, state, coin: (wire.raw(jnp.nan_to_num(values)), state),
+        lambda values, state, keys: (wire.raw(jnp.nan_to_num(values)), state),
         lambda payload, like, key: payload.symbols,
     )
     simulator = simulator_of(lambda params, size: params + jnp.nan, hide)
@@ -167,7 +161,8 @@ def test_the_server_may_hold_an_array_twice():
         init=lambda key, params: plain.init(key, params)._replace(downlink=(params,))
     )
     simulator.algorithm = twice._replace(
-        broadcast=lambda server, coin: (server.params, (), server)
+        broadcast=lambda server, context: ((), server),
+        receive=lambda payload, context: context.params,
     )
     params = jnp.zeros(3)
     state, _ = simulator.advance(simulator.start(params), 2)

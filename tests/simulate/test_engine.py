@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry, tree, wire
+from fedjax_compress import algorithms, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
@@ -34,7 +35,7 @@ def data_of(clients=CLIENTS, poison=None):
     if poison is not None:
         features[assignment == poison] = np.inf
     labels = rng.integers(0, CLASSES, len(assignment)).astype(np.int32)
-    return group(features, labels, assignment, clients)
+    return labelled(features, labels, assignment, clients)
 
 
 MODEL = registry.build("model", "mlp(hidden=(7,))", Task((WIDTH,), CLASSES))
@@ -42,13 +43,11 @@ PARAMS = MODEL.init(jax.random.key(0))
 
 
 def algorithm_of(uplink="identity", downlink="identity", local=IN_ORDER):
-    return algorithms.fedavg(
+    local, server = (
         registry.build("local", local, MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavgm(lr=1.0, momentum=0.5)"),
-        compress.parse(uplink),
-        compress.parse(downlink),
+        "fedavgm(lr=1.0, momentum=0.5)",
     )
+    return algorithms.fedavg(setup(local, "mean", server, uplink, downlink))
 
 
 def simulator_of(algorithm, data=None, **options):
@@ -70,19 +69,13 @@ def close(a, b, rtol=2e-5):
 
 def test_one_client_with_one_batch_is_gradient_descent():
     data = data_of(clients=1)
-    algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(lr=0.2, batch=64)", MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
-    simulator = simulator_of(algorithm, data, cohort=1)
+    local = registry.build("local", "sgd(lr=0.2, batch=64)", MODEL)
+    simulator = simulator_of(algorithms.fedavg(setup(local)), data, cohort=1)
     state, _ = simulator.advance(simulator.start(PARAMS), 4)
 
     def loss(params):
-        outputs = MODEL.apply(params, jnp.asarray(data.features), None)
-        return jnp.mean(MODEL.loss(outputs, jnp.asarray(data.labels)))
+        columns = jax.tree.map(jnp.asarray, data.columns)
+        return jnp.mean(MODEL.losses(MODEL.apply(params, columns, None), columns)[0])
 
     expected = PARAMS
     for _ in range(4):
@@ -110,7 +103,7 @@ def test_a_client_that_is_not_finite_is_left_out_and_counted():
     healthy = data_of()
     keep = np.flatnonzero(np.repeat(np.arange(CLIENTS), healthy.sizes) != poisoned)
     ids = np.repeat(np.arange(CLIENTS), healthy.sizes)[keep].astype(np.int32)
-    without = group(healthy.features[keep], healthy.labels[keep], ids, CLIENTS)
+    without = group({n: x[keep] for n, x in healthy.columns.items()}, ids, CLIENTS)
     expected, _, _ = run(algorithm, data=without, **options)
     close(server, expected)
 

@@ -14,13 +14,13 @@ GOOD = Report((), jnp.ones(()), (), {"loss": jnp.ones(()), "examples": 1.0}, Tru
 
 
 def test_numbers_of_python_and_whole_numbers_are_taken():
-    metrics = {"loss": 1, "examples": jnp.asarray(3), "own": (each := jnp.arange(2))}
+    metrics = {"loss": 1, "examples": jnp.asarray(3), "own": 4, "steps": 5.0}
     found = handed_in.report(GOOD._replace(weight=2.0, metrics=metrics), ())
-    numbers = found.weight, found.metrics["loss"], found.metrics["examples"]
-    assert [float(x) for x in numbers] == [2, 1, 3]
+    numbers = found.weight, *found.metrics.values()
+    assert [float(x) for x in numbers] == [2, 1, 3, 4, 5]
     assert all((x.dtype, x.shape) == (jnp.float32, ()) for x in numbers)
     assert (found.ok.dtype, found.ok.shape, bool(found.ok)) == (jnp.bool_, (), True)
-    assert found.metrics["own"] is each
+    assert list(handed_in.own_metrics(found.metrics)) == ["own"]
     assert handed_in.observed({"own": 2})["own"].dtype == jnp.float32
 
 
@@ -49,3 +49,11 @@ def test_whose_server_it_is_is_said():
     for name in ("server", "broadcast"):
         with pytest.raises(InputError, match=f"the algorithm's {name} gives must have"):
             handed_in.server(after, before, name)
+
+
+def test_a_record_keeps_its_shape():
+    words = "the record that the algorithm's reduce gives must have"
+    with pytest.raises(InputError, match=words):
+        handed_in.record(jnp.ones(3), jnp.ones(2))
+    kept = jnp.arange(2)
+    assert handed_in.record(kept, jnp.zeros(2, jnp.int32)) is kept

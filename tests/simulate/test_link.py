@@ -1,10 +1,13 @@
-"""What processes say to each other, here between threads over pairs of sockets."""
+"""What processes say to each other, here between threads."""
 
 from __future__ import annotations
 
-import socket
+import subprocess
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from fedjax_compress.errors import CheckpointError, InputError, Lost
@@ -12,27 +15,38 @@ from fedjax_compress.simulate.distributed import Launch, check
 from fedjax_compress.simulate.link import ALONE, Link
 
 
+class Meeting:
+    """The collective of three threads; with one gone it fails as Gloo's does."""
+
+    def __init__(self) -> None:
+        self.rows, self.barrier, self.sizes = [None] * 3, threading.Barrier(3), []
+
+    def of(self, index: int):
+        def gather(row: np.ndarray) -> np.ndarray:
+            self.rows[index] = row
+            try:
+                self.barrier.wait(30)
+                found = np.stack(self.rows)
+                self.barrier.wait(30)
+            except threading.BrokenBarrierError:
+                raise ValueError(
+                    "UNKNOWN: Gloo AllGather failed: pair.cc: Connection closed by peer"
+                ) from None
+            self.sizes.append(len(row))
+            return found
+
+        return gather
+
+
 @pytest.fixture
-def links():
+def meeting():
+    return Meeting()
+
+
+@pytest.fixture
+def links(meeting):
     """Three processes that have met."""
-    pairs = [socket.socketpair() for _ in range(2)]
-    made = [Link(0, 3, {p + 1: near for p, (near, _) in enumerate(pairs)})]
-    made += [Link(p + 1, 3, {0: far}) for p, (_, far) in enumerate(pairs)]
-    yield made
-    everywhere(made, lambda link: link.leave(0))
-    for near, far in pairs:
-        near.close(), far.close()
-
-
-def hang_up(link):
-    """What the system does when a process ends, however it ends.
-
-    Its threads end first: none of them may tell the others what it still sees.
-    """
-    with link._lock:
-        link._leaving = True
-    for end in link._sockets.values():
-        end.shutdown(socket.SHUT_RDWR)
+    return [Link(i, 3, meeting.of(i)) for i in range(3)]
 
 
 def everywhere(links, work):
@@ -87,60 +101,61 @@ def test_other_settings_are_named(links):
     assert everywhere(links, lambda link: link.same({"a": [1]}, "data")) == [None] * 3
 
 
-def test_notes_reach_process_0(links):
-    links[1].note("one")
-    links[2].note("two")
-    assert sorted(links[0].noted() for _ in range(2)) == [(1, "one"), (2, "two")]
+@pytest.mark.parametrize("size", [0, 490, 504, 505, 506, 5000, 100_000])
+def test_words_of_any_length(links, meeting, size):
+    """Beyond the first row there is one more, of few different sizes."""
+    said = everywhere(links, lambda link: link.agree("ä" * (link.index * size // 4)))
+    assert said == [["ä" * (i * size // 4) for i in range(3)]] * 3
+    assert set(meeting.sizes) <= {512, *(2**i for i in range(9, 20))}
 
 
-@pytest.mark.parametrize("gone", [0, 2])
-def test_who_is_gone_is_known_to_all(links, gone):
-    """Also to those that have no connection to it."""
-    left = [link for link in links if link.index != gone]
-    for link in left:
+def test_a_lost_process_is_one_line(links, meeting):
+    for link in links:
         link.hint = "go on with: X"
-    hang_up(links[gone])
-    for error in everywhere(left, lambda link: link.agree(1)):
+    meeting.barrier.abort()
+    for error in everywhere(links, lambda link: link.agree(1)):
         assert isinstance(error, Lost)
-        text = f"process {gone} of 3 has ended unexpectedly; go on with: X"
+        text = "another process of 3 has ended unexpectedly; go on with: X"
         assert str(error) == text
-    for error in everywhere(left, lambda link: link.blame()):
-        assert isinstance(error, Lost)
-    if gone:
-        with pytest.raises(Lost):
-            links[0].noted()
+    of_two = Link(0, 2, meeting.of(0))
+    with pytest.raises(Lost, match=r"process 1 of 2 has ended unexpectedly$"):
+        of_two.agree(1)
 
 
-def test_a_process_that_fails_says_so(links):
-    links[2].leave(2)
-    for error in everywhere(links[:2], lambda link: link.agree(1)):
-        assert isinstance(error, Lost)
-        assert str(error) == "process 2 of 3 has ended with status 2"
+def test_other_failures_of_a_collective_are_not_blamed(links):
+    links[0].blame(RuntimeError("RESOURCE_EXHAUSTED: out of memory"))
+    with pytest.raises(Lost):
+        links[0].blame(RuntimeError("UNAVAILABLE: task died"))
+
+    def broken(row: np.ndarray) -> np.ndarray:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ValueError, match="no such thing"):
+        Link(0, 3, broken).agree(1)
 
 
-def test_process_0_ends_last(links):
-    """It waits for the ends of all connections, by which the others are gone."""
-    with ThreadPoolExecutor(1) as pool:
-        links[1].leave(143)
-        links[2].leave(143)
-        first = pool.submit(links[0].leave, 143)
-        hang_up(links[1])
-        assert not first.done()
-        hang_up(links[2])
-        first.result()
-
-
-def test_a_process_that_is_done_is_not_missed(links):
-    everywhere(links, lambda link: link.agree(1))
-    everywhere(links, lambda link: link.leave(0))
-    assert [link.lost for link in links] == [None] * 3
+def test_an_abort_has_last_words():
+    """Whoever aborts, from whatever thread; and none where the process is leaving."""
+    code = (
+        "import ctypes, sys, threading, time\n"
+        "from fedjax_compress.simulate import last_words\n"
+        "last_words.prepare(lambda: 'go on with: X', 3)\n"
+        "if sys.argv[1] == 'leave': last_words.leave(5)\n"
+        "threading.Thread(target=ctypes.CDLL(None).abort).start()\n"
+        "time.sleep(60)\n"
+    )
+    for how, status, said in (("stay", 3, "go on with: X\n"), ("leave", 5, "")):
+        found = subprocess.run(
+            [sys.executable, "-c", code, how], capture_output=True, text=True
+        )
+        assert (found.returncode, found.stderr) == (status, said)
 
 
 def test_alone_nobody_is_asked():
     assert ALONE.agree("x") == ["x"]
     assert ALONE.lead(lambda: 3) == 3
     ALONE.same({"a": 1}, "data")
-    ALONE.blame()
+    ALONE.blame(RuntimeError("Gloo"))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +170,7 @@ def test_alone_nobody_is_asked():
         (Launch("a:1", 0, 0), "--processes must be at least 1, not 0"),
         (Launch("a:1", 2, 2), "--process-id must be 0 to 1, not 2"),
         (Launch("a:1", 2, -1), "--process-id must be 0 to 1, not -1"),
+        (Launch("a:1", 2, 1, heartbeat=0), "--heartbeat must be at least 1 second"),
         (
             Launch(process_id=-1, distributed=True),
             "--process-id must be at least 0, not -1",

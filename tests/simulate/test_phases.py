@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.phases import Phases
@@ -16,6 +16,7 @@ from fedjax_compress.typing import Task
 
 WIDTH, CLASSES, CLIENTS = 4, 3, 7
 MODEL = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
+LOCAL = registry.build("local", "sgd(batch=3)", MODEL)
 PARAMS = MODEL.init(jax.random.key(0))
 
 
@@ -24,17 +25,11 @@ def data():
     owner = np.arange(6 * CLIENTS) % CLIENTS
     features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
     labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
-    return group(features, labels, owner, CLIENTS)
+    return labelled(features, labels, owner, CLIENTS)
 
 
 def algorithm(uplink):
-    return algorithms.fedavg(
-        registry.build("local", "sgd(batch=3)", MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse(uplink),
-        compress.parse("identity"),
-    )
+    return algorithms.fedavg(setup(LOCAL, uplink=uplink))
 
 
 def simulator(first, later=(), **options):
@@ -102,13 +97,7 @@ def test_a_run_that_begins_in_a_later_phase():
 
 def test_states_that_change_are_refused_before_anything_compiles(monkeypatch):
     monkeypatch.setattr(Programs, "get", None)
-    other = algorithms.fedavg(
-        registry.build("local", "sgd(batch=3)", MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavgm(momentum=0.9)"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
+    other = algorithms.fedavg(setup(LOCAL, server="fedavgm(momentum=0.9)"))
     with pytest.raises(InputError, match=r"what the server keeps .* after round 4"):
         simulator(algorithm("identity"), [(4, other)]).start(PARAMS)
     plain, feedback = algorithm("cast"), algorithm("error_feedback(cast)")

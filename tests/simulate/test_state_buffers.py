@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.state_buffers import StateBuffer
@@ -103,17 +103,11 @@ def small_run(uplink):
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(12), 3)
     features = rng.normal(size=(36, WIDTH)).astype(np.float32)
-    data = group(features, rng.integers(0, 3, 36).astype(np.int32), owner, 12)
+    data = labelled(features, rng.integers(0, 3, 36).astype(np.int32), owner, 12)
     model = registry.build("model", "logistic", Task((WIDTH,), 3))
-    algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(lr=0.3, batch=3)", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse(uplink),
-        compress.parse("identity"),
-    )
+    local = registry.build("local", "sgd(lr=0.3, batch=3)", model)
     simulator = Simulator(
-        algorithm,
+        algorithms.fedavg(setup(local, uplink=uplink)),
         data,
         cohort=6,
         sampling=registry.build("sampling", "uniform"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import ClientData, group
+from fedjax_compress import algorithms, registry
+from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.placement import Placement
@@ -27,7 +28,7 @@ def rows_of_clients():
     owner = np.repeat(np.arange(CLIENTS), sizes)
     features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
     labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
-    return group(features, labels, owner, CLIENTS)
+    return labelled(features, labels, owner, CLIENTS)
 
 
 def mapped(data, folder):
@@ -37,28 +38,21 @@ def mapped(data, folder):
         np.save(folder / name, column)
         return np.load(folder / name, mmap_mode="r")
 
-    return ClientData(
-        write("features.npy", data.features),
-        write("labels.npy", data.labels),
-        data.offsets,
-    )
+    columns = {n: write(f"{n}.npy", x) for n, x in data.columns.items()}
+    return ClientData(columns, data.offsets)
 
 
 def pooled(data):
     """The same rows, named by number in a shuffled pool."""
-    order = np.random.default_rng(1).permutation(len(data.labels))
+    order = np.random.default_rng(1).permutation(data.offsets[-1])
     back = np.argsort(order).astype(np.int32)
-    return ClientData(data.features[order], data.labels[order], data.offsets, back)
+    columns = {n: x[order] for n, x in data.columns.items()}
+    return ClientData(columns, data.offsets, back)
 
 
 def run(data, rounds=6, **options):
-    algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(lr=0.3, batch=3)", MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("error_feedback(top_k(0.3))"),
-        compress.parse("identity"),
-    )
+    local = registry.build("local", "sgd(lr=0.3, batch=3)", MODEL)
+    algorithm = algorithms.fedavg(setup(local, uplink="error_feedback(top_k(0.3))"))
     simulator = Simulator(
         algorithm, data, cohort=COHORT, sampling=UNIFORM, lanes=2, **options
     )
@@ -108,7 +102,8 @@ def test_a_stream_holds_the_rows_of_the_cohort_and_no_others(devices):
     ids = planner(4)[None]
     places, rows = stream(ids)
     places, each = places.reshape(devices, -1), ids.reshape(devices, -1)
-    features = np.asarray(rows.features).reshape(devices, stream.capacity, WIDTH)
+    features = np.asarray(rows.columns["features"])
+    features = features.reshape(devices, stream.capacity, WIDTH)
     offsets = np.asarray(rows.offsets).reshape(devices, -1)
     for d in range(devices):
         assert offsets[d, -1] == data.sizes[each[d][each[d] != DUMMY]].sum()
@@ -119,7 +114,8 @@ def test_a_stream_holds_the_rows_of_the_cohort_and_no_others(devices):
                 continue
             start, end = offsets[d, place : place + 2]
             own = slice(*data.offsets[client : client + 2])
-            np.testing.assert_array_equal(features[d, start:end], data.features[own])
+            wanted = data.columns["features"][own]
+            np.testing.assert_array_equal(features[d, start:end], wanted)
 
 
 def test_capacity_is_what_the_largest_clients_need():
@@ -139,13 +135,7 @@ def test_a_failure_while_reading_ahead_is_told_by_the_round_that_needs_it():
             raise RuntimeError("broken source")
         return UNIFORM(seed, number, sizes, cohort)
 
-    algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(batch=3)", MODEL),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
+    algorithm = algorithms.fedavg(setup(registry.build("local", "sgd(batch=3)", MODEL)))
     simulator = Simulator(algorithm, data, cohort=COHORT, sampling=sampling, lanes=2)
     state, records = simulator.advance(simulator.start(PARAMS), 2)
     assert len(records) == 2

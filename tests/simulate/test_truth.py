@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import labelled, setup
 
 from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
 from fedjax_compress.randomness import root_key
 from fedjax_compress.shuffle import permute
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Coin, Task
+from fedjax_compress.typing import Keys, Task
 
 CLIENTS, COHORT, ROUNDS, SEED = 17, 11, 5, 7
 WIDTH, CLASSES = 6, 4
@@ -39,19 +39,19 @@ def ragged_data():
     features = rng.normal(size=(rows, WIDTH)).astype(np.float32)
     labels = rng.integers(0, CLASSES, rows).astype(np.int32)
     mixed = rng.permutation(rows)
-    return group(features[mixed], labels[mixed], assignment[mixed], CLIENTS)
+    return labelled(features[mixed], labels[mixed], assignment[mixed], CLIENTS)
 
 
 order_of = jax.jit(permute)
 
 
 @jax.jit
-def coins_of(root, number, client):
-    """The coin of the broadcast and that of a client, by fold_in alone."""
+def keys_of(root, number, client):
+    """The keys of the broadcast and those of a client, by fold_in alone."""
     here = jax.random.fold_in(root, number)
     sides = jax.random.fold_in(here, BROADCAST), jax.random.fold_in(here, CLIENT)
     down, up = ([jax.random.fold_in(s, i) for i in (PRIVATE, SHARED)] for s in sides)
-    return Coin(*down), Coin(*(jax.random.fold_in(k, client) for k in up))
+    return Keys(*down), Keys(*(jax.random.fold_in(k, client) for k in up))
 
 
 def numpy_training(weights, features, labels, key):
@@ -92,26 +92,23 @@ def plain_loop(data, params, sampling, uplink, downlink):
     states = {c: uplink.init(params) for c in range(CLIENTS)}
     encode, decode = jax.jit(uplink.encode), jax.jit(uplink.decode)
     for number in range(ROUNDS):
-        coin, _ = coins_of(root, number, 0)
-        message, _ = downlink.encode(tree_of(params, weights), (), coin)
-        view = downlink.decode(message, params, coin.shared)
+        keys, _ = keys_of(root, number, 0)
+        message, _ = downlink.encode(tree_of(params, weights), (), keys)
+        view = downlink.decode(message, params, keys.shared)
         total, examples = [np.zeros_like(w) for w in weights], 0
         for client in sampling(SEED, number, data.sizes, COHORT):
             rows = slice(data.offsets[client], data.offsets[client + 1])
-            _, coin = coins_of(root, number, int(client))
+            _, keys = keys_of(root, number, int(client))
             start = leaves_of(view)
-            trained = numpy_training(
-                start,
-                data.features[rows],
-                data.labels[rows],
-                jax.random.fold_in(coin.private, LOCAL),
-            )
+            columns = (data.columns[name][rows] for name in ("features", "labels"))
+            key = jax.random.fold_in(keys.private, LOCAL)
+            trained = numpy_training(start, *columns, key)
             update = [t - s for t, s in zip(trained, start, strict=True)]
-            coin = coin.fold(UPLINK)
+            keys = keys.fold(UPLINK)
             message, states[client] = encode(
-                tree_of(params, update), states[client], coin
+                tree_of(params, update), states[client], keys
             )
-            decoded = leaves_of(decode(message, params, coin.shared))
+            decoded = leaves_of(decode(message, params, keys.shared))
             size = rows.stop - rows.start
             for t, d in zip(total, decoded, strict=True):
                 t += size * d
@@ -153,13 +150,9 @@ def truth(set_up):
 )
 def test_engine_equals_plain_loops(set_up, truth, lanes, devices, uplink, downlink):
     data, model, params, sampling = set_up
-    algorithm = algorithms.fedavg(
-        registry.build("local", f"sgd(lr={LR}, batch={BATCH}, epochs={EPOCHS})", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse(uplink),
-        compress.parse(downlink),
-    )
+    sgd = f"sgd(lr={LR}, batch={BATCH}, epochs={EPOCHS})"
+    local = registry.build("local", sgd, model)
+    algorithm = algorithms.fedavg(setup(local, uplink=uplink, downlink=downlink))
     simulator = Simulator(
         algorithm,
         data,
@@ -170,7 +163,7 @@ def test_engine_equals_plain_loops(set_up, truth, lanes, devices, uplink, downli
         devices=devices,
     )
     state, _ = simulator.advance(simulator.start(params), ROUNDS)
-    found = leaves_of(algorithm.params(state.server))
+    found = leaves_of(algorithm.network(state.server)[1])
     for ours, plain in zip(found, truth(uplink, downlink), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
         assert np.abs(plain).max() > 0.05

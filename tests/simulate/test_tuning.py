@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.tuning import Choice, asks_for_form, measure, search
 from fedjax_compress.typing import Task
@@ -73,21 +73,15 @@ def test_what_is_barely_faster_is_not_taken():
 def parts(model, shape):
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(12), 5)
-    data = group(
+    data = labelled(
         rng.normal(size=(60, *shape)).astype(np.float32),
         rng.integers(0, 3, 60).astype(np.int32),
         owner,
         12,
     )
     model = registry.build("model", model, Task(shape, 3))
-    algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(batch=5)", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("identity"),
-        compress.parse("identity"),
-    )
-    return algorithm, data, model.init(jax.random.key(0))
+    local = registry.build("local", "sgd(batch=5)", model)
+    return algorithms.fedavg(setup(local)), data, model.init(jax.random.key(0))
 
 
 def test_only_open_convolutions_ask_for_a_form():

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
 
 def errors(stage, vector, draws, seed=0):
     """C(x) - x under independent coins, float64 [draws, n]."""
 
     def one(key):
-        coin = Coin(*jax.random.split(key))
+        coin = Keys(*jax.random.split(key))
         state = stage.init(vector)
         carrier, side, _ = stage.encode(vector, state, coin)
         return stage.decode(carrier, side, coin.shared) - vector

@@ -16,8 +16,7 @@ class Case(NamedTuple):
     model: Model
     cuts: Cuts
     params: Any
-    features: np.ndarray
-    labels: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
 @pytest.fixture
@@ -37,6 +36,7 @@ def case():
         labels = rng.integers(
             1, task.classes, (3, *(task.shape if task.tokens else ()))
         )
-        return Case(model, model.cuts, params, features, labels.astype(np.int32))
+        columns = {"features": features, "labels": labels.astype(np.int32)}
+        return Case(model, model.cuts, params, columns)
 
     return make

@@ -42,7 +42,8 @@ def test_every_model_and_selector_is_here():
     can = {
         name
         for name in registry.entries("model")
-        if registry.build(
+        if name not in ("partial", "lora")  # which have no cuts, see models/test_cuts
+        and registry.build(
             "model", name, Task((8,), 4, True) if name == "char_lstm" else LARGE
         ).cuts
     }
@@ -98,15 +99,15 @@ def test_cut_equals_zeroed(case, text, task):
     Cutting and putting back gives what is kept, exactly, and 0 elsewhere; ``held``
     says where that is.
     """
-    model, cuts, params, x, y = case(text, task)
+    model, cuts, params, columns = case(text, task)
     counts = submodel.counts(cuts, 0.5)
     assert all(n < cuts.groups[name] for name, n in counts.items())
     small_model = cuts.narrow(counts)
 
     def step(net, weights):
         def loss(p):
-            outputs = net.apply(p, x, None)
-            return net.loss(outputs, y).mean(), outputs
+            outputs = net.apply(p, columns, None)
+            return net.losses(outputs, columns)[0].mean(), outputs
 
         return jax.value_and_grad(loss, has_aux=True)(weights)
 
@@ -141,7 +142,7 @@ def test_cut_equals_zeroed(case, text, task):
 
 @pytest.mark.parametrize(("text", "task"), MODELS)
 def test_a_narrow_model_has_the_extracted_shapes(case, text, task):
-    _, cuts, params, _, _ = case(text, task)
+    _, cuts, params, _ = case(text, task)
     for rate in (0.01, 0.4, 1.0):
         counts = submodel.counts(cuts, rate)
         narrow = cuts.narrow(counts)
@@ -156,7 +157,7 @@ def test_a_narrow_model_has_the_extracted_shapes(case, text, task):
 
 
 def test_a_keep_rate_of_one_is_the_identity(case):
-    _, cuts, params, _, _ = case(*MODELS[1])
+    _, cuts, params, _ = case(*MODELS[1])
     counts = submodel.counts(cuts, 1.0)
     assert counts == cuts.groups
     kept = {name: np.arange(n, dtype=np.int32) for name, n in counts.items()}

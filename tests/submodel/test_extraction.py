@@ -155,7 +155,7 @@ def test_inverse_scale_is_of_what_layers_read():
 
 def test_inverse_scale_makes_the_mean_over_submodels_right(case):
     """One hidden layer: over all 10 choices of 3 of 5 units, the mean is the whole."""
-    model, cuts, params, x, _ = case("mlp(hidden=(5,))", Task((6,), 3))
+    model, cuts, params, columns = case("mlp(hidden=(5,))", Task((6,), 3))
     counts = {"dense_1": 3}
     small = cuts.narrow(counts)
     every = np.array(list(itertools.combinations(range(5), 3)), np.int32)
@@ -164,10 +164,11 @@ def test_inverse_scale_makes_the_mean_over_submodels_right(case):
     @jax.vmap
     def outputs(kept):
         part = submodel.extract(params, cuts, {"dense_1": kept})
-        return small.apply(submodel.inverse_scale(cuts, counts)(part), x, None)
+        return small.apply(submodel.inverse_scale(cuts, counts)(part), columns, None)
 
     mean = np.asarray(outputs(every)).mean(axis=0)
-    np.testing.assert_allclose(mean, model.apply(params, x, None), rtol=1e-4, atol=1e-5)
+    whole = model.apply(params, columns, None)
+    np.testing.assert_allclose(mean, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

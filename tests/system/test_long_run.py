@@ -8,9 +8,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from systems import labelled, setup
 
-from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.clients import group
+from fedjax_compress import algorithms, registry
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.typing import Task
 
@@ -29,19 +29,16 @@ def resident_megabytes() -> float:
 def test_five_hundred_rounds_are_like_the_first(limit):
     rng = np.random.default_rng(0)
     owner = np.repeat(np.arange(CLIENTS), rng.integers(10, 60, CLIENTS))
-    data = group(
+    data = labelled(
         rng.integers(0, 255, (len(owner), WIDTH), np.uint8),
         rng.integers(0, CLASSES, len(owner)).astype(np.int32),
         owner,
         CLIENTS,
     )
     model = registry.build("model", "logistic", Task((WIDTH,), CLASSES))
+    local = registry.build("local", "sgd(batch=10)", model)
     algorithm = algorithms.fedavg(
-        registry.build("local", "sgd(batch=10)", model),
-        registry.build("aggregate", "mean"),
-        registry.build("server", "fedavg"),
-        compress.parse("error_feedback(uniform(bits=4))"),
-        compress.parse("identity"),
+        setup(local, uplink="error_feedback(uniform(bits=4))")
     )
 
     def start():

@@ -11,9 +11,9 @@ import pytest
 
 from fedjax_compress import compress, wire
 from fedjax_compress.errors import WireError
-from fedjax_compress.typing import Coin
+from fedjax_compress.typing import Keys
 
-COIN = Coin(jax.random.key(1), jax.random.key(2))
+COIN = Keys(jax.random.key(1), jax.random.key(2))
 STREAM = wire.codes["stream"]
 COUNT = jax.jit(wire.bits)
 S = 7

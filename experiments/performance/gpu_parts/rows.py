@@ -10,7 +10,7 @@ import numpy as np
 from fedjax_compress import clients
 from fedjax_compress.clients import Dataset
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Columns, Task
 
 SYNTHETIC = "synthetic rows of the same shape; accuracies on them mean nothing"
 _SEED, _DISTINCT = 7, 50_000
@@ -83,14 +83,14 @@ def _made(
     coarse = (task.classes, height // 4, width // 4, channels)
     pattern = random.integers(0, 128, coarse, np.uint8).repeat(4, 1).repeat(4, 2)
 
-    def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(number: int) -> Columns:
         if number > _DISTINCT:
-            features, labels = draw(_DISTINCT)
+            distinct = draw(_DISTINCT)
             which = random.integers(0, _DISTINCT, number)
-            return features[which], labels[which]
+            return {name: column[which] for name, column in distinct.items()}
         labels = random.integers(0, task.classes, number).astype(np.int32)
         noise = random.integers(0, 128, (number, *task.shape), np.uint8)
         noise += pattern[labels]
-        return noise, labels
+        return {"features": noise, "labels": labels}
 
-    return Dataset(name, task, *draw(rows), owner, *draw(test_rows))
+    return Dataset(name, task, draw(rows), owner, draw(test_rows))

@@ -61,7 +61,7 @@ class Training:
     def score(self) -> None:
         """Loss and accuracy on the test rows."""
         begin = time.perf_counter()
-        params = self.parts.algorithm.params(self.state.server)
+        params = self.parts.algorithm.network(self.state.server)[1]
         found = self.parts.evaluate(params)
         self.score_seconds.append(time.perf_counter() - begin)
         short = {name: round(value, 4) for name, value in found.items()}

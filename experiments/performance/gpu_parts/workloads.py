@@ -11,6 +11,7 @@ from fedjax_compress import aggregate, bench, compress, local, registry, server
 from fedjax_compress.bench.contender import engine
 from fedjax_compress.bench.worker import device_peak, peak_memory
 from fedjax_compress.simulate.tuning import Choice, tune
+from fedjax_compress.typing import Setup
 from gpu_parts.measuring import Figure, Options, Piece, per_round, repeated
 
 CLIENTS, QUICK_CLIENTS = (1_000, 100, 10_000), {"w1": (1,), "w2": (20, 40)}
@@ -35,11 +36,13 @@ class Bench:
         algorithm = registry.build(
             "algorithm",
             "fedavg",
-            local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
-            aggregate.mean(),
-            server.fedavg(lr=1.0),
-            compress.parse("identity"),
-            compress.parse("identity"),
+            Setup(
+                local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
+                aggregate.mean(),
+                server.fedavg(lr=1.0),
+                compress.parse("identity"),
+                compress.parse("identity"),
+            ),
         )
         begin, seconds = time.perf_counter(), self.options.left() * 0.3
         found = tune(

@@ -37,11 +37,12 @@ def cifar10(folder: str, batches: int = 5) -> Dataset:
         Dataset(
             "cifar10",
             Task((32, 32, 3), 10),
-            np.concatenate([images for images, _ in parts]),
-            np.concatenate([labels for _, labels in parts]),
+            {
+                "features": np.concatenate([images for images, _ in parts]),
+                "labels": np.concatenate([labels for _, labels in parts]),
+            },
             None,
-            test_images,
-            test_labels,
+            {"features": test_images, "labels": test_labels},
         )
     )
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import check_finite, check_rows
+from fedjax_compress.clients.data import check_rows
 from fedjax_compress.clients.sources.kinds import describe_kind
+from fedjax_compress.clients.values import check_finite
 from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Columns
 
 _MANY = 1000
 """So many classes are believed without being said."""
@@ -145,13 +147,24 @@ def _one_line(error: Exception) -> str:
 
 
 def check_columns(
-    where: str, features: np.ndarray, labels: np.ndarray, others: list[np.ndarray]
+    where: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    others: list[np.ndarray],
+    more: Columns,
 ) -> None:
-    """Raises InputError where a column has no rows or another length."""
-    for column in (features, labels, *others):
+    """Raises InputError where a column has no rows or another length.
+
+    Args:
+      where: what a message calls the rows.
+      features, labels: [rows, ...].
+      others: client ids and test marks, [rows] each.
+      more: further columns, [rows, ...] each.
+    """
+    for column in (features, labels, *others, *more.values()):
         if column.ndim == 0:
             raise InputError(f"{where}: a column is a single value, not rows")
-    check_rows(where, features, labels, None)
+    check_rows(where, {"features": features, "labels": labels, **more}, None)
     for column in others:
         if column.ndim != 1 or len(column) != len(labels):
             raise InputError(
@@ -194,8 +207,8 @@ def check_features(array: np.ndarray, where: str, tokens: bool = False) -> None:
         raise InputError(f"{where}: tokens must be integers, not {array.dtype}")
 
 
-def as_labels(array: np.ndarray, where: str) -> np.ndarray:
-    """Labels as int32.
+def as_labels(array: np.ndarray, where: str, what: str = "label") -> np.ndarray:
+    """Labels, or whatever ``what`` says, as int32.
 
     Raises:
       InputError: not whole numbers.
@@ -205,83 +218,14 @@ def as_labels(array: np.ndarray, where: str) -> np.ndarray:
         if wrong.any():
             spot = np.unravel_index(int(wrong.argmax()), array.shape)
             raise InputError(
-                f"{where}: label {array[spot]} in row {spot[0]} is no whole number"
+                f"{where}: {what} {array[spot]} in row {spot[0]} is no whole number"
             )
     elif array.dtype.kind not in "biu":
-        raise InputError(f"{where}: labels must be integers, not {array.dtype}")
+        raise InputError(f"{where}: {what}s must be integers, not {array.dtype}")
     limit = 2**31
     if array.size and (array.min() < -limit or array.max() >= limit):
-        raise InputError(f"{where}: labels must fit 32 bits")
+        raise InputError(f"{where}: {what}s must fit 32 bits")
     return array.astype(np.int32)
-
-
-def number_clients(
-    train: np.ndarray, test: np.ndarray | None, where: str
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Client ids of any kind (numbers with gaps, names) to 0, 1, ... in sorted order.
-
-    Returns:
-      int32 [train rows] and int32 [test rows], the latter -1 for nobody (an id that is
-      negative, NaN or empty) and for a client without training rows, or None where no
-      test row belongs to a training client.
-    """
-    if train.ndim != 1 or (test is not None and test.ndim != 1):
-        raise InputError(f"{where}: client ids must be one column, one id a row")
-    check_ids(train, where)
-    if test is not None:
-        _check_whole_ids(test, where)
-    if test is not None and (train.dtype.kind in "SU") != (test.dtype.kind in "SU"):
-        raise InputError(
-            f"{where}: client ids are {train.dtype} in the train part, "
-            f"{test.dtype} in the test part"
-        )
-    names, index = np.unique(train, return_inverse=True)
-    if test is None or not len(names):
-        return index.astype(np.int32), None
-    spot = np.minimum(np.searchsorted(names, test), len(names) - 1)
-    known = names[spot] == test
-    if not known.any():
-        return index.astype(np.int32), None
-    return index.astype(np.int32), np.where(known, spot, -1).astype(np.int32)
-
-
-def check_ids(ids: np.ndarray, where: str) -> None:
-    """Raises InputError unless ids are names or whole numbers, and each row has one."""
-    _check_whole_ids(ids, where)
-    if not len(missing := np.flatnonzero(_is_missing(ids))):
-        return
-    row = int(missing[0])
-    if ids.dtype.kind in "SU":
-        raise InputError(f"{where}: client id in row {row} is empty")
-    if ids.dtype.kind == "f" and np.isnan(ids[row]):
-        raise InputError(f"{where}: client ids must not be NaN, as in row {row}")
-    raise InputError(
-        f"{where}: client ids must not be negative, but {np.sum(ids < 0)} are, "
-        f"the first in row {row} ({ids[row]:g}); leave out rows of nobody"
-    )
-
-
-def _is_missing(ids: np.ndarray) -> np.ndarray:
-    """Rows of nobody: a negative number, NaN or an empty name."""
-    if ids.dtype.kind in "SU":
-        return ids == np.zeros((), ids.dtype)
-    return np.isnan(ids) | (ids < 0)
-
-
-def _check_whole_ids(ids: np.ndarray, where: str) -> None:
-    """Raises InputError unless ids are names or whole numbers, some maybe missing."""
-    if ids.dtype.kind not in "biufSU":
-        raise InputError(
-            f"{where}: client ids must be whole numbers or names, not {ids.dtype}"
-        )
-    if ids.dtype.kind != "f":
-        return
-    wrong = ~_is_missing(ids) & (np.isinf(ids) | (ids != np.round(ids)))
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise InputError(
-            f"{where}: client id {ids[row]:g} in row {row} is no whole number"
-        )
 
 
 def number_of_classes(given: int, *labels: np.ndarray) -> int:

@@ -32,11 +32,9 @@ def digits() -> Dataset:
         Dataset(
             "digits",
             Task((8, 8, 1), 10),
-            features[~test],
-            labels[~test],
+            {"features": features[~test], "labels": labels[~test]},
             None,
-            features[test],
-            labels[test],
+            {"features": features[test], "labels": labels[test]},
         )
     )
 

@@ -8,22 +8,27 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import Dataset, check
-from fedjax_compress.clients.scaling import Scale, divisor
+from fedjax_compress.clients.data import Dataset
+from fedjax_compress.clients.scaling import Scale
+from fedjax_compress.clients.sources.building import (
+    Names,
+    Rows,
+    Said,
+    TargetOption,
+    built,
+    further,
+    groups_of,
+    target_of,
+)
 from fedjax_compress.clients.sources.columns import (
-    as_features,
-    as_labels,
     check_columns,
     check_features,
-    check_ids,
     has_array,
     load_npz,
-    number_clients,
-    number_of_classes,
 )
 from fedjax_compress.clients.sources.split import hold_out, test_marks
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Target
 
 
 @registry.register("data")
@@ -39,6 +44,10 @@ def npz(
     tokens: bool = False,
     invert: bool = False,
     scale: Scale = "auto",
+    target: TargetOption = "auto",
+    lengths: str = "",
+    weights: str = "",
+    inputs: Names = (),
 ) -> Dataset:
     """Your own arrays in an .npz file, with or without a column of client ids.
 
@@ -50,46 +59,48 @@ def npz(
     Args:
       path: the file with the training rows.
       features: name of the array of features, [rows, ...].
-      labels: name of the array of labels, whole numbers 0, 1, ...; [rows], or
-        [rows, length] for ``tokens``.
+      labels: name of the array of labels; what they hold says ``target``.
       client: name of the array of client ids (numbers or names, in any order); empty
         if there is none. Needed for the partition ``natural``.
       test: file with the test rows; it may lack the ids.
       test_column: name of an array that is true, or 1, for test rows and false, or 0,
         for the others.
       holdout: share held out where neither is given; between 0 and 1.
-      classes: number of classes; 0 takes one more than the largest label.
+      classes: number of classes, or of numbers that are predicted; 0 takes one more
+        than the largest label, or what labels have in a row.
       tokens: whether features are integer tokens (text), 0 being the padding.
       invert: 255 - x for uint8 pixels, as for LEAF's black ink on white paper.
       scale: what divides the features before a network reads them: a number, none, or
         auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
+      target: what labels hold. class: whole numbers 0, 1, ..., [rows]; positions: one
+        for each token or pixel, [rows, length] or [rows, height, width]; several: 0 or
+        1 for each class, [rows, classes]; number: [rows], or some in a row, [rows,
+        numbers]. auto: positions for tokens and pictures of whole numbers, class for
+        whole numbers, number for others; several has to be said.
+      lengths: name of an array that says how many positions of a row are real.
+      weights: name of an array that says what each row counts for.
+      inputs: names of further arrays that a model of your own reads.
 
     Raises:
       InputError: missing file or array, or rows that cannot be used; see ``check``.
     """
     if test and test_column:
         raise InputError("give test or test_column, not both")
-    names = _Names(features, labels, client, test_column)
+    said = Said(target, classes, tokens, scale)
+    more = further(lengths, weights, inputs)
+    names = _Names(features, labels, client, test_column, more)
     name = _name(path)
+    first = _read(path, names, tokens, needed=True)
     if test:
-        first = _read(path, names, tokens, needed=True).part
-        second = _read(test, names, tokens, needed=False).part
+        second = _read(test, names, tokens, needed=False).rows
+        kind = target_of(said, name, first.rows.labels, second.labels)
+        parts = first.rows, second
     else:
-        first, second = _held_out(
-            _read(path, names, tokens, needed=True), name, holdout
-        )
+        kind = target_of(said, name, first.rows.labels)
+        parts = _held_out(first, kind, holdout)
     if invert:
-        first, second = _inverted(first, name), _inverted(second, _name(test or path))
-    x = as_features(first.features, name, tokens)
-    test_x = as_features(second.features, _name(test or path), tokens)
-    divided = None if tokens else divisor(scale, first.features, second.features, name)
-    ids, test_ids = first.ids, None
-    if ids is not None:
-        ids, test_ids = number_clients(ids, second.ids, name)
-    y, test_y = first.labels, second.labels
-    count = number_of_classes(classes, y, test_y)
-    task = Task(x.shape[1:], count, tokens, divided)
-    return check(Dataset(name, task, x, y, ids, test_x, test_y, test_ids))
+        parts = _inverted(parts[0]), _inverted(parts[1])
+    return built(name, kind, said, *parts)
 
 
 class _Names(NamedTuple):
@@ -99,20 +110,13 @@ class _Names(NamedTuple):
     labels: str
     client: str
     marks: str
-
-
-class _Part(NamedTuple):
-    """Features as they are stored, labels int32, ids as they are stored or None."""
-
-    features: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray | None
+    more: dict[str, str]
 
 
 class _File(NamedTuple):
     """The rows of a file, and which of them are marked for testing, if that is said."""
 
-    part: _Part
+    rows: Rows
     marks: np.ndarray | None
 
 
@@ -124,35 +128,30 @@ def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
     """
     where = _name(path)
     client = names.client if needed or has_array(path, names.client) else ""
+    wanted = [names.features, names.labels, *names.more.values()]
     others = [n for n in (client, names.marks) if n]
-    x, y, *rest = load_npz(path, [names.features, names.labels, *others])
-    check_columns(where, x, y, rest)
+    loaded = load_npz(path, wanted + others)
+    x, y, *columns = loaded[: len(wanted)]
+    rest = loaded[len(wanted) :]
+    more = dict(zip(names.more, columns, strict=True))
+    check_columns(where, x, y, rest, more)
     check_features(x, where, tokens)
     marks = test_marks(rest[-1], where, names.marks) if names.marks else None
-    part = _Part(x, as_labels(y, where), rest[0] if client else None)
-    return _File(part, marks)
+    return _File(Rows(where, x, y, rest[0] if client else None, more), marks)
 
 
-def _held_out(file: _File, name: str, holdout: float) -> tuple[_Part, _Part]:
+def _held_out(file: _File, kind: Target, holdout: float) -> tuple[Rows, Rows]:
     """The rows to learn from and those to test on: marked, or a share of each group."""
-    (x, y, ids), held = file
+    rows, held = file
     if held is None:
-        groups = ids
-        if ids is not None:
-            check_ids(ids, name)
-        if groups is None:
-            groups = y if y.ndim == 1 else np.zeros(len(y), np.int32)
-        held = hold_out(groups, holdout)
+        held = hold_out(groups_of(kind, rows), holdout)
         if not held.any():
             raise InputError(
-                f"{name}: no row can be held out for testing: a class, or a client "
-                "where there are ids, keeps its last row; name a file or a column "
-                "of test rows with test or test_column"
+                f"{rows.where}: no row can be held out for testing: a class, or a "
+                "client where there are ids, keeps its last row; name a file or a "
+                "column of test rows with test or test_column"
             )
-    return tuple(  # type: ignore[return-value]
-        _Part(x[rows], y[rows], None if ids is None else ids[rows])
-        for rows in (~held, held)
-    )
+    return rows.taken(~held), rows.taken(held)
 
 
 def _name(path: str) -> str:
@@ -161,13 +160,13 @@ def _name(path: str) -> str:
     return "/".join((*whole.parts[:-1], whole.stem)[-2:])
 
 
-def _inverted(part: _Part, name: str) -> _Part:
+def _inverted(rows: Rows) -> Rows:
     """White for black.
 
     Raises:
       InputError: anything but uint8.
     """
-    kind = part.features.dtype
+    kind = rows.features.dtype
     if kind != np.uint8:
-        raise InputError(f"{name}: only uint8 pixels can be inverted, not {kind}")
-    return part._replace(features=255 - part.features)
+        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
+    return rows._replace(features=255 - rows.features)

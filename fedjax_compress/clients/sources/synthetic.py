@@ -77,11 +77,9 @@ def synthetic(
         Dataset(
             f"synthetic({alpha:g}, {beta:g})",
             Task((dimension,), classes),
-            features[~test],
-            labels[~test],
+            {"features": features[~test], "labels": labels[~test]},
             owner[~test],
-            features[test],
-            labels[test],
+            {"features": features[test], "labels": labels[test]},
             owner[test],
         )
     )

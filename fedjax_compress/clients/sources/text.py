@@ -89,11 +89,11 @@ def _sequences(speeches: list[str], length: int) -> np.ndarray:
     return result.reshape(2, count, length)
 
 
-def _columns(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, labels and client of each sequence."""
+def _columns(parts: list[np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Features and labels, and the client of each sequence."""
     features, labels = np.concatenate(parts, axis=1)
     owner = np.repeat(np.arange(len(parts)), [p.shape[1] for p in parts])
-    return features, labels, owner.astype(np.int32)
+    return {"features": features, "labels": labels}, owner.astype(np.int32)
 
 
 def _read(path: str) -> list[list[str]]:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import Dataset, check
-from fedjax_compress.clients.scaling import Scale, divisor
-from fedjax_compress.clients.sources.columns import (
-    as_features,
-    as_labels,
-    check_features,
-    check_ids,
-    number_clients,
-    number_of_classes,
+from fedjax_compress.clients.data import Dataset
+from fedjax_compress.clients.scaling import Scale
+from fedjax_compress.clients.sources.building import (
+    Names,
+    Rows,
+    Said,
+    TargetOption,
+    built,
+    further,
+    groups_of,
+    target_of,
 )
+from fedjax_compress.clients.sources.columns import check_features
 from fedjax_compress.clients.sources.split import hold_out
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Task
 
 
 @registry.register("data")
@@ -36,6 +38,10 @@ def tfds(
     holdout: float = 0.1,
     data_dir: str = "",
     scale: Scale = "auto",
+    target: TargetOption = "auto",
+    lengths: str = "",
+    weights: str = "",
+    inputs: Names = (),
 ) -> Dataset:
     """Any prepared tensorflow-datasets set, read without TensorFlow.
 
@@ -56,6 +62,10 @@ def tfds(
       data_dir: folder of prepared sets; empty for the library's own default.
       scale: what divides the features before a network reads them: a number, none, or
         auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
+      target: what labels hold: class, positions, several, number or auto, as for npz.
+      lengths: feature that says how many positions of a row are real.
+      weights: feature that says what each row counts for.
+      inputs: further features that a model of your own reads.
 
     Raises:
       InputError: no such set prepared, no such feature, or rows that cannot be used.
@@ -63,31 +73,35 @@ def tfds(
     builder = _open(name, data_dir)
     kinds = dict(builder.info.features.items())
     x_name, y_name = _names(builder, kinds, features, label)
-    names = [x_name, y_name, *([client] if client else [])]
-    for wanted in names:
+    more = further(lengths, weights, inputs)
+    for wanted in (x_name, y_name, *more.values(), *filter(None, [client])):
         if wanted not in kinds:
             hint = registry.nearest(wanted, list(kinds))
             raise InputError(f"{name} has no feature {wanted!r}; {hint}")
-    x, y, *ids = _columns(builder, train, names)
-    own = ids[0] if client else None
+    names = _Names(x_name, y_name, client, more)
+    first = _columns(builder, train, names)
+    classes = getattr(kinds[y_name], "num_classes", None) or 0
+    said = Said(target, 0, False, scale)
     split_off = test.split("[")[0]
     if split_off and split_off in builder.info.splits:
-        test_x, test_y, *test_ids = _columns(builder, test, names)
-        test_own = test_ids[0] if client else None
+        second = _columns(builder, test, names)
+        kind = target_of(said, name, first.labels, second.labels)
     else:
-        if own is not None:
-            check_ids(own, name)
-        held = hold_out(y if own is None else own, holdout)
-        test_x, test_y, test_own = x[held], y[held], None if own is None else own[held]
-        x, y, own = x[~held], y[~held], None if own is None else own[~held]
-    if own is not None:
-        own, test_own = number_clients(own, test_own, name)
-    classes = getattr(kinds[y_name], "num_classes", None) or 0
-    count = number_of_classes(int(classes), y, test_y)
-    divided = divisor(scale, x, test_x, name)
-    x, test_x = as_features(x, name), as_features(test_x, name)
-    task = Task(x.shape[1:], count, scale=divided)
-    return check(Dataset(name, task, x, y, own, test_x, test_y, test_own))
+        kind = target_of(said, name, first.labels)
+        held = hold_out(groups_of(kind, first), holdout)
+        first, second = first.taken(~held), first.taken(held)
+    if kind in ("class", "positions"):
+        said = said._replace(classes=int(classes))
+    return built(name, kind, said, first, second)
+
+
+class _Names(NamedTuple):
+    """Names of the features to read; ``client`` may be empty."""
+
+    features: str
+    labels: str
+    client: str
+    more: dict[str, str]
 
 
 def _open(name: str, data_dir: str) -> Any:
@@ -148,8 +162,8 @@ def _only(builder: Any, kinds: dict[str, Any], kind: str, option: str) -> str:
     return found[0]
 
 
-def _columns(builder: Any, split: str, names: list[str]) -> list[np.ndarray]:
-    """Features, labels and, where named, client ids of all examples of a split."""
+def _columns(builder: Any, split: str, names: _Names) -> Rows:
+    """All examples of a split."""
     try:
         source = builder.as_data_source(split)
     except (ValueError, KeyError, AssertionError):
@@ -159,11 +173,13 @@ def _columns(builder: Any, split: str, names: list[str]) -> list[np.ndarray]:
     where = f"{builder.name}, split {split}"
     if len(source) == 0:
         raise InputError(f"{where}: no rows")
+    client = [names.client] if names.client else []
+    wanted = [names.features, names.labels, *client, *names.more.values()]
     with _without_advice():
-        columns = _read(source, names, where)
-    features = columns.pop(0)
-    check_features(features, where)
-    return [features, as_labels(columns[0], where), *columns[1:]]
+        x, y, *others = _read(source, wanted, where)
+    check_features(x, where)
+    ids = others.pop(0) if client else None
+    return Rows(builder.name, x, y, ids, dict(zip(names.more, others, strict=True)))
 
 
 def _read(source: Any, names: list[str], where: str) -> list[np.ndarray]:
@@ -181,6 +197,9 @@ def _read(source: Any, names: list[str], where: str) -> list[np.ndarray]:
         features[row] = value
         for column, other in zip(others, names[1:], strict=True):
             column.append(example[other])
+    for name, column in zip(names[1:], others, strict=True):
+        if len({np.shape(value) for value in column}) > 1:
+            raise InputError(f"{where}: rows of {name} have shapes that differ")
     return [features, *(np.asarray(column) for column in others)]
 
 

@@ -1,0 +1,1 @@
+"""Skeletons that several systems use."""

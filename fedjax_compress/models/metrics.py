@@ -1,0 +1,188 @@
+"""Figures as sums that are finished at the end: exact over batches and clients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress.errors import InputError
+from fedjax_compress.models.losses import (
+    check_classes,
+    pad_of,
+    paired,
+    scored,
+    weight_of,
+)
+from fedjax_compress.typing import Array, Columns, Metric, Params, Task, Tree
+
+
+def metrics_for(task: Task, pad: int | None = None) -> dict[str, Metric]:
+    """The usual figures of a task; the first is the one to plot."""
+    if task.predicts == "class":
+        return {"accuracy": accuracy()}
+    if task.predicts == "several":
+        return {"f1": f1(), "auc": auc()}
+    if task.predicts == "number":
+        return {"squared_error": squared_error(), "absolute_error": absolute_error()}
+    symbol = pad_of(task, pad)
+    found = {"accuracy": token_accuracy(symbol)}
+    return found if task.tokens else found | {"iou": iou(task.classes, symbol)}
+
+
+def accuracy() -> Metric:
+    """Share of rows whose largest output is that of the label (first of equals)."""
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        return _weighed(_right(outputs, columns["labels"], 1), columns)
+
+    return Metric(count, ratio, "higher", "%")
+
+
+def token_accuracy(pad: int = 0) -> Metric:
+    """Share of right positions of all that are scored, see ``losses.scored``."""
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        counts = scored(columns, pad).astype(jnp.float32)
+        right = _right(outputs, columns["labels"], counts.ndim) * counts
+        along = tuple(range(1, counts.ndim))
+        return _weighed(jnp.sum(right, along), columns, jnp.sum(counts, along))
+
+    return Metric(count, ratio, "higher", "%")
+
+
+def squared_error() -> Metric:
+    """Mean of (output - label)^2 over rows and numbers."""
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        return _weighed(jnp.mean(_errors(outputs, columns) ** 2, axis=1), columns)
+
+    return Metric(count, ratio, "lower")
+
+
+def absolute_error() -> Metric:
+    """Mean of |output - label| over rows and numbers."""
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        found = jnp.abs(_errors(outputs, columns))
+        return _weighed(jnp.mean(found, axis=1), columns)
+
+    return Metric(count, ratio, "lower")
+
+
+def f1(threshold: float = 0.0) -> Metric:
+    """2 TP / (2 TP + FP + FN) over all rows and classes (micro); 0 where none is true.
+
+    Args:
+      threshold: of an output above which a class is predicted; 0 for logits.
+    """
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        scores, labels = paired(outputs, columns["labels"])
+        said, true = scores > threshold, labels > 0
+        kinds = said & true, said & ~true, ~said & true
+        return [weight_of(columns) * _number(kind) for kind in kinds]
+
+    def finish(sums: Tree) -> Array:
+        right, wrong, missed = sums
+        return _divided(2 * right, 2 * right + wrong + missed)
+
+    return Metric(count, finish, "higher", "%")
+
+
+def auc(bins: int = 512) -> Metric:
+    """Area under the ROC curve over all rows and classes (micro), from histograms.
+
+    Scores are put into ``bins`` equal intervals of the sigmoid of the outputs; pairs
+    within one count half, so the error is at most half their share of all pairs.
+
+    Args:
+      bins: at least 2; a row's counts take two times as many numbers.
+    """
+    if bins < 2:
+        raise InputError(f"bins must be at least 2, not {bins}")
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        logits, labels = paired(outputs, columns["labels"])
+        rows, true = len(labels), labels > 0
+        scores = jax.nn.sigmoid(logits) * bins
+        place = jnp.clip(scores.astype(jnp.int32), 0, bins - 1)
+        row = jnp.arange(rows)[:, None]
+        weight = weight_of(columns)[:, None]
+        empty = jnp.zeros((rows, bins), jnp.float32)
+        return [
+            empty.at[row, place].add(weight * kind.astype(jnp.float32))
+            for kind in (true, ~true)
+        ]
+
+    def finish(sums: Tree) -> Array:
+        positive, negative = sums
+        below = jnp.cumsum(negative) - negative
+        won = jnp.sum(positive * (below + 0.5 * negative))
+        return _divided(won, jnp.sum(positive) * jnp.sum(negative))
+
+    return Metric(count, finish, "higher", "%")
+
+
+def iou(classes: int, pad: int = -1) -> Metric:
+    """Mean over classes that occur of |said and true| / |said or true| (Jaccard).
+
+    Args:
+      classes: their number.
+      pad: label of positions that are not scored, see ``losses.scored``.
+    """
+
+    def count(params: Params, columns: Columns, outputs: Array) -> Tree:
+        check_classes(outputs, columns["labels"], outputs.ndim - 1)
+        shape = (outputs.shape[0], -1)
+        counts = scored(columns, pad).reshape(shape)[..., None]
+        said, true = (
+            (jax.nn.one_hot(x.reshape(shape), classes, dtype=jnp.float32) > 0) & counts
+            for x in (jnp.argmax(outputs, axis=-1), columns["labels"])
+        )
+        weight = weight_of(columns)[:, None]
+        return [
+            weight * jnp.sum(kind.astype(jnp.float32), axis=1)
+            for kind in (said & true, said | true)
+        ]
+
+    def finish(sums: Tree) -> Array:
+        both, either = sums
+        occurs = either > 0
+        shares = jnp.where(occurs, both / jnp.where(occurs, either, 1.0), 0.0)
+        return _divided(jnp.sum(shares), jnp.sum(occurs.astype(jnp.float32)))
+
+    return Metric(count, finish, "higher", "%")
+
+
+def _right(outputs: Array, labels: Array, axes: int) -> Array:
+    """1 where the largest output is that of the label, float32."""
+    check_classes(outputs, labels, axes)
+    right = jnp.argmax(outputs, axis=-1) == labels.astype(jnp.int32)
+    return right.astype(jnp.float32)
+
+
+def _errors(outputs: Array, columns: Columns) -> Array:
+    """Output minus label, float32 [batch, numbers]."""
+    found, wanted = paired(outputs, columns["labels"])
+    return found - wanted
+
+
+def _number(found: Array) -> Array:
+    """How many are true in each row, float32 [batch]."""
+    return jnp.sum(found.astype(jnp.float32), axis=1)
+
+
+def _weighed(found: Array, columns: Columns, number: Array | None = None) -> Tree:
+    """A sum of each row and what it is divided by."""
+    weight = weight_of(columns)
+    return [weight * found, weight if number is None else weight * number]
+
+
+def ratio(sums: Tree) -> Array:
+    """The first sum divided by the second; 0 where that is."""
+    return _divided(*sums)
+
+
+def _divided(a: Array, b: Array) -> Array:
+    """a / b, 0 where b is."""
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
