@@ -102,7 +102,7 @@ def _multiplications(scheme: dict[str, Any]) -> str:
 
 def redraw(target: Path) -> None:
     """The picture of a grid from what was kept of it."""
-    from fedjax_compress.experiment.grid_plots import draw_grid
+    from fedjax_compress.report.grid_plots import draw_grid
 
     schemes = json.loads(target.with_suffix(".json").read_text())["schemes"]
     for s in schemes:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    from fedjax_compress.experiment import cli
+    from fedjax_compress.cli import commands as cli
 
     return cli.main(argv)
 

@@ -89,7 +89,7 @@ class Claims(NamedTuple):
     """What a stage or compressor promises; each promise is tested for what registers.
 
     Attributes:
-      unbiased: E[C(x)] = x over the coins.
+      unbiased: E[C(x)] = x over the keys.
       omega: n -> bound on E||C(x) - x||^2 / ||x||^2 for a vector of n elements,
         or None. Only meaningful where ``unbiased``.
       alpha: n -> contraction, E||C(x) - x||^2 <= (1 - alpha(n)) ||x||^2, or None.
@@ -116,7 +116,7 @@ class Stage(NamedTuple):
 
     Attributes:
       init: ShapeDtypeStruct -> state, ``()`` when stateless.
-      encode: (array, state, coin) -> (carrier or None, side, state).
+      encode: (array, state, keys) -> (carrier or None, side, state).
       decode: (carrier or None, side, shared key) -> array. Has no other channel:
         static facts (shape, number of levels) are static metadata of the side.
       claims: what the stage promises.
@@ -133,7 +133,7 @@ class Compressor(NamedTuple):
 
     Attributes:
       init: tree -> state, ``()`` when stateless. Only shapes and dtypes are read.
-      encode: (tree, state, coin) -> (payload, state).
+      encode: (tree, state, keys) -> (payload, state).
       decode: (payload, a tree of the right shapes, shared key) -> tree.
       claims: what the compressor promises.
     """

@@ -121,7 +121,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if apart and memory() > MOST_MEMORY:
         import jax
 
-        from fedjax_compress.simulate import compiling
+        from fedjax_compress.runtime import compiling
 
         compiling.forget()
         jax.clear_caches()
@@ -155,7 +155,7 @@ def as_for_users() -> Iterator[None]:
     """Rounds are compiled with full effort."""
     import jax
 
-    from fedjax_compress.simulate import compiling
+    from fedjax_compress.runtime import compiling
 
     compile_ = jax.stages.Lowered.compile
 

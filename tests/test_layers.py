@@ -10,32 +10,25 @@ import pytest
 
 PACKAGE = "fedjax_compress"
 LAYERS = [
+    ["typing", "tree", "spec", "errors", "registry", "checks", "numerics"],
+    ["wire", "data", "models"],
     [
-        "typing",
-        "tree",
-        "registry",
-        "spec",
-        "schedules",
-        "by_round",
-        "errors",
-        "shuffle",
-        "randomness",
-        "lookup",
-        "promotion",
-        "marks",
-        "bitset",
-        "ranking",
-        "returned",
-        "imports",
-        "checked",
+        "clients",
+        "local",
+        "quantize",
+        "compress",
+        "prune",
+        "submodel",
+        "aggregate",
+        "server",
     ],
-    ["wire", "clients", "models"],
-    ["local", "compress", "prune", "submodel", "aggregate", "server"],
-    ["algorithms"],
+    ["algorithms", "runtime"],
     ["simulate"],
     ["bench"],
+    ["report"],
     ["__init__"],  # the package itself, which gives every room on first use
     ["experiment"],
+    ["cli"],
     ["__main__"],
 ]
 LAYER = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
@@ -44,20 +37,20 @@ LAYER = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
 ROOMS_OF = {
     "flax": {"models"},
     "optax": {"local", "server", "algorithms"},
-    "orbax": {"simulate"},
-    "tensorflow_datasets": {"clients"},
-    "sklearn": {"clients"},
-    "PIL": {"clients"},
-    "matplotlib": {"experiment"},
-    "rich": {"experiment"},
-    "tyro": {"experiment", "__main__"},
+    "orbax": {"runtime"},
+    "tensorflow_datasets": {"data"},
+    "sklearn": {"data"},
+    "PIL": {"data"},
+    "matplotlib": {"report", "cli"},
+    "rich": {"report", "experiment", "cli"},
+    "tyro": {"experiment", "cli"},
     "zstandard": {"wire"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }
 WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax"}
 # What is written in terms of such a library, and so is imported when used as well.
-ITSELF_WHEN_USED = {f"{PACKAGE}.simulate.orbax_files"}
+ITSELF_WHEN_USED = {f"{PACKAGE}.runtime.orbax_files"}
 
 
 def imports(source: str, module: str) -> list[tuple[str, bool]]:
@@ -114,7 +107,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 def test_every_module_keeps_to_its_layer(repository):
     found = modules(repository)
-    assert f"{PACKAGE}.simulate.manifest" in found
+    assert f"{PACKAGE}.runtime.manifest" in found
     del found[f"{PACKAGE}.__init__"]
     assert [m for m in found if m.split(".")[1] not in LAYER] == []
     wrong = [b for m, path in found.items() for b in breaches(path.read_text(), m)]
@@ -132,22 +125,24 @@ def test_every_module_keeps_to_its_layer(repository):
         ("wire.pack", "def f():\n  import fedjax_compress.simulate", 1),
         ("compress.chain", "from fedjax_compress import aggregate", 1),
         ("compress.chain", "from fedjax_compress import wire, models", 0),
-        ("algorithms.fedavg", "from fedjax_compress import local, server", 0),
-        ("algorithms.fedavg", "import optax\nimport flax.linen as nn", 1),
+        ("algorithms._fedavg", "from fedjax_compress import local, server", 0),
+        ("algorithms._fedavg", "import optax\nimport flax.linen as nn", 1),
         ("simulate.engine", "import fedjax_compress", 1),
         ("simulate.engine", "from fedjax_compress import bench", 1),
         ("bench.measure", "from fedjax_compress import simulate", 0),
         ("bench.measure", "from fedjax_compress import experiment", 1),
-        ("experiment.cli", "import fedjax_compress", 0),
-        ("experiment.cli", "from fedjax_compress import __version__", 0),
-        ("simulate.arrays", "def f():\n  import orbax.checkpoint", 0),
-        ("simulate.arrays", "import orbax.checkpoint", 1),
-        ("simulate.orbax_files", "import orbax.checkpoint", 0),
-        ("simulate.arrays", "from fedjax_compress.simulate import orbax_files", 1),
+        ("quantize.qat", "from fedjax_compress.local import train", 1),
+        ("runtime.meeting", "from fedjax_compress import simulate", 1),
+        ("cli.commands", "import fedjax_compress", 0),
+        ("cli.commands", "from fedjax_compress import __version__", 0),
+        ("runtime.arrays", "def f():\n  import orbax.checkpoint", 0),
+        ("runtime.arrays", "import orbax.checkpoint", 1),
+        ("runtime.orbax_files", "import orbax.checkpoint", 0),
+        ("runtime.arrays", "from fedjax_compress.runtime import orbax_files", 1),
         ("tree", "from fedjax_compress.errors import InputError", 0),
         ("tree", "import tensorflow", 1),
-        ("clients.digits", "import sklearn.datasets", 1),
-        ("clients.digits", "def f():\n  from sklearn import datasets", 0),
+        ("data._digits", "import sklearn.datasets", 1),
+        ("data._digits", "def f():\n  from sklearn import datasets", 0),
         ("models.mlp", "def f():\n  from sklearn import datasets", 1),
         ("models.mlp", "import chex", 1),
     ],

@@ -45,8 +45,8 @@ def message(model: Model, text: str) -> Any:
     """A message of the model's size, all zeros."""
     compressor, key = compress.parse(text), jax.random.key(0)
     params = jax.eval_shape(model.init, key)
-    coin = Keys(key, key)
-    made = jax.eval_shape(lambda p: compressor.encode(p, (), coin)[0], params)
+    keys = Keys(key, key)
+    made = jax.eval_shape(lambda p: compressor.encode(p, (), keys)[0], params)
     return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), made)
 
 

@@ -79,8 +79,8 @@ def study_bits(qat: str) -> int | None:
 
 def packed(params: Any, compressor: Any) -> float:
     """MiB of the message as it would be sent."""
-    coin = Keys(jax.random.key(0), jax.random.key(1))
-    payload, _ = compressor.encode(params, compressor.init(params), coin)
+    keys = Keys(jax.random.key(0), jax.random.key(1))
+    payload, _ = compressor.encode(params, compressor.init(params), keys)
     return len(wire.pack(payload)) / MIB
 
 

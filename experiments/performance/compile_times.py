@@ -27,7 +27,7 @@ from typing import Any
 
 import jax
 
-from fedjax_compress import clients, compress, models, registry, wire
+from fedjax_compress import compress, data, models, registry, wire
 from fedjax_compress.experiment import Config, run
 from fedjax_compress.typing import Keys
 
@@ -76,15 +76,15 @@ def algorithm(name: str) -> float:
 def stage(name: str) -> float:
     """Of one message of the default model."""
     compressor = compress.parse(OPTIONS.get(name, name))
-    model = models.mlp(clients.digits().task, hidden=(128, 64))
+    model = models.mlp(data.digits().task, hidden=(128, 64))
     params = jax.eval_shape(model.init, jax.random.key(0))
-    keys = jax.random.split(jax.random.key(0))
+    both = jax.random.split(jax.random.key(0))
 
-    def message(tree: Any, state: Any, coin: Keys) -> Any:
-        payload, state = compressor.encode(tree, state, coin)
-        return compressor.decode(payload, tree, coin.shared), state, wire.bits(payload)
+    def message(tree: Any, state: Any, keys: Keys) -> Any:
+        payload, state = compressor.encode(tree, state, keys)
+        return compressor.decode(payload, tree, keys.shared), state, wire.bits(payload)
 
-    inputs = params, compressor.init(params), Keys(keys[0], keys[1])
+    inputs = params, compressor.init(params), Keys(both[0], both[1])
     begin = time.perf_counter()
     jax.jit(message).lower(*inputs).compile()
     return time.perf_counter() - begin

@@ -37,9 +37,10 @@ import jax
 import numpy as np
 
 from fedjax_compress.errors import CheckpointError
-from fedjax_compress.experiment import files, load_toml, records
+from fedjax_compress.experiment import load_toml
 from fedjax_compress.experiment.build import build
 from fedjax_compress.experiment.saving import checkpoints_of
+from fedjax_compress.report import files, records
 
 ROUNDS = 40
 RUN = [

@@ -127,9 +127,9 @@ def measure(spec: str, trees: list) -> tuple[float, float]:
 
     @jax.jit
     def once(values: dict, seed: jax.Array) -> tuple[jax.Array, jax.Array]:
-        coin = Keys(*jax.random.split(jax.random.key(seed)))
-        payload, _ = compressor.encode(values, compressor.init(values), coin)
-        found = compressor.decode(payload, values, coin.shared)
+        keys = Keys(*jax.random.split(jax.random.key(seed)))
+        payload, _ = compressor.encode(values, compressor.init(values), keys)
+        found = compressor.decode(payload, values, keys.shared)
         lost = tree.squared_norm(tree.subtract(found, values))
         return wire.bits(payload), lost / tree.squared_norm(values)
 

@@ -1,18 +1,18 @@
 """Systems assembled from the rooms below, one file each."""
 
-from fedjax_compress.algorithms.fedavg import fedavg
-from fedjax_compress.algorithms.federated_dropout import federated_dropout
-from fedjax_compress.algorithms.federated_pruning import federated_pruning
-from fedjax_compress.algorithms.fetch_sgd import FetchSgdServer, fetch_sgd
-from fedjax_compress.algorithms.fjord import fjord
-from fedjax_compress.algorithms.heterofl import heterofl
-from fedjax_compress.algorithms.lotteryfl import LotteryServer, lotteryfl
-from fedjax_compress.algorithms.magnitude_pruning import magnitude_pruning
-from fedjax_compress.algorithms.prunefl import prunefl
+from fedjax_compress.algorithms._fedavg import fedavg
+from fedjax_compress.algorithms._federated_dropout import federated_dropout
+from fedjax_compress.algorithms._federated_pruning import federated_pruning
+from fedjax_compress.algorithms._fetch_sgd import FetchSgdServer, fetch_sgd
+from fedjax_compress.algorithms._fjord import fjord
+from fedjax_compress.algorithms._heterofl import heterofl
+from fedjax_compress.algorithms._lotteryfl import LotteryServer, lotteryfl
+from fedjax_compress.algorithms._magnitude_pruning import magnitude_pruning
+from fedjax_compress.algorithms._prunefl import prunefl
+from fedjax_compress.algorithms._structured_updates import structured_updates
 from fedjax_compress.algorithms.shared.averaging import FedAvgServer
 from fedjax_compress.algorithms.shared.mask_training import MaskServer
 from fedjax_compress.algorithms.shared.submodel_training import SubmodelServer
-from fedjax_compress.algorithms.structured import structured_updates
 
 __all__ = [
     "FedAvgServer",

@@ -18,8 +18,8 @@ import numpy as np
 from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.contender import Contender
 from fedjax_compress.bench.workloads import KINDS, Workload
-from fedjax_compress.models.convolution import Form
-from fedjax_compress.simulate.compiling import compile_program
+from fedjax_compress.models.convolution.layer import Form
+from fedjax_compress.runtime.compiling import compile_program
 from fedjax_compress.typing import Array, Columns, Model, Params
 
 _EIGEN = {"xla_cpu_experimental_ynn_fusion_type": ""}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fedjax_compress.models.forms import Form
+from fedjax_compress.models.convolution.forms import Form
 
 CONTENDERS = ("engine", "loop", "bound")
 ENGINE, LOOP, BOUND = CONTENDERS

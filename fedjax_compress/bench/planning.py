@@ -9,7 +9,7 @@ from fedjax_compress.bench.case import BOUND, DEFAULT_CLIENTS, LOOP, Case
 from fedjax_compress.bench.overhead import IDENTITY, links
 from fedjax_compress.bench.workloads import KINDS, check
 from fedjax_compress.errors import InputError, SpecError
-from fedjax_compress.models.forms import Form
+from fedjax_compress.models.convolution.forms import Form
 from fedjax_compress.registry import check_spec, nearest
 
 SWEPT = (

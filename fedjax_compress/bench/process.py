@@ -12,9 +12,9 @@ import tempfile
 from types import TracebackType
 from typing import Any
 
-from fedjax_compress import imports
 from fedjax_compress.bench.case import Case
 from fedjax_compress.errors import InputError
+from fedjax_compress.registry import imports
 
 _DEVICE_FLAG = r"--xla_force_host_platform_device_count=\S+"
 _LONGEST = 300

@@ -19,13 +19,15 @@ from typing import IO, Any
 
 import jax
 
-from fedjax_compress import imports, tree
+from fedjax_compress import tree
 from fedjax_compress.bench.baselines import bound, loop
 from fedjax_compress.bench.case import BOUND, ENGINE, LOOP, Case
 from fedjax_compress.bench.contender import Contender, engine
 from fedjax_compress.bench.workloads import Workload, with_model, with_qat, workload
 from fedjax_compress.errors import InputError
-from fedjax_compress.simulate import Evaluator, host
+from fedjax_compress.registry import imports
+from fedjax_compress.runtime import host
+from fedjax_compress.simulate import Evaluator
 
 MAKERS: dict[str, Callable[[Case, Workload], Contender]] = {
     ENGINE: engine,

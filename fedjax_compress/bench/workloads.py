@@ -27,8 +27,8 @@ from fedjax_compress.bench import pools
 from fedjax_compress.bench.case import POPULATION
 from fedjax_compress.clients import ClientData, Sampling
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.convolution import Form
-from fedjax_compress.models.cost import cost
+from fedjax_compress.models._cost import cost
+from fedjax_compress.models.convolution.layer import Form
 from fedjax_compress.registry import nearest
 from fedjax_compress.typing import Columns, Model, Params, Task
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.clients.data import check_lengths
-from fedjax_compress.clients.values import expect
+from fedjax_compress.checks.returned import describe
+from fedjax_compress.data.dataset import check_lengths
+from fedjax_compress.data.values import expect
 from fedjax_compress.errors import InputError
-from fedjax_compress.returned import describe
 from fedjax_compress.typing import Array, Columns, Shard, rows_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedjax_compress.clients.data import Dataset
+from fedjax_compress.data.dataset import Dataset
 
 
 def share_test_rows(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.clients.data import Dataset
+from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import rows_of
 

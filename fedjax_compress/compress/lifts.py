@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import returned, tree, wire
+from fedjax_compress import tree, wire
+from fedjax_compress.checks import returned
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import register
 from fedjax_compress.typing import Array, Compressor, Key, Keys, Stage, Tree
@@ -19,7 +20,7 @@ def on_leaves(stage: Stage) -> Compressor:
 
     What travels: leaf by leaf, the last carrier as it is in memory if there is one,
     then what the stages send, in their order, the fields of a stage by name. A leaf
-    without elements sends nothing. Leaf i gets the coin folded by i.
+    without elements sends nothing. Leaf i gets the keys folded by i.
 
     Claims: those of the stage, for float32 leaves; with several leaves, ``n`` is the
     number of elements of the leaf for which the bound is weakest.
@@ -29,13 +30,13 @@ def on_leaves(stage: Stage) -> Compressor:
         states = [stage.init(s) if s.size else () for s in _shapes(like)]
         return tuple(states) if jax.tree.leaves(states) else ()
 
-    def encode(values, state, coin):
+    def encode(values, state, keys):
         leaves = jax.tree.leaves(values)
         states = state or ((),) * len(_shapes(values))
-        coins = Keys(*(_keys(key, len(leaves)) for key in coin))
+        each = Keys(*(_keys(key, len(leaves)) for key in keys))
         messages, after = [], []
         for i, leaf in enumerate(leaves):
-            own = Keys(coins.private[i], coins.shared[i])
+            own = Keys(each.private[i], each.shared[i])
             message, new = _encode(stage, jnp.asarray(leaf), states[i], own)
             messages.append(message)
             after.append(new)
@@ -43,9 +44,9 @@ def on_leaves(stage: Stage) -> Compressor:
 
     def decode(payload, like, shared):
         leaves, shapes = [], _shapes(like)
-        keys = _keys(shared, len(shapes))
+        of_leaf = _keys(shared, len(shapes))
         for i, shape in enumerate(shapes):
-            leaves.append(_decode(stage, payload[i], shape, keys[i]))
+            leaves.append(_decode(stage, payload[i], shape, of_leaf[i]))
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     return Compressor(init, encode, decode, stage.claims)
@@ -66,13 +67,13 @@ def on_vector(stage: Stage) -> Compressor:
         shape = _vector_shape(like)
         return stage.init(shape) if shape.size else ()
 
-    def encode(values, state, coin):
+    def encode(values, state, keys):
         shape = _vector_shape(values)
         # Without the empty ones: of one element and empty slices XLA makes a crash.
         leaves = [jnp.asarray(x).reshape(-1) for x in jax.tree.leaves(values)]
         parts = [leaf.astype(shape.dtype) for leaf in leaves if leaf.size]
         vector = jnp.concatenate(parts) if parts else jnp.zeros(0, shape.dtype)
-        return _encode(stage, vector, state, coin)
+        return _encode(stage, vector, state, keys)
 
     def decode(payload, like, shared):
         shapes = _shapes(like)
@@ -92,11 +93,11 @@ def _keys(key: Key, count: int) -> Key:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(count))
 
 
-def _encode(stage: Stage, array: Array, state: Any, coin: Keys) -> tuple[Any, Any]:
+def _encode(stage: Stage, array: Array, state: Any, keys: Keys) -> tuple[Any, Any]:
     if not array.size:
         return (), state
     with returned.within("a stage's encode"):
-        carrier, side, state = stage.encode(array, state, coin)
+        carrier, side, state = stage.encode(array, state, keys)
     return {
         "carrier": None if carrier is None else wire.raw(carrier),
         "side": side,

@@ -29,7 +29,7 @@ def mask_fields(mask: Tree, code: MaskCode = "best") -> Payload:
     indices, k in ceil(log2(n + 1)) bits and k positions of ceil(log2 n) bits; dropped,
     the same for the n - k others; gaps, k and the Rice code of the zeros between those
     kept; best, the shortest of these, of the others' gaps and of 16-bit run lengths,
-    after 3 bits that say which, see ``wire.sparse_best``.
+    after 3 bits that say which, see ``wire.codes.sparse_best``.
 
     Args:
       mask: tree of bool arrays, true for what is kept: of elements, or of units. None

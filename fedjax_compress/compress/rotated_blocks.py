@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.compress.rotation import RUN, cut
+from fedjax_compress.compress._hadamard import RUN, cut
 from fedjax_compress.typing import Array
 
 BLOCK = 131_072

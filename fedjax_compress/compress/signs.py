@@ -39,7 +39,7 @@ def sign(scale: Literal["mean", "one"] = "mean") -> Stage:
     Deviation: the sign of zero is plus, not zero, which one bit could not tell.
     """
 
-    def encode(array, coin):
+    def encode(array, keys):
         array = array.astype(jnp.float32)
         side = {"symbols": wire.raw(array >= 0)}
         if scale == "one":
@@ -92,7 +92,7 @@ def z_sign(
     eta = math.sqrt(math.pi / 2) if noise == "gaussian" else 1.0
     fixed = relative_to == "none"
 
-    def encode(array, coin):
+    def encode(array, keys):
         array = array.astype(jnp.float32)
         unit, share = relative(array)
         if relative_to == "rms":
@@ -100,7 +100,7 @@ def z_sign(
             unit, share = unit * mean, share / jnp.where(mean > 0, mean, 1)
         ratio = array / sigma if fixed else share / sigma
         up = norm.cdf(ratio) if noise == "gaussian" else (1 + ratio) / 2
-        side = {"symbols": wire.raw(jax.random.uniform(coin.private, up.shape) < up)}
+        side = {"symbols": wire.raw(jax.random.uniform(keys.private, up.shape) < up)}
         if fixed:
             return None, side | {"scales": _condition(array)}
         step = jnp.minimum(unit * (eta * sigma), jnp.finfo(jnp.float32).max)

@@ -9,7 +9,7 @@ import jax
 from jax.extend import core
 
 from fedjax_compress import tree, wire
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Compressor, Keys, Payload, Tree
 
 Sources = frozenset[int]
@@ -62,17 +62,17 @@ def size_report(compressor: Compressor, values: Tree, seed: int = 0) -> SizeRepo
     Args:
       compressor: any.
       values: arrays; the lengths of several codes depend on them.
-      seed: of the coins.
+      seed: of the keys.
 
     Raises:
       InputError: what the compressor refuses.
     """
     key = root_key(seed)
-    coin = Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+    keys = Keys(jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
     state = compressor.init(values)
 
     def encode(values: Tree) -> Payload:
-        return compressor.encode(values, state, coin)[0]
+        return compressor.encode(values, state, keys)[0]
 
     traced = jax.jit(encode).trace(values)
     count = len(jax.tree.leaves(values))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import wire
 from fedjax_compress.compress.stages import as_sent
-from fedjax_compress.ranking import magnitudes
+from fedjax_compress.numerics.ranking import magnitudes
 from fedjax_compress.typing import Array, Key, Keys, Side, Stage
 
 Indices = Literal["golomb", "fixed", "words", "bitmask", "runs"]
@@ -27,17 +27,17 @@ def with_residual(
     sum_t C_t + e_T = sum_t x_t + e_0. The residual e is float32.
 
     Args:
-      encode: (P float32, x, coin) -> side information.
+      encode: (P float32, x, keys) -> side information.
       decode: (None, side information, shared key) -> float32 array.
     """
 
     def init(shape):
         return jnp.zeros(shape.shape, jnp.float32)
 
-    def add(array, residual, coin):
+    def add(array, residual, keys):
         due = residual + array.astype(jnp.float32)
-        side = encode(due, array, coin)
-        arrived = as_sent(decode(None, side, coin.shared), array.dtype)
+        side = encode(due, array, keys)
+        arrived = as_sent(decode(None, side, keys.shared), array.dtype)
         return None, side, due - arrived
 
     return Stage(init, add, decode)

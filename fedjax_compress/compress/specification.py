@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, TypeVar
 
-from fedjax_compress import registry, schedules, spec
-from fedjax_compress.compress.chaining import chain
+from fedjax_compress import registry, spec
+from fedjax_compress.checks.returned import describe
+from fedjax_compress.compress._chain import chain
 from fedjax_compress.compress.lifts import on_leaves
 from fedjax_compress.errors import InputError, SpecError
-from fedjax_compress.returned import describe
+from fedjax_compress.numerics import schedules
 from fedjax_compress.typing import Compressor, Stage
 
 T = TypeVar("T")

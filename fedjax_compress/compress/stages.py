@@ -20,8 +20,8 @@ def stateless(
 ) -> Stage:
     """A stage that keeps nothing between rounds, from functions without a state."""
 
-    def keep(array, state, coin):
-        carrier, side = encode(array, coin)
+    def keep(array, state, keys):
+        carrier, side = encode(array, keys)
         return carrier, side, state
 
     return Stage(lambda shape: (), keep, decode, claims)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import wire
+from fedjax_compress.compress._hadamard import rotation
 from fedjax_compress.compress.rotated_blocks import Blocks, blocks_of
-from fedjax_compress.compress.rotation import rotation
 from fedjax_compress.compress.stages import nan_unless_finite, relative, stateless
 from fedjax_compress.typing import Array, Claims, Stage
 
@@ -21,9 +21,9 @@ def two_means_stage(scale: Literal["unbiased", "mmse"], block: int) -> Stage:
     """The stage of ``drive(plus=true)``, which describes it."""
     rotated = rotation(block, shorter=False)
 
-    def encode(array, coin):
+    def encode(array, keys):
         largest, share = relative(array)
-        y, side, _ = rotated.encode(share, (), coin)
+        y, side, _ = rotated.encode(share, (), keys)
         assert y is not None  # a rotation always has a carrier
         blocks = blocks_of(y.size, block)
         above, low, high = two_means(y, blocks)

@@ -1,4 +1,4 @@
-"""Experiments: typed configuration, runs, records, comparisons, the command line."""
+"""Experiments: typed configuration, runs, records, callbacks, grids."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from fedjax_compress.experiment.config import Config, validate
     from fedjax_compress.experiment.grid import SCHEMES, Grid, Scheme, load_grid
     from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
-    from fedjax_compress.experiment.listing import describe
-    from fedjax_compress.experiment.reporting import report
     from fedjax_compress.experiment.resuming import resume, trained
     from fedjax_compress.experiment.runner import run
     from fedjax_compress.experiment.saving import ProgramWarning
@@ -29,11 +27,9 @@ __all__ = [
     "StopRun",
     "Stopped",
     "compare",
-    "describe",
     "dump_toml",
     "load_grid",
     "load_toml",
-    "report",
     "resume",
     "resume_grid",
     "run",
@@ -54,10 +50,8 @@ _HOMES = {
     "Stopped": "stopped",
     "compare": "gridding",
     "dump_toml": "toml",
-    "describe": "listing",
     "load_grid": "grid",
     "load_toml": "toml",
-    "report": "reporting",
     "resume": "resuming",
     "resume_grid": "gridding",
     "run": "runner",

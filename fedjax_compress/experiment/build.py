@@ -11,7 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import clients
-from fedjax_compress.clients import ClientData, Dataset
+from fedjax_compress import data as datasets
+from fedjax_compress.checks.returned import within
+from fedjax_compress.clients import ClientData
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.components import (
@@ -28,16 +31,9 @@ from fedjax_compress.experiment.config import (
     recorded,
     with_field,
 )
-from fedjax_compress.randomness import root_key
-from fedjax_compress.returned import within
-from fedjax_compress.simulate import (
-    ClientEvaluator,
-    Evaluator,
-    RunState,
-    Simulator,
-    distributed,
-    host,
-)
+from fedjax_compress.numerics.randomness import root_key
+from fedjax_compress.runtime import distributed, host
+from fedjax_compress.simulate import ClientEvaluator, Evaluator, RunState, Simulator
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.typing import Algorithm, Key, Model, Params
 
@@ -95,7 +91,7 @@ def load_data(config: Config) -> Dataset:
     """The data set that the configuration names."""
     with within(f"the source of data {recorded(config).data}"):
         found = made(config, "data")
-    return with_field("data", clients.scaled, clients.check(found))
+    return with_field("data", datasets.scaled, datasets.check(found))
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -202,7 +198,7 @@ def build(
     if dataset is None:
         dataset = load_data(config)
     else:
-        dataset = clients.scaled(clients.check(dataset))
+        dataset = datasets.scaled(datasets.check(dataset))
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
     course = build_course(config, model)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.config import Config
-from fedjax_compress.experiment.records import Record, clean
 from fedjax_compress.experiment.stopped import StopRun
-from fedjax_compress.returned import within
+from fedjax_compress.report.records import Record, clean
 from fedjax_compress.simulate import RunState
 from fedjax_compress.typing import Params
 

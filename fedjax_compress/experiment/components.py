@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import (
-    by_round,
-    checked,
-    compress,
-    imports,
-    registry,
-    returned,
-    spec,
-)
-from fedjax_compress.clients import Dataset
+from fedjax_compress import compress, registry, spec
+from fedjax_compress.checks import parts as checked
+from fedjax_compress.checks import returned
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import (
     FIELDS,
@@ -30,7 +24,9 @@ from fedjax_compress.experiment.config import (
     with_field,
 )
 from fedjax_compress.models import augmented
-from fedjax_compress.simulate import host
+from fedjax_compress.numerics import by_round
+from fedjax_compress.registry import imports
+from fedjax_compress.runtime import host
 from fedjax_compress.typing import (
     Aggregator,
     Algorithm,

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 import fedjax_compress
-from fedjax_compress import imports, tree
-from fedjax_compress.clients import Dataset
-from fedjax_compress.clients.values import expect, pieces
+from fedjax_compress import tree
+from fedjax_compress.data import Dataset
+from fedjax_compress.data.values import expect, pieces
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import FIELDS, Config, Role, named
+from fedjax_compress.registry import imports
 from fedjax_compress.typing import Columns
 
 

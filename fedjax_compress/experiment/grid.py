@@ -36,9 +36,9 @@ from fedjax_compress.experiment.config import (
     named,
     recorded,
 )
-from fedjax_compress.experiment.files import plain_name
 from fedjax_compress.experiment.toml import dump_toml, format_toml, read_toml
 from fedjax_compress.registry import nearest
+from fedjax_compress.report.files import plain_name
 
 _SCHEMES, _SEEDS = "schemes", "seeds"
 GRID_WORDS = {_SCHEMES, _SEEDS}

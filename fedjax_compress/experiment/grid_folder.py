@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import files
 from fedjax_compress.experiment.build import left_open
 from fedjax_compress.experiment.config import Config, difference, recorded
 from fedjax_compress.experiment.grid import (
@@ -18,8 +17,9 @@ from fedjax_compress.experiment.grid import (
     lengthened,
     load_grid,
 )
-from fedjax_compress.experiment.reporting import read_finished
 from fedjax_compress.experiment.toml import load_toml
+from fedjax_compress.report import files
+from fedjax_compress.report.reporting import read_finished
 
 
 def is_finished(job: Job, folder: str | Path | None) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from fedjax_compress.experiment import files, grid_plots
 from fedjax_compress.experiment.grid import Grid, Job
-from fedjax_compress.experiment.reporting import (
+from fedjax_compress.report import files, grid_plots
+from fedjax_compress.report.reporting import (
     Figures,
     Finished,
     draw_curves,

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import Diverged, InputError
-from fedjax_compress.experiment import files, show
+from fedjax_compress.experiment import show
 from fedjax_compress.experiment.build import (
     check_data,
     load_data,
@@ -44,14 +44,15 @@ from fedjax_compress.experiment.grid_folder import (
     say_shorter,
 )
 from fedjax_compress.experiment.grid_report import publish_grid
-from fedjax_compress.experiment.progress import make_console
-from fedjax_compress.experiment.reporting import read_finished
 from fedjax_compress.experiment.resuming import resume
 from fedjax_compress.experiment.runner import run
-from fedjax_compress.experiment.scores import Score, common, of_model
 from fedjax_compress.experiment.stopped import Stopped
-from fedjax_compress.imports import merged
 from fedjax_compress.registry import nearest
+from fedjax_compress.registry.imports import merged
+from fedjax_compress.report import files
+from fedjax_compress.report.progress import make_console
+from fedjax_compress.report.reporting import read_finished
+from fedjax_compress.report.scores import Score, common, of_model
 
 
 def compare(

@@ -7,8 +7,9 @@ import math
 from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.config import Config
-from fedjax_compress.experiment.records import Record
-from fedjax_compress.simulate import RunState, distributed
+from fedjax_compress.report.records import Record
+from fedjax_compress.runtime import distributed
+from fedjax_compress.simulate import RunState
 
 
 class Judge:

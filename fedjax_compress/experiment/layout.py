@@ -21,8 +21,8 @@ from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, Sampling
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import Config, Role, named, objects_of
-from fedjax_compress.experiment.files import read_json, write_json
-from fedjax_compress.simulate.compile_cache import base_folder
+from fedjax_compress.report.files import read_json, write_json
+from fedjax_compress.runtime.compile_cache import base_folder
 from fedjax_compress.simulate.tuning import Choice, tune
 from fedjax_compress.typing import Algorithm, Params
 

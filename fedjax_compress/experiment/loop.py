@@ -9,18 +9,20 @@ import jax
 from rich.console import Console
 
 from fedjax_compress.errors import CheckpointError, Diverged
-from fedjax_compress.experiment import files, records, show
+from fedjax_compress.experiment import show
 from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.callbacks import Callbacks, Run
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.judging import Judge
-from fedjax_compress.experiment.progress import Progress
 from fedjax_compress.experiment.saving import Saver, checkpoints_of
-from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
-from fedjax_compress.simulate import RunState, Stop, distributed
-from fedjax_compress.simulate.link import Link
+from fedjax_compress.report import files, records
+from fedjax_compress.report.progress import Progress
+from fedjax_compress.report.scores import of_model
+from fedjax_compress.runtime import Stop, distributed
+from fedjax_compress.runtime.meeting import Link
+from fedjax_compress.simulate import RunState
 
 Summary = dict[str, Any]
 
@@ -182,7 +184,7 @@ def _finish(
     early: tuple[str, str] | None,
 ) -> Summary:
     """Writes summary and plot; ``early``: which callback has ended the run, and why."""
-    from fedjax_compress.experiment import plots
+    from fedjax_compress.report import plots
 
     summary = summarize(config, history, parts, params)
     if early:

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedjax_compress import imports
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import files, loop, saving, show
+from fedjax_compress.experiment import loop, saving, show
 from fedjax_compress.experiment.build import build, laid_out, request_devices
 from fedjax_compress.experiment.callbacks import Callbacks
 from fedjax_compress.experiment.config import (
@@ -26,10 +25,12 @@ from fedjax_compress.experiment.config import (
     validate,
 )
 from fedjax_compress.experiment.loop import Summary
-from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.runner import everything
 from fedjax_compress.experiment.toml import dump_toml, load_toml
-from fedjax_compress.simulate import distributed
+from fedjax_compress.registry import imports
+from fedjax_compress.report import files
+from fedjax_compress.report.progress import make_console
+from fedjax_compress.runtime import distributed
 from fedjax_compress.typing import Model, Params
 
 

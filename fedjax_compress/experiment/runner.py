@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedjax_compress import imports
-from fedjax_compress.clients import Dataset
-from fedjax_compress.experiment import files, loop, show
+from fedjax_compress.data import Dataset
+from fedjax_compress.experiment import loop, show
 from fedjax_compress.experiment.build import (
     Parts,
     build,
@@ -21,9 +20,11 @@ from fedjax_compress.experiment.callbacks import Callbacks
 from fedjax_compress.experiment.config import Config, recorded, validate
 from fedjax_compress.experiment.fingerprint import fingerprint
 from fedjax_compress.experiment.loop import Summary
-from fedjax_compress.experiment.progress import make_console
 from fedjax_compress.experiment.toml import dump_toml
-from fedjax_compress.simulate import distributed
+from fedjax_compress.registry import imports
+from fedjax_compress.report import files
+from fedjax_compress.report.progress import make_console
+from fedjax_compress.runtime import distributed
 
 
 def run(

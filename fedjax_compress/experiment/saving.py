@@ -10,11 +10,12 @@ from typing import Any
 import jax
 
 from fedjax_compress.errors import Diverged
-from fedjax_compress.experiment import files
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.fingerprint import fingerprint, versions
-from fedjax_compress.simulate import Checkpoints, RunState, distributed
+from fedjax_compress.report import files
+from fedjax_compress.runtime import Checkpoints, distributed
+from fedjax_compress.simulate import RunState
 
 _PROGRAMS, _VERSIONS = "programs", "versions"
 

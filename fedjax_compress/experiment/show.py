@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from fedjax_compress import tree
-from fedjax_compress.clients import describe_features, describe_target
-from fedjax_compress.experiment import files, words
+from fedjax_compress.data import describe_features, describe_target
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
-from fedjax_compress.experiment.scores import of_summary
+from fedjax_compress.report import files, words
+from fedjax_compress.report.scores import of_summary
 from fedjax_compress.typing import rows_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedjax_compress.experiment.files import resume_command
+from fedjax_compress.report.files import resume_command
 
 
 class StopRun(Exception):

@@ -10,9 +10,9 @@ from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import SPECS, Config
 from fedjax_compress.experiment.fingerprint import versions
-from fedjax_compress.experiment.records import Record, clean
-from fedjax_compress.experiment.scores import of_model
 from fedjax_compress.models import cost
+from fedjax_compress.report.records import Record, clean
+from fedjax_compress.report.scores import of_model
 from fedjax_compress.typing import Params
 
 _COSTS = ("client_parameters", "client_macs", "client_flops")

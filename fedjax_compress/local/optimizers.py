@@ -6,13 +6,14 @@ import math
 
 import optax as library
 
-from fedjax_compress import by_round, registry
-from fedjax_compress.by_round import is_known
+from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.local import train as training
 from fedjax_compress.local.steps import Last, schedule
 from fedjax_compress.local.train import train
-from fedjax_compress.lookup import RATE, call_by_name, optimizer, takes_key
+from fedjax_compress.numerics import by_round
+from fedjax_compress.numerics.by_round import is_known
+from fedjax_compress.registry.libraries import RATE, call_by_name, optimizer, takes_key
 from fedjax_compress.typing import Context, LocalUpdate, Model
 
 

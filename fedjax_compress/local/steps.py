@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.shuffle import permute
+from fedjax_compress.numerics.shuffle import permute
 from fedjax_compress.typing import Array, Batch, Key, Shard
 
 Last = Literal["keep", "drop"]

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_compress import checked, returned, tree
-from fedjax_compress.by_round import is_known
+from fedjax_compress import tree
+from fedjax_compress.checks import parts as checked
+from fedjax_compress.checks import returned
 from fedjax_compress.errors import InputError
 from fedjax_compress.local.steps import Schedule
-from fedjax_compress.promotion import as_written
+from fedjax_compress.numerics.by_round import is_known
+from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import (
     Array,
     Batch,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from fedjax_compress.models import losses, metrics
+from fedjax_compress.models._char_lstm import char_lstm
+from fedjax_compress.models._cnn import cnn, emnist_cnn
+from fedjax_compress.models._cost import Cost, cost
+from fedjax_compress.models._partial import lora, partial, partly, with_additions
 from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
-from fedjax_compress.models.cnn import cnn, emnist_cnn
-from fedjax_compress.models.convolution import Convolution, max_pool
-from fedjax_compress.models.cost import Cost, cost
+from fedjax_compress.models.convolution.forms import Form, convolution_form
+from fedjax_compress.models.convolution.layer import Convolution, max_pool
+from fedjax_compress.models.convolution.rewrite import rewrite_convolutions
 from fedjax_compress.models.dense import logistic, mlp
-from fedjax_compress.models.forms import Form, convolution_form
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
 from fedjax_compress.models.nnx_model import from_nnx
-from fedjax_compress.models.partial import lora, partial, partly, with_additions
 from fedjax_compress.models.resnet import resnet12, resnet18
-from fedjax_compress.models.rewrite import rewrite_convolutions
-from fedjax_compress.models.text import char_lstm
 
 __all__ = [
     "LSTM",

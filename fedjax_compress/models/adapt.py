@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.models.convolution.forms import convolution_form
 from fedjax_compress.models.cutting import check_cuts
-from fedjax_compress.models.forms import convolution_form
 from fedjax_compress.models.inputs import images, tokens
 from fedjax_compress.models.losses import Losses, losses_for, weight_of
 from fedjax_compress.models.metrics import metrics_for

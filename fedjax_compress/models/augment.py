@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry
+from fedjax_compress.checks.returned import difference_of_leaf, floats, within
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.inputs import check_images, numbers
-from fedjax_compress.returned import difference_of_leaf, floats, within
 from fedjax_compress.typing import Array, Columns, Key, Model, Outputs, Params, Task
 
 Augment = Callable[[Array, Key | None], Array]

@@ -14,8 +14,8 @@ import flax
 import jax
 from flax import linen
 
+from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
-from fedjax_compress.returned import within
 from fedjax_compress.typing import Key
 
 FLAGS = {"train": True, "training": True, "is_training": True, "deterministic": False}

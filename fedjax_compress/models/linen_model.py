@@ -21,9 +21,9 @@ from fedjax_compress.models.adapt import (
     number_read,
     shapes,
 )
-from fedjax_compress.models.forms import Form
-from fedjax_compress.models.rewrite import rewrite_convolutions
-from fedjax_compress.promotion import as_written
+from fedjax_compress.models.convolution.forms import Form
+from fedjax_compress.models.convolution.rewrite import rewrite_convolutions
+from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import (
     Columns,
     Cuts,

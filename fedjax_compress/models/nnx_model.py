@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import tree
+from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import adapt, flags
 from fedjax_compress.models.adapt import Loss, Read, arguments, default_inputs
-from fedjax_compress.models.forms import Form
-from fedjax_compress.models.rewrite import rewrite_convolutions
-from fedjax_compress.promotion import as_written
-from fedjax_compress.returned import within
+from fedjax_compress.models.convolution.forms import Form
+from fedjax_compress.models.convolution.rewrite import rewrite_convolutions
+from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import (
     Columns,
     Cuts,

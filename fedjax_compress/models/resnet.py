@@ -9,8 +9,8 @@ from flax import linen
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.convolution import Convolution, max_pool
-from fedjax_compress.models.forms import Form
+from fedjax_compress.models.convolution.forms import Form
+from fedjax_compress.models.convolution.layer import Convolution, max_pool
 from fedjax_compress.models.inputs import check_images, check_positive
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.typing import Array, Key, Model, Task

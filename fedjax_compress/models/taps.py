@@ -10,7 +10,7 @@ import jax
 from flax import linen
 
 from fedjax_compress.models.adapt import example
-from fedjax_compress.models.convolution import Convolution
+from fedjax_compress.models.convolution.layer import Convolution
 from fedjax_compress.typing import Array, Model, Task
 
 LAYERS = (

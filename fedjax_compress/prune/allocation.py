@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import ranking
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics import ranking
 from fedjax_compress.prune.shares import ONE, portion, rounded, to_share
 from fedjax_compress.typing import Array, Tree
 

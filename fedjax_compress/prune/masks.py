@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import ranking
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics import ranking
 from fedjax_compress.prune.patterns import Pattern, unstructured
 from fedjax_compress.prune.shares import portion, to_share
 from fedjax_compress.typing import Array, Params, Tree

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import ranking
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics import ranking
 from fedjax_compress.registry import register, register_component
 from fedjax_compress.typing import Array, Params, Tree
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_compress import ranking
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics import ranking
 from fedjax_compress.prune.masks import ranks_among
 from fedjax_compress.prune.shares import floored
 from fedjax_compress.prune.time_model import TimeModel

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_compress.checks.returned import floats, within
 from fedjax_compress.errors import InputError
 from fedjax_compress.prune.patterns import Pattern
 from fedjax_compress.registry import register, register_component
-from fedjax_compress.returned import floats, within
 from fedjax_compress.typing import Array, Tree
 
 Norm = Literal["l1", "l2"]

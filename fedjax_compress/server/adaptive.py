@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry
-from fedjax_compress.by_round import is_known
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics.by_round import is_known
 from fedjax_compress.server.optimizers import positive
 from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, Tree
 

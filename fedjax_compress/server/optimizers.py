@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax as library
 
-from fedjax_compress import by_round as rounds
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import optimizer
-from fedjax_compress.promotion import as_written
+from fedjax_compress.numerics import by_round as rounds
+from fedjax_compress.numerics.promotion import as_written
+from fedjax_compress.registry.libraries import optimizer
 from fedjax_compress.typing import Array, Context, Params, ServerOptimizer, State, Tree
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.models import Form
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning, by_id, handed_in, limits, metrics
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.identity import first_cohort

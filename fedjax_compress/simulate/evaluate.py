@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import checked
+from fedjax_compress.checks import parts as checked
 from fedjax_compress.clients import ClientData
-from fedjax_compress.clients.data import check_lengths
+from fedjax_compress.data.dataset import check_lengths
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.metrics import ratio
 from fedjax_compress.typing import Columns, Metric, Model, Params, Tree, rows_of

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import checked, returned
+from fedjax_compress.checks import parts as checked
+from fedjax_compress.checks import returned
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.evaluate import client_scores
 from fedjax_compress.typing import (

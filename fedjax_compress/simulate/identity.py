@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from fedjax_compress.returned import within
+from fedjax_compress.checks.returned import within
 from fedjax_compress.simulate.plan import Sampling, check_ids
 
 

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fedjax_compress.clients.rows import aligned
 from fedjax_compress.errors import InputError
-from fedjax_compress.simulate.host import silent_stdout
+from fedjax_compress.runtime.host import silent_stdout
 from fedjax_compress.typing import Tree
 
 AXIS = "clients"

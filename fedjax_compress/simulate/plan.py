@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from fedjax_compress.checks.returned import describe, within
 from fedjax_compress.errors import InputError
-from fedjax_compress.returned import describe, within
 from fedjax_compress.typing import Tiers
 
 DUMMY = -1

@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.runtime.compiling import compile_once
 from fedjax_compress.simulate import round as rounds_
-from fedjax_compress.simulate.compiling import compile_once
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import AXIS, Placement
 from fedjax_compress.typing import Key, Tree

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from fedjax_compress import registry
+from fedjax_compress.checks.returned import describe, is_array
 from fedjax_compress.errors import InputError
-from fedjax_compress.returned import describe, is_array
 from fedjax_compress.submodel.extraction import Kept, Sizes
 from fedjax_compress.typing import Array, Key
 

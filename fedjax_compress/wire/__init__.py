@@ -1,33 +1,14 @@
 """What travels: fields of symbols, exact bits inside jit, bytes on the host."""
 
-from fedjax_compress.wire import (
-    arithmetic,
-    best,
-    bitmask,
-    elias,
-    fixed,
-    gamma,
-    golomb,
-    huffman,
-    leading,
-    present,
-    radix,
-    sparse,
-    sparse_best,
-    sparse_gaps,
-    sparse_indices,
-    stream,
-    words,
-    zero_runs,
-)
-from fedjax_compress.wire.codes import (
+from fedjax_compress.wire import codes, sparse
+from fedjax_compress.wire.code import (
+    CODES,
     BitReader,
     Code,
     IndexCode,
     SymbolCode,
     check_code,
-    codes,
-    register,
+    register_code,
 )
 from fedjax_compress.wire.field import Field, Shape, fields, raw, shape_of, smallest
 from fedjax_compress.wire.host_sizes import FieldSize, entropy, field_sizes
@@ -42,6 +23,7 @@ from fedjax_compress.wire.message import pack, unpack
 from fedjax_compress.wire.whole import squeeze, unsqueeze, whole_sizes
 
 __all__ = [
+    "CODES",
     "HEADER_BYTES",
     "BitReader",
     "Code",
@@ -51,39 +33,22 @@ __all__ = [
     "Ledger",
     "Shape",
     "SymbolCode",
-    "arithmetic",
-    "best",
-    "bitmask",
     "bits",
     "check_code",
     "codes",
-    "elias",
     "entropy",
     "field_sizes",
     "fields",
-    "fixed",
-    "gamma",
-    "golomb",
-    "huffman",
-    "leading",
     "nominal_size",
     "pack",
-    "present",
-    "radix",
     "raw",
-    "register",
+    "register_code",
     "shape_of",
     "size",
     "smallest",
     "sparse",
-    "sparse_best",
-    "sparse_gaps",
-    "sparse_indices",
     "squeeze",
-    "stream",
     "unpack",
     "unsqueeze",
     "whole_sizes",
-    "words",
-    "zero_runs",
 ]

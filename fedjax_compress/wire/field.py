@@ -28,7 +28,7 @@ class Field:
     Attributes:
       symbols: array of any shape, in C order on the wire.
       alphabet: number of distinct symbols.
-      code: how the symbols become bits; a name in ``wire.codes``.
+      code: how the symbols become bits; a name in ``wire.code``.
       kind: values, indices, scales or mask. It has no influence on the bits; papers
         leave scales out of their counts, and ``wire.nominal_size`` follows them.
     """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_compress.typing import Payload
-from fedjax_compress.wire.codes import code_of
+from fedjax_compress.wire.code import code_of
 from fedjax_compress.wire.field import Field, count, fields
 from fedjax_compress.wire.message import unsigned, written
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Payload
-from fedjax_compress.wire.codes import carried, code_of
+from fedjax_compress.wire.code import carried, code_of
 from fedjax_compress.wire.field import Field, count, fields
 
 HEADER_BYTES = 16

@@ -29,7 +29,7 @@ import numpy as np
 
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Payload
-from fedjax_compress.wire.codes import BitReader, code_of
+from fedjax_compress.wire.code import BitReader, code_of
 from fedjax_compress.wire.field import Field, count, fields, is_word
 from fedjax_compress.wire.measure import HEADER_BYTES
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedjax_compress.errors import WireError
-from fedjax_compress.wire.codes import BitReader
+from fedjax_compress.wire.code import BitReader
 
 _CHUNK = 1 << 20
 LONGEST = 64

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.bitset import marked, pack_mask
 from fedjax_compress.errors import InputError, WireError
+from fedjax_compress.numerics.bitset import marked, pack_mask
 from fedjax_compress.typing import Array
-from fedjax_compress.wire.codes import BitReader, Code
+from fedjax_compress.wire.code import BitReader, Code
+from fedjax_compress.wire.codes.fixed import from_bits, to_bits, width
 from fedjax_compress.wire.field import Field, count
-from fedjax_compress.wire.fixed import from_bits, to_bits, width
 
 
 class Positions(NamedTuple):

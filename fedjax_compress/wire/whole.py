@@ -32,9 +32,9 @@ import numpy as np
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.registry import nearest
 from fedjax_compress.typing import Payload
-from fedjax_compress.wire.codes import BitReader, code_of
+from fedjax_compress.wire.code import BitReader, code_of
+from fedjax_compress.wire.codes.fixed import width
 from fedjax_compress.wire.field import Field, count, fields
-from fedjax_compress.wire.fixed import width
 from fedjax_compress.wire.measure import HEADER_BYTES
 from fedjax_compress.wire.message import pack, restored, structure, unsigned, written
 

@@ -12,7 +12,7 @@ from systems import client_told, setup, updating
 from fedjax_compress import algorithms, compress, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Compressor, Keys, Stage, Task
 
 OWNER = np.array([0, 0, 0, 1, 2, 2], np.int32)

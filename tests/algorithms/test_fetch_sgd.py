@@ -11,9 +11,9 @@ from systems import client_told, server_told, setup, updating
 
 from fedjax_compress import algorithms, wire
 from fedjax_compress.clients import group
-from fedjax_compress.compress.count_sketching import cells, sketch
+from fedjax_compress.compress._count_sketch import cells, sketch
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 
 CLIENTS, N, ROWS, COLUMNS = 3, 400, 5, 40
 SIZES = [3, 1, 2]

@@ -13,7 +13,7 @@ from systems import local as local_of
 from fedjax_compress import algorithms, registry, tree, wire
 from fedjax_compress.clients import group
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Task
 
 ROWS, WIDTH, CLASSES, LR = 12, 20, 6, 0.5

@@ -11,7 +11,7 @@ from fedjax_compress import compress, tree, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Keys, Stage
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def fast(function):
@@ -19,14 +19,14 @@ def fast(function):
     return jax.jit(function)
 
 
-def through(compressor, values, coin=COIN):
+def through(compressor, values, keys=KEYS):
     """The decoded tree."""
 
-    def run(values, coin):
-        payload, _ = compressor.encode(values, compressor.init(values), coin)
-        return compressor.decode(payload, values, coin.shared)
+    def run(values, keys):
+        payload, _ = compressor.encode(values, compressor.init(values), keys)
+        return compressor.decode(payload, values, keys.shared)
 
-    return fast(run)(values, coin)
+    return fast(run)(values, keys)
 
 
 def params(seed=0):
@@ -54,25 +54,25 @@ def test_text_and_python_describe_the_same_compressor():
     python = compress.on_leaves(
         compress.chain(compress.top_k(0.5), compress.qsgd(bits=4))
     )
-    one, two = (fast(c.encode)(arrays(), (), COIN)[0] for c in (text, python))
+    one, two = (fast(c.encode)(arrays(), (), KEYS)[0] for c in (text, python))
     assert wire.pack(one) == wire.pack(two)
 
 
 def test_chain_quantises_the_values_and_pays_for_the_indices():
     x = jnp.arange(1.0, 21.0)
     compressor = compress.parse("top_k(0.25, indices=fixed) | uniform(bits=2)")
-    payload, _ = fast(compressor.encode)(x, (), COIN)
+    payload, _ = fast(compressor.encode)(x, (), KEYS)
     kinds = sorted((f.kind, f.symbols.size) for f in wire.fields(payload))
     assert kinds == [("indices", 5), ("scales", 2), ("values", 5)]
 
 
 def test_stages_of_a_chain_draw_different_noise():
-    """The same stage twice would pick the same elements if the coin were not folded."""
+    """The same stage twice would pick the same elements if the keys were not folded."""
     stage = compress.chain(compress.random_k(0.5), compress.random_k(0.5))
     encode, kept = fast(stage.encode), set()
     for seed in range(8):
-        coin = COIN.fold(seed)
-        carrier, _, _ = encode(jnp.arange(1.0, 9.0), (), coin)
+        keys = KEYS.fold(seed)
+        carrier, _, _ = encode(jnp.arange(1.0, 9.0), (), keys)
         kept.add(tuple(np.sort(np.asarray(carrier)).tolist()))
     assert len(kept) > 1
 
@@ -88,7 +88,7 @@ def test_states_of_a_chain_stay_apart():
     """Two stages that count their rounds, and one without a state between them."""
 
     def counter():
-        def encode(array, state, coin):
+        def encode(array, state, keys):
             return array + state, (), state + 1
 
         return Stage(
@@ -100,10 +100,10 @@ def test_states_of_a_chain_stay_apart():
     state = compressor.init({"a": jnp.zeros(3), "b": jnp.zeros(2)})
     for expected in range(3):
         payload, state = compressor.encode(
-            {"a": jnp.zeros(3), "b": jnp.zeros(2)}, state, COIN
+            {"a": jnp.zeros(3), "b": jnp.zeros(2)}, state, KEYS
         )
         decoded = compressor.decode(
-            payload, {"a": jnp.zeros(3), "b": jnp.zeros(2)}, COIN.shared
+            payload, {"a": jnp.zeros(3), "b": jnp.zeros(2)}, KEYS.shared
         )
         assert decoded["b"].tolist() == [2 * expected] * 2
 
@@ -140,8 +140,8 @@ def test_on_vector_is_the_stage_on_the_concatenation():
     values = arrays()
     stage = compress.uniform(bits=3)
     vector = jnp.concatenate([x.reshape(-1) for x in jax.tree.leaves(values)])
-    carrier, side, _ = fast(stage.encode)(vector, (), COIN)
-    expected = stage.decode(carrier, side, COIN.shared)
+    carrier, side, _ = fast(stage.encode)(vector, (), KEYS)
+    expected = stage.decode(carrier, side, KEYS.shared)
     arrived = through(compress.on_vector(stage), values)
     got = jnp.concatenate([x.reshape(-1) for x in jax.tree.leaves(arrived)])
     np.testing.assert_allclose(got, expected, rtol=1e-6)
@@ -159,9 +159,9 @@ def test_on_vector_of_mixed_dtypes():
 def test_empty_leaves_and_trees(text):
     compressor = compress.parse(text)
     for values in ({}, {"a": jnp.zeros((0, 3))}):
-        payload, _ = compressor.encode(values, compressor.init(values), COIN)
+        payload, _ = compressor.encode(values, compressor.init(values), KEYS)
         assert int(wire.bits(payload)) == 0
-        arrived = compressor.decode(payload, values, COIN.shared)
+        arrived = compressor.decode(payload, values, KEYS.shared)
         assert tree.shapes(arrived) == tree.shapes(values)
 
 
@@ -222,14 +222,14 @@ def test_error_feedback_telescopes(text):
     values = arrays()
     steps = [arrays(s) for s in range(50)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps)
-    coins = jax.vmap(COIN.fold)(jnp.arange(50))
+    many = jax.vmap(KEYS.fold)(jnp.arange(50))
 
     def step(state, given):
-        x, coin = given
-        payload, state = compressor.encode(x, state, coin)
-        return state, compressor.decode(payload, x, coin.shared)
+        x, keys = given
+        payload, state = compressor.encode(x, state, keys)
+        return state, compressor.decode(payload, x, keys.shared)
 
-    run = fast(lambda s: jax.lax.scan(step, s, (stacked, coins)))
+    run = fast(lambda s: jax.lax.scan(step, s, (stacked, many)))
     state, arrived = run(compressor.init(values))
     residual = state["residual"]
     for got, left, sent in zip(
@@ -245,8 +245,8 @@ def test_error_feedback_of_a_selection_is_exact():
     state = compressor.init(arrays())
     for seed in range(5):
         due = tree.add(state["residual"], arrays(seed))
-        payload, state = compressor.encode(arrays(seed), state, COIN)
-        arrived = compressor.decode(payload, arrays(), COIN.shared)
+        payload, state = compressor.encode(arrays(seed), state, KEYS)
+        arrived = compressor.decode(payload, arrays(), KEYS.shared)
         total = tree.add(arrived, state["residual"])
         jax.tree.map(np.testing.assert_array_equal, total, due)
 
@@ -256,22 +256,22 @@ def test_error_feedback_of_the_identity_is_the_identity():
     plain = compress.parse("identity")
     state = compressor.init(arrays())
     for seed in range(3):
-        payload, state = compressor.encode(arrays(seed), state, COIN)
-        assert wire.pack(payload) == wire.pack(plain.encode(arrays(seed), (), COIN)[0])
+        payload, state = compressor.encode(arrays(seed), state, KEYS)
+        assert wire.pack(payload) == wire.pack(plain.encode(arrays(seed), (), KEYS)[0])
         assert not any(x.any() for x in jax.tree.leaves(state["residual"]))
 
 
 def test_decay_ages_the_residual():
     compressor = compress.parse("error_feedback(top_k(0.5), decay=0.5)")
     state = compressor.init(jnp.zeros(2))
-    _, state = compressor.encode(jnp.asarray([4.0, 1.0]), state, COIN)
+    _, state = compressor.encode(jnp.asarray([4.0, 1.0]), state, KEYS)
     assert state["residual"].tolist() == [0, 1]
-    _, state = compressor.encode(jnp.asarray([4.0, 1.0]), state, COIN)
+    _, state = compressor.encode(jnp.asarray([4.0, 1.0]), state, KEYS)
     assert state["residual"].tolist() == [0, 1.5]
     forgetful = compress.parse("error_feedback(top_k(0.5), decay=0)")
     state = forgetful.init(jnp.zeros(2))
     for _ in range(3):
-        _, state = forgetful.encode(jnp.asarray([4.0, 1.0]), state, COIN)
+        _, state = forgetful.encode(jnp.asarray([4.0, 1.0]), state, KEYS)
     assert state["residual"].tolist() == [0, 1]
 
 
@@ -281,7 +281,7 @@ def test_residuals_of_short_floats_are_kept_in_full():
     x = jnp.ones(3, jnp.bfloat16)
     state = compressor.init(x)
     assert state["residual"].dtype == jnp.float32
-    payload, _ = compressor.encode(x, state, COIN)
+    payload, _ = compressor.encode(x, state, KEYS)
     assert int(wire.bits(payload)) == 48
 
 

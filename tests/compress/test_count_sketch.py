@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress, wire
-from fedjax_compress.compress.count_sketching import cells, sketch, unsketch
+from fedjax_compress.compress._count_sketch import cells, sketch, unsketch
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Keys
 
 KEY = jax.random.key(2)
-COIN = Keys(jax.random.key(1), KEY)
+KEYS = Keys(jax.random.key(1), KEY)
 
 
 def gaussian(n, seed=0):
@@ -77,7 +77,7 @@ def test_heavy_elements_are_found_with_their_values():
     heavy = np.arange(8) * 470 + 11
     x[heavy] = 50 * np.where(np.arange(8) % 2, -1, 1)
     stage = compress.count_sketch(rows=5, columns=200)
-    carrier, side, _ = stage.encode(jnp.asarray(x), (), COIN)
+    carrier, side, _ = stage.encode(jnp.asarray(x), (), KEYS)
     assert carrier.shape == (5, 200)
     arrived = np.asarray(stage.decode(carrier, side, KEY))
     np.testing.assert_array_equal(np.sort(np.argsort(-np.abs(arrived))[:8]), heavy)
@@ -112,7 +112,7 @@ def test_what_would_not_shrink_travels_as_it_is():
     stage = compress.on_leaves(compress.count_sketch(rows=3, columns=10))
     for n, bits in ((30, 32 * 30), (31, 32 * 30), (1, 32), (500, 32 * 30)):
         x = jnp.asarray(gaussian(n))
-        payload, _ = stage.encode(x, (), COIN)
+        payload, _ = stage.encode(x, (), KEYS)
         assert int(wire.bits(payload)) == bits
         if n <= 30:
             np.testing.assert_array_equal(stage.decode(payload, x, KEY), x)
@@ -133,7 +133,7 @@ def test_a_following_stage_gets_the_table():
     """Cells in 16 bits; leaf 0 and stage 0 fold the key twice."""
     x = jnp.asarray(gaussian(2000))
     compressor = compress.parse("count_sketch(5, 100) | cast(bfloat16)")
-    payload, _ = compressor.encode(x, compressor.init(x), COIN)
+    payload, _ = compressor.encode(x, compressor.init(x), KEYS)
     assert int(wire.bits(payload)) == 16 * 500
     key = jax.random.fold_in(jax.random.fold_in(KEY, 0), 0)
     plain_one = unsketch(sketch(x, key, 5, 100), key, 2000)

@@ -15,14 +15,14 @@ def rounds(stage, updates):
     """(decoded, u, v, bits) of each round, as numpy."""
     state = stage.init(jax.ShapeDtypeStruct(updates[0].shape, jnp.float32))
 
-    def one(x, state, coin):
-        _, side, state = stage.encode(x, state, coin)
-        return stage.decode(None, side, coin.shared), state, wire.bits(side)
+    def one(x, state, keys):
+        _, side, state = stage.encode(x, state, keys)
+        return stage.decode(None, side, keys.shared), state, wire.bits(side)
 
     one = jax.jit(one)
     for t, x in enumerate(updates):
-        coin = Keys(jax.random.key(t), jax.random.key(1000 + t))
-        decoded, state, bits = one(x, state, coin)
+        keys = Keys(jax.random.key(t), jax.random.key(1000 + t))
+        decoded, state, bits = one(x, state, keys)
         u, v = np.asarray(state["momentum"]), np.asarray(state["due"])
         yield np.asarray(decoded), u, v, int(bits)
 
@@ -122,8 +122,8 @@ def test_a_sample_that_misses_the_large_elements_does_not_flood():
     state = stage.init(jax.ShapeDtypeStruct(x.shape, x.dtype))
     counts = set()
     for t in range(40):
-        coin = Keys(jax.random.key(t), jax.random.key(0))
-        counts.add(np.count_nonzero(run(x, state, coin)["values"].symbols))
+        keys = Keys(jax.random.key(t), jax.random.key(0))
+        counts.add(np.count_nonzero(run(x, state, keys)["values"].symbols))
     assert max(counts) == 2000
     assert len(counts) > 3
 

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from fedjax_compress import compress, tree, wire
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Keys
 
 N = 40_000
@@ -38,11 +38,11 @@ def terngrad_clipped():
 def sent(specification):
     """The bits of one message, and what arrives of it."""
     compressor = compress.parse(specification)
-    coin = Keys(root_key(1), root_key(2))
+    keys = Keys(root_key(1), root_key(2))
     values = {"x": jnp.asarray(X)}
-    encode = jax.jit(lambda v: compressor.encode(v, compressor.init(v), coin)[0])
+    encode = jax.jit(lambda v: compressor.encode(v, compressor.init(v), keys)[0])
     payload = encode(values)
-    arrived = compressor.decode(payload, tree.shapes(values), coin.shared)
+    arrived = compressor.decode(payload, tree.shapes(values), keys.shared)
     return int(wire.bits(payload)), np.asarray(arrived["x"])
 
 

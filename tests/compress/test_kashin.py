@@ -9,11 +9,11 @@ import pytest
 import scipy.linalg
 
 from fedjax_compress import compress
-from fedjax_compress.compress.kashin_frame import _draw, _plan
+from fedjax_compress.compress._kashin import _draw, _plan
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def lognormal(n, seed=0):
@@ -22,12 +22,12 @@ def lognormal(n, seed=0):
     return (rng.lognormal(size=n) * rng.choice([-1, 1], n)).astype(np.float32)
 
 
-def encode(stage, array, coin=COIN):
+def encode(stage, array, coin=KEYS):
     """(carrier, side information)"""
     return jax.jit(lambda a: stage.encode(a, (), coin)[:2])(jnp.asarray(array))
 
 
-def decode(stage, carrier, side, coin=COIN):
+def decode(stage, carrier, side, coin=KEYS):
     return np.asarray(stage.decode(jnp.asarray(carrier), side, coin.shared))
 
 
@@ -38,7 +38,7 @@ def blocks_of(carrier, plan):
     return grid.swapaxes(0, 1).reshape(plan.blocks, plan.size)
 
 
-def frames(plan, key=COIN.shared):
+def frames(plan, key=KEYS.shared):
     """The dense frames U, float64 [blocks, m, N], from signs and positions."""
     signs, positions = map(np.asarray, _draw(key, plan))
     signs = blocks_of(signs, plan).astype(np.float64)
@@ -184,12 +184,12 @@ def test_signs_and_positions_follow_from_the_shared_key_alone():
     x = lognormal(100)
     stage = compress.kashin()
     carrier = encode(stage, x)[0]
-    private = Keys(jax.random.key(9), COIN.shared)
-    shared = Keys(COIN.private, jax.random.key(9))
+    private = Keys(jax.random.key(9), KEYS.shared)
+    shared = Keys(KEYS.private, jax.random.key(9))
     np.testing.assert_array_equal(encode(stage, x, private)[0], carrier)
     assert not np.allclose(encode(stage, x, shared)[0], carrier)
     plan = _plan(100, 1.25, 32768)
-    one, two = (_draw(key, plan) for key in (COIN.shared, shared.shared))
+    one, two = (_draw(key, plan) for key in (KEYS.shared, shared.shared))
     assert (np.asarray(one[0]) != np.asarray(two[0])).any()
     assert (np.asarray(one[1]) != np.asarray(two[1])).any()
 
@@ -233,8 +233,8 @@ def test_the_preset_is_the_chain_in_the_order_of_the_paper(preset, stages):
     x = jnp.asarray(lognormal(90))
 
     def run(compressor):
-        payload, _ = compressor.encode(x, compressor.init(x), COIN)
-        return payload, compressor.decode(payload, x, COIN.shared)
+        payload, _ = compressor.encode(x, compressor.init(x), KEYS)
+        return payload, compressor.decode(payload, x, KEYS.shared)
 
     both = [jax.jit(run, static_argnums=0)(compress.parse(t)) for t in (preset, stages)]
     for a, b in zip(*map(jax.tree.leaves, both), strict=True):

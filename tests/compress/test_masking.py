@@ -14,7 +14,7 @@ from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Claims, Compressor, Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 ELEMENTWISE = [
     "identity",
     "cast(bfloat16)",
@@ -39,13 +39,13 @@ class Both:
         plain = compress.parse(specification)
         under = compress.masked(plain)
 
-        def alone(values, coin):
-            payload, _ = plain.encode(values, (), coin)
-            return payload, plain.decode(payload, values, coin.shared)
+        def alone(values, keys):
+            payload, _ = plain.encode(values, (), keys)
+            return payload, plain.decode(payload, values, keys.shared)
 
-        def round_trip(values, mask, coin):
-            payload = under.encode(values, mask, coin)
-            decoded = under.decode(payload, values, mask, coin.shared)
+        def round_trip(values, mask, keys):
+            payload = under.encode(values, mask, keys)
+            decoded = under.decode(payload, values, mask, keys.shared)
             return payload, decoded, wire.bits(payload)
 
         self.plain = jax.jit(alone)
@@ -97,12 +97,12 @@ def test_masked_messages(specification):
     for density in (0.0, 0.4, 1.0):
         mask = mask_of(density)
         kept = np.asarray(mask["w"])
-        payload, decoded, bits = case.round(values, mask, COIN)
+        payload, decoded, bits = case.round(values, mask, KEYS)
         check_packed(payload, bits)
         front = np.zeros(40, np.float32)
         front[: kept.sum()] = np.asarray(values["w"])[kept]
         moved = {"b": values["b"], "w": jnp.asarray(front.reshape(4, 10))}
-        plain, expected = case.plain(moved, COIN)
+        plain, expected = case.plain(moved, KEYS)
         close(decoded["b"], expected["b"])
         assert not np.asarray(decoded["w"])[~kept].any()
         arrived = np.asarray(decoded["w"])[kept]
@@ -118,8 +118,8 @@ def test_masked_messages(specification):
 def test_lanes_equal_messages_alone(specification):
     case, lanes = both(specification), []
     for seed, density in enumerate((0.0, 0.2, 0.7)):
-        coin = Keys(jax.random.key(seed), jax.random.key(9 + seed))
-        lanes.append((values_of(seed), mask_of(density, seed), coin))
+        keys = Keys(jax.random.key(seed), jax.random.key(9 + seed))
+        lanes.append((values_of(seed), mask_of(density, seed), keys))
     together = case.batch(*jax.tree.map(lambda *x: jnp.stack(x), *lanes))
     for i, lane in enumerate(lanes):
         alone = jax.tree.leaves(case.round(*lane))
@@ -131,24 +131,24 @@ def test_bits_by_hand():
     """Of 40: the count takes 6 bits, each symbol of 8 takes 3, lo and hi 64."""
     values, mask = values_of(), mask_of(0.4)
     kept = np.asarray(mask["w"])
-    payload, _, bits = both("uniform(bits=3)").round(values, mask, COIN)
+    payload, _, bits = both("uniform(bits=3)").round(values, mask, KEYS)
     symbols = np.asarray(payload[1]["side"]["symbols"].symbols).reshape(-1)
     last = int(np.flatnonzero(symbols).max()) + 1
     assert last <= kept.sum()
     assert int(bits) == (64 + 3 * 5) + (64 + 6 + 3 * last)
     # Floats that are not zero: exactly the kept ones.
-    _, _, bits = both("identity").round(values, mask, COIN)
+    _, _, bits = both("identity").round(values, mask, KEYS)
     assert int(bits) == 32 * 5 + 6 + 32 * kept.sum()
-    _, _, bits = both("identity").round(values, mask_of(0.0), COIN)
+    _, _, bits = both("identity").round(values, mask_of(0.0), KEYS)
     assert int(bits) == 32 * 5 + 6
 
 
 def test_known_positions_are_cheaper_than_sent_ones():
     values, mask = values_of(), mask_of(0.4)
-    known = both("identity").round(values, mask, COIN)[2]
-    sent = both("nonzero(bitmask)").round(values, mask_of(1.0), COIN)[2]
+    known = both("identity").round(values, mask, KEYS)[2]
+    sent = both("nonzero(bitmask)").round(values, mask_of(1.0), KEYS)[2]
     pruned = {**values, "w": jnp.where(mask["w"], values["w"], 0.0)}
-    positions = both("nonzero(bitmask)").round(pruned, mask_of(1.0), COIN)[2]
+    positions = both("nonzero(bitmask)").round(pruned, mask_of(1.0), KEYS)[2]
     assert int(known) < int(positions) < int(sent)
 
 
@@ -156,16 +156,16 @@ def test_leaves_that_are_never_pruned_and_empty_ones():
     under = compress.masked(compress.parse("identity"))
     values = {"a": jnp.ones(3), "b": jnp.ones((0, 2)), "c": jnp.float32(2)}
     mask = {"a": True, "b": jnp.ones((0, 2), bool), "c": jnp.array(False)}
-    sent = jax.jit(lambda v: under.encode(v, mask, COIN))(values)
+    sent = jax.jit(lambda v: under.encode(v, mask, KEYS))(values)
     assert [f.code for f in wire.fields(sent)] == ["fixed", "leading"]
     assert int(jax.jit(wire.bits)(sent)) == 96 + 1
     like = {"a": jnp.zeros(3), "b": jnp.zeros((0, 2)), "c": jnp.zeros(())}
-    decoded = jax.jit(lambda p: under.decode(p, like, mask, COIN.shared))(sent)
+    decoded = jax.jit(lambda p: under.decode(p, like, mask, KEYS.shared))(sent)
     np.testing.assert_array_equal(decoded["a"], 1)
     assert decoded["b"].shape == (0, 2)
     assert decoded["c"] == 0
-    nothing = under.encode({}, {}, COIN)
-    assert under.decode(nothing, {}, {}, COIN.shared) == {}
+    nothing = under.encode({}, {}, KEYS)
+    assert under.decode(nothing, {}, {}, KEYS.shared) == {}
 
 
 def test_large_masks_keep_their_order():
@@ -175,8 +175,8 @@ def test_large_masks_keep_their_order():
 
     @jax.jit
     def run(x, mask):
-        sent = under.encode(x, mask, COIN)
-        return sent, under.decode(sent, x, mask, COIN.shared)
+        sent = under.encode(x, mask, KEYS)
+        return sent, under.decode(sent, x, mask, KEYS.shared)
 
     x = jnp.asarray(rng.normal(size=3001), jnp.float32)
     for density in (0.01, 0.5, 0.99):
@@ -210,7 +210,7 @@ def test_states_and_whole_vectors_are_refused():
         with pytest.raises(InputError, match=reason):
             under.init_check(values)
         with pytest.raises(InputError, match=reason):
-            under.encode(values, mask, COIN)
+            under.encode(values, mask, KEYS)
     compress.masked(compress.parse("on_vector(uniform)")).init_check(values["w"])
     with pytest.raises(InputError, match="elementwise"):
         compress.masked(plain._replace(claims=Claims()))
@@ -228,7 +228,7 @@ def test_states_and_whole_vectors_are_refused():
 def test_masks_that_do_not_fit_are_refused(mask, reason):
     under = compress.masked(compress.parse("identity"))
     with pytest.raises(InputError, match=reason):
-        under.encode(values_of(), mask, COIN)
+        under.encode(values_of(), mask, KEYS)
 
 
 # the mask itself
@@ -296,9 +296,9 @@ def test_nonzero_by_hand():
     """1.5 and -2 of eight, with zeros of both signs: 4 + 2 * 3 + 64 bits."""
     x = jnp.array([0, 1.5, -0.0, 0, -2, 0, -0.0, 0], jnp.float32)
     plain = compress.parse("nonzero(fixed)")
-    payload, _ = jax.jit(plain.encode)(x, (), COIN)
+    payload, _ = jax.jit(plain.encode)(x, (), KEYS)
     assert int(jax.jit(wire.bits)(payload)) == 4 + 2 * 3 + 64
-    decoded = plain.decode(wire.unpack(wire.pack(payload), payload), x, COIN.shared)
+    decoded = plain.decode(wire.unpack(wire.pack(payload), payload), x, KEYS.shared)
     np.testing.assert_array_equal(decoded, x)
     assert not np.signbit(np.asarray(decoded))[[2, 6]].any()
 
@@ -308,7 +308,7 @@ def test_nonzero_best_is_at_most_two_bits_above_each_code():
     codes = ["best", "golomb", "fixed", "words", "bitmask", "runs"]
     run = [
         functools.partial(
-            compress.parse(f"nonzero({code})").encode, state=(), coin=COIN
+            compress.parse(f"nonzero({code})").encode, state=(), keys=KEYS
         )
         for code in codes
     ]

@@ -10,15 +10,15 @@ import pytest
 from fedjax_compress import compress, wire
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def through(stage, array):
     """The decoded array."""
 
     def run(array):
-        carrier, side, _ = stage.encode(array, (), COIN)
-        return stage.decode(carrier, side, COIN.shared)
+        carrier, side, _ = stage.encode(array, (), KEYS)
+        return stage.decode(carrier, side, KEYS.shared)
 
     return np.asarray(jax.jit(run)(jnp.asarray(array)), np.float64)
 
@@ -67,7 +67,7 @@ def test_short_arrays_and_single_columns(options):
 def test_bits_and_scales_of_a_matrix():
     x = gaussian(20, 6)
     for stage, scales in ((compress.one_bit(), 6), (compress.one_bit(False), 1)):
-        side = jax.jit(lambda x, s=stage: s.encode(x, (), COIN)[1])(x)
+        side = jax.jit(lambda x, s=stage: s.encode(x, (), KEYS)[1])(x)
         assert int(wire.bits(side)) == 120 + 64 * scales
         np.testing.assert_array_equal(side["symbols"].symbols, x >= 0)
 
@@ -76,7 +76,7 @@ def test_residuals_of_error_feedback_have_column_sums_of_zero():
     """The paper's method, over rounds: each column's sum has arrived in full."""
     method = compress.parse("error_feedback(one_bit)")
     state = method.init(jnp.zeros((50, 4)))
-    step = jax.jit(lambda x, s: method.encode(x, s, COIN)[1])
+    step = jax.jit(lambda x, s: method.encode(x, s, KEYS)[1])
     for seed in range(5):
         state = step(jnp.asarray(gaussian(50, 4, seed=seed) + 0.5), state)
     residual = np.asarray(state["residual"], np.float64)

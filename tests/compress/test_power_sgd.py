@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from fedjax_compress import compress, wire
-from fedjax_compress.compress.low_rank import _orthonormal
+from fedjax_compress.compress._power_sgd import _orthonormal
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
 def gaussian(*shape, seed=0):
@@ -27,18 +27,18 @@ def start(stage, array):
 
 @functools.cache
 def compiled(stage):
-    def run(array, state, coin):
-        carrier, side, state = stage.encode(array, state, coin)
-        return carrier, stage.decode(carrier, side, coin.shared), state
+    def run(array, state, keys):
+        carrier, side, state = stage.encode(array, state, keys)
+        return carrier, stage.decode(carrier, side, keys.shared), state
 
     return jax.jit(run)
 
 
-def send(stage, array, state=None, coin=COIN):
+def send(stage, array, state=None, keys=KEYS):
     """(carrier, decoded, state after)"""
     array = jnp.asarray(array)
     state = start(stage, array) if state is None else state
-    carrier, arrived, state = compiled(stage)(array, state, coin)
+    carrier, arrived, state = compiled(stage)(array, state, keys)
     return carrier, np.asarray(arrived), state
 
 
@@ -57,7 +57,7 @@ def plain(matrix, right):
 def test_three_rounds_equal_plain_numpy():
     """From the same first Q. Factors agree up to the sign of each column."""
     stage = compress.power_sgd(rank=3)
-    right = np.asarray(jax.random.normal(COIN.shared, (24, 3)), np.float64)
+    right = np.asarray(jax.random.normal(KEYS.shared, (24, 3)), np.float64)
     state = None
     for seed in range(3):
         matrix = gaussian(40, 24, seed=seed)
@@ -118,10 +118,10 @@ def test_a_warm_start_ends_at_the_best_projection_and_beats_a_random_one():
     best = np.sqrt((values[2:] ** 2).sum())
     stage, state, errors = compress.power_sgd(rank=2), None, []
     for number in range(40):
-        _, arrived, state = send(stage, x, state, COIN.fold(number))
+        _, arrived, state = send(stage, x, state, KEYS.fold(number))
         errors.append(np.linalg.norm(x - arrived))
     cold = [
-        np.linalg.norm(x - send(stage, x, None, COIN.fold(number))[1])
+        np.linalg.norm(x - send(stage, x, None, KEYS.fold(number))[1])
         for number in range(10)
     ]
     assert errors[0] > 1.05 * best
@@ -168,11 +168,11 @@ def test_what_travels(shape, rank, min_ratio, elements):
     x = jnp.asarray(gaussian(*shape))
     compressor = compress.on_leaves(compress.power_sgd(rank, min_ratio=min_ratio))
     state = compressor.init(x)
-    payload, _ = compressor.encode(x, state, COIN)
+    payload, _ = compressor.encode(x, state, KEYS)
     assert int(wire.bits(payload)) == 32 * elements
     if elements == x.size:
         assert state == ()
-        np.testing.assert_array_equal(compressor.decode(payload, x, COIN.shared), x)
+        np.testing.assert_array_equal(compressor.decode(payload, x, KEYS.shared), x)
 
 
 def test_it_is_a_projection():
@@ -229,13 +229,13 @@ def test_error_feedback_sends_all_in_the_end():
     for text in ("error_feedback(power_sgd(rank=1))", "power_sgd(rank=1)"):
         compressor = compress.parse(text)
 
-        def step(state, coin, compressor=compressor):
-            payload, state = compressor.encode(x, state, coin)
-            return state, compressor.decode(payload, x, coin.shared)
+        def step(state, keys, compressor=compressor):
+            payload, state = compressor.encode(x, state, keys)
+            return state, compressor.decode(payload, x, keys.shared)
 
-        coins = jax.vmap(COIN.fold)(jnp.arange(200))
-        run = jax.jit(lambda s, coins, step=step: jax.lax.scan(step, s, coins)[1])
-        mean = np.asarray(run(compressor.init(x), coins)).mean(axis=0)
+        many = jax.vmap(KEYS.fold)(jnp.arange(200))
+        run = jax.jit(lambda s, many, step=step: jax.lax.scan(step, s, many)[1])
+        mean = np.asarray(run(compressor.init(x), many)).mean(axis=0)
         lacking[text] = np.linalg.norm(mean - x) / np.linalg.norm(x)
     with_feedback, without = lacking.values()
     assert with_feedback < 0.1

@@ -15,7 +15,7 @@ from fedjax_compress import compress, tree
 from fedjax_compress.typing import Keys
 
 X = np.random.default_rng(0).normal(size=256).astype(np.float32)
-COIN = Keys(jax.random.key(0), jax.random.key(1))
+KEYS = Keys(jax.random.key(0), jax.random.key(1))
 ROUNDINGS = {jnp.bfloat16: "reduce_precision", jnp.float16: "optimization_barrier"}
 
 
@@ -27,8 +27,8 @@ def arrival(specification):
     compressor = compress.parse(specification)
 
     def run(values, state):
-        payload, state = compressor.encode(values, state, COIN)
-        return compressor.decode(payload, tree.shapes(values), COIN.shared), state
+        payload, state = compressor.encode(values, state, KEYS)
+        return compressor.decode(payload, tree.shapes(values), KEYS.shared), state
 
     return run, compressor.init
 

@@ -13,7 +13,7 @@ from fedjax_compress import compress, wire
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 DRAWS = 20_000
 
 
@@ -66,10 +66,10 @@ def test_what_sign_loses():
 def test_zeros_and_broken_arrays_cost_two_bits(stage):
     for x, number in (([0.0, 0.0], 0), ([0.0, -2.0], 1), ([1.0, jnp.inf], 2)):
         x = jnp.asarray(x)
-        _, side, _ = stage.encode(x, (), COIN)
+        _, side, _ = stage.encode(x, (), KEYS)
         assert int(side["scales"].symbols) == number
         assert int(wire.bits(side)) == 2 + 2
-        found = np.asarray(stage.decode(None, side, COIN.shared))
+        found = np.asarray(stage.decode(None, side, KEYS.shared))
         assert [not found.any(), np.isfinite(found).all(), np.isnan(found).all()][
             number
         ]

@@ -13,14 +13,14 @@ import pytest
 from fedjax_compress import compress, wire
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 N = 1000
 
 
 def bits(text, tree):
     compressor = compress.parse(text)
     state = compressor.init(tree)
-    return int(jax.jit(lambda t: wire.bits(compressor.encode(t, state, COIN)[0]))(tree))
+    return int(jax.jit(lambda t: wire.bits(compressor.encode(t, state, KEYS)[0]))(tree))
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_foreign_decoder_reads_our_bytes():
     shapes = {"a": (3, 7), "b": (5,), "c": (), "d": (2, 2, 3)}
     tree = {k: jnp.asarray(rng.normal(size=s), jnp.float32) for k, s in shapes.items()}
     compressor = compress.parse("uniform(bits=4)")
-    payload, _ = jax.jit(compressor.encode)(tree, (), COIN)
-    ours = compressor.decode(payload, tree, COIN.shared)
+    payload, _ = jax.jit(compressor.encode)(tree, (), KEYS)
+    ours = compressor.decode(payload, tree, KEYS.shared)
     theirs = foreign_decoder(wire.pack(payload), shapes.values())
     for mine, other in zip(ours.values(), theirs, strict=True):
         np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)

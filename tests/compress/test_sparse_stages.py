@@ -18,14 +18,14 @@ def rounds(text, updates):
     compressor = compress.parse(text)
     state = compressor.init(updates[0])
 
-    def one(x, state, coin):
-        payload, state = compressor.encode(x, state, coin)
-        return compressor.decode(payload, x, coin.shared), state, wire.bits(payload)
+    def one(x, state, keys):
+        payload, state = compressor.encode(x, state, keys)
+        return compressor.decode(payload, x, keys.shared), state, wire.bits(payload)
 
     one = jax.jit(one)
     for t, x in enumerate(updates):
-        coin = Keys(jax.random.key(t), jax.random.key(1000 + t))
-        decoded, state, bits = one(jnp.asarray(x), state, coin)
+        keys = Keys(jax.random.key(t), jax.random.key(1000 + t))
+        decoded, state, bits = one(jnp.asarray(x), state, keys)
         residual = jax.tree.map(np.asarray, jax.tree.leaves(state))
         yield np.asarray(decoded), residual[0] if residual else None, int(bits)
 
@@ -244,9 +244,9 @@ def test_dropping_has_one_threshold_for_a_vector_and_one_for_each_leaf():
     np.testing.assert_array_equal(local[0], whole[0])
     compressor = compress.parse("on_vector(gradient_dropping(0.5))")
     tree = {"large": jnp.asarray(100 * (2 + x)), "small": jnp.asarray(0.001 * x)}
-    coin = Keys(jax.random.key(0), jax.random.key(0))
-    payload, _ = compressor.encode(tree, compressor.init(tree), coin)
-    decoded = compressor.decode(payload, tree, coin.shared)
+    keys = Keys(jax.random.key(0), jax.random.key(0))
+    payload, _ = compressor.encode(tree, compressor.init(tree), keys)
+    decoded = compressor.decode(payload, tree, keys.shared)
     assert not np.any(decoded["small"])
 
 

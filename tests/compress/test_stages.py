@@ -9,22 +9,22 @@ import pytest
 import scipy.linalg
 
 from fedjax_compress import compress, wire
-from fedjax_compress.compress.rotation import rotate
+from fedjax_compress.compress._hadamard import rotate
 from fedjax_compress.compress.stages import kept
 from fedjax_compress.errors import InputError
-from fedjax_compress.shuffle import permute
+from fedjax_compress.numerics.shuffle import permute
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
 
 
-def encode(stage, array, coin=COIN):
+def encode(stage, array, coin=KEYS):
     """(carrier, side information)"""
     run = jax.jit(lambda a, c: stage.encode(a, (), c)[:2])
     return run(jnp.asarray(array), coin)
 
 
-def through(stage, array, coin=COIN, effort=None):
+def through(stage, array, coin=KEYS, effort=None):
     """The decoded array; compiled with these options."""
 
     def run(array, coin):
@@ -85,7 +85,7 @@ def test_uniform_keeps_what_is_on_the_grid():
     """Idempotent: levels of 8 are not rounded again, whatever the coin."""
     x = (np.arange(8, dtype=np.float32) - 3).repeat(40)
     for seed in range(5):
-        coin = COIN.fold(seed)
+        coin = KEYS.fold(seed)
         y = through(compress.uniform(bits=3), x, coin)
         np.testing.assert_allclose(y, x, atol=1e-6)
 
@@ -209,8 +209,8 @@ def test_random_k_keeps_k_scaled_elements():
 def test_positions_are_the_same_in_a_loop_and_unrolled():
     for n in (1, 7, 1000):
         index = jnp.arange(min(n, 20))
-        rolled = permute(COIN.shared, index, n, unroll=False)
-        np.testing.assert_array_equal(rolled, permute(COIN.shared, index, n))
+        rolled = permute(KEYS.shared, index, n, unroll=False)
+        np.testing.assert_array_equal(rolled, permute(KEYS.shared, index, n))
         assert len(set(rolled.tolist())) == index.size
 
 
@@ -264,10 +264,10 @@ def test_rotation_sends_n_elements_and_is_orthonormal(n):
     stage = compress.hadamard(block=16)
 
     def forward(row):
-        return stage.encode(row, (), COIN)[0]
+        return stage.encode(row, (), KEYS)[0]
 
     def backward(row):
-        return stage.decode(row, {"shape": wire.Shape((n,), "float32")}, COIN.shared)
+        return stage.decode(row, {"shape": wire.Shape((n,), "float32")}, KEYS.shared)
 
     eye = jnp.eye(n)
     matrix = np.asarray(jax.vmap(forward)(eye))
@@ -322,8 +322,8 @@ def test_rotated_vectors_have_no_large_elements(n):
 def test_rotations_differ_by_shared_key_only():
     x = jnp.ones(64)
     carrier, _ = encode(compress.hadamard(), x)
-    private = Keys(jax.random.key(9), COIN.shared)
-    shared = Keys(COIN.private, jax.random.key(9))
+    private = Keys(jax.random.key(9), KEYS.shared)
+    shared = Keys(KEYS.private, jax.random.key(9))
     np.testing.assert_array_equal(encode(compress.hadamard(), x, private)[0], carrier)
     assert not np.allclose(encode(compress.hadamard(), x, shared)[0], carrier)
 

@@ -189,6 +189,6 @@ def alone():
 
 
 @pytest.fixture
-def make_coin():
+def make_keys():
     """Seed -> coin."""
     return lambda seed: Keys(*jax.random.split(jax.random.key(1000 + seed)))

@@ -59,10 +59,10 @@ def draws(case, alone, vector, batches):
     return np.concatenate([np.asarray(x) for x in each])
 
 
-def test_linear_ones_can_be_summed_before_decoding(case, make_tree, make_coin):
+def test_linear_ones_can_be_summed_before_decoding(case, make_tree, make_keys):
     if not case.compressor.claims.linear:
         return
-    coin = make_coin(1)
+    coin = make_keys(1)
     state = case.compressor.init(make_tree(0))
     one, two = (case.round(make_tree(s), state, coin) for s in (1, 2))
     assert all(f.kind == "values" for f in wire.fields(one[0]))
@@ -76,12 +76,12 @@ def test_linear_ones_can_be_summed_before_decoding(case, make_tree, make_coin):
 
 
 def test_elementwise_ones_depend_on_a_symbol_only_where_it_stands(
-    case, make_tree, make_coin
+    case, make_tree, make_keys
 ):
     """A symbol set to 0 changes one element at most: the same one, in a leaf of n."""
     if not case.compressor.claims.elementwise:
         return
-    values, coin = make_tree(2), make_coin(2)
+    values, coin = make_tree(2), make_keys(2)
     payload = case.round(values, case.compressor.init(values), coin)[0]
     parts, structure = jax.tree.flatten(
         payload, is_leaf=lambda x: isinstance(x, wire.Field)

@@ -56,9 +56,9 @@ def trees(draw):
     return jax.tree.map(lambda s: drawn_array(draw, *s), SHAPES, is_leaf=is_leaf)
 
 
-def examine(case, values, coin):
+def examine(case, values, keys):
     state = case.compressor.init(values)
-    payload, _, _, bits, size, _ = case.round(values, state, coin)
+    payload, _, _, bits, size, _ = case.round(values, state, keys)
     packed = wire.pack(payload)
     assert len(packed) == int(size) == -(-int(bits) // 8) + wire.HEADER_BYTES
     assert int(bits) == sum(s.bits for s in wire.field_sizes(payload))
@@ -74,19 +74,19 @@ def test_shapes_are_those_of_the_other_tests(make_tree):
     assert found == SHAPES
 
 
-def run(case, make_coin, examples):
+def run(case, make_keys, examples):
     @hypothesis.settings(max_examples=examples)
     @hypothesis.given(trees(), st.integers(0, 9))
     def every(values, seed):
-        examine(case, values, make_coin(seed))
+        examine(case, values, make_keys(seed))
 
     every()
 
 
-def test_counted_bits_are_packed_ones_whatever_is_drawn(case, make_coin):
-    run(case, make_coin, 8)
+def test_counted_bits_are_packed_ones_whatever_is_drawn(case, make_keys):
+    run(case, make_keys, 8)
 
 
 @pytest.mark.slow
-def test_counted_bits_are_packed_ones_a_hundred_times(case, make_coin):
-    run(case, make_coin, 150)
+def test_counted_bits_are_packed_ones_a_hundred_times(case, make_keys):
+    run(case, make_keys, 150)

@@ -17,7 +17,7 @@ from systems import client_told, server_told, setup
 from fedjax_compress import compress, registry, wire
 from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
-from fedjax_compress.randomness import GENERATORS, root_key
+from fedjax_compress.numerics.randomness import GENERATORS, root_key
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence

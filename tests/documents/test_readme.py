@@ -18,10 +18,9 @@ import pytest
 from processes import environment
 
 from fedjax_compress import (
-    clients,
     compress,
+    data,
     experiment,
-    imports,
     models,
     registry,
     tree,
@@ -29,15 +28,11 @@ from fedjax_compress import (
 )
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
+from fedjax_compress.cli import benching, sizing
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import (
-    Config,
-    benching,
-    build,
-    grid,
-    sizing,
-)
-from fedjax_compress.simulate import distributed
+from fedjax_compress.experiment import Config, build, grid
+from fedjax_compress.registry import imports
+from fedjax_compress.runtime import distributed
 from fedjax_compress.typing import Keys
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +106,7 @@ def test_a_stage_of_ones_own_has_a_description(
 ) -> None:
     execute(my_file(readme), monkeypatch)
     shown = "\n  my_sign\n      The sign of every element times the mean magnitude.\n"
-    assert shown in experiment.describe("stage")
+    assert shown in registry.describe("stage")
 
 
 def test_a_file_of_ones_own_is_imported(my_run: Path) -> None:
@@ -200,17 +195,17 @@ def test_what_is_in_is_registered(table) -> None:
 
 def test_what_a_message_costs(table) -> None:
     """Of zeros, where the length is fixed; of normal elements, where it depends."""
-    model = models.mlp(clients.digits().task, hidden=(128, 64))
+    model = models.mlp(data.digits().task, hidden=(128, 64))
     assert Config().model == "mlp(hidden=(128, 64))"
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     rng = np.random.default_rng(0)
     drawn = jax.tree.map(lambda s: rng.normal(size=s.shape).astype("float32"), shapes)
-    coin = Keys(jax.random.key(1), jax.random.key(2))
+    keys = Keys(jax.random.key(1), jax.random.key(2))
     for text, _, size in table("uplink"):
         compressor = compress.parse(text.strip("`"))
 
         def message(values, compressor=compressor):
-            return compressor.encode(values, compressor.init(values), coin)[0]
+            return compressor.encode(values, compressor.init(values), keys)[0]
 
         if size.startswith("about "):
             found = len(wire.pack(jax.jit(message)(drawn)))
@@ -251,4 +246,4 @@ def test_the_readmes_model_rule_holds() -> None:
             return linen.Dense(10)(x)
 
     with pytest.raises(InputError, match="GroupNorm or LayerNorm"):
-        models.from_linen(Net(), clients.digits().task)
+        models.from_linen(Net(), data.digits().task)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from rows import changed, two_classes
 
-from fedjax_compress.clients import Dataset, client_data
+from fedjax_compress.clients import client_data
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError, SpecError
 from fedjax_compress.experiment import Config, build, fingerprint
 from fedjax_compress.experiment.components import network

@@ -19,12 +19,11 @@ from fedjax_compress.experiment import (
     Run,
     Stopped,
     StopRun,
-    files,
     load_toml,
-    records,
     resume,
     run,
 )
+from fedjax_compress.report import files, records
 
 
 class Diary(Callback):

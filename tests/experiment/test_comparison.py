@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedjax_compress.cli.commands import main
 from fedjax_compress.compress import parse
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
@@ -18,22 +19,13 @@ from fedjax_compress.experiment import (
     Grid,
     Scheme,
     compare,
-    files,
-    grid_plots,
     load_grid,
     load_toml,
-    records,
-    report,
 )
-from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid import parse_scheme
-from fedjax_compress.experiment.reporting import (
-    curve_of,
-    figures_of,
-    read_finished,
-    table,
-)
 from fedjax_compress.experiment.toml import format_toml
+from fedjax_compress.report import files, grid_plots, records, report
+from fedjax_compress.report.reporting import curve_of, figures_of, read_finished, table
 
 
 def scheme(name: str, uplink: str, downlink: str | None = None) -> Scheme:

@@ -16,25 +16,23 @@ import pytest
 from rich.console import Console
 
 from fedjax_compress import registry, tree
+from fedjax_compress.cli.commands import main
 from fedjax_compress.errors import Diverged
 from fedjax_compress.experiment import (
     Config,
     Grid,
     Scheme,
     dump_toml,
-    files,
     gridding,
-    records,
-    report,
     resume,
     run,
     trained,
 )
-from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.grid import jobs
 from fedjax_compress.experiment.judging import Judge
-from fedjax_compress.experiment.reporting import read_finished, table
 from fedjax_compress.experiment.saving import ProgramWarning, Saver
+from fedjax_compress.report import files, records, report
+from fedjax_compress.report.reporting import read_finished, table
 from fedjax_compress.typing import ServerOptimizer, Stage
 
 BASE = Config(

@@ -11,25 +11,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fedjax_compress.cli.commands import main
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
     Config,
     Grid,
     Scheme,
     compare,
-    files,
     gridding,
     load_grid,
     load_toml,
-    records,
-    report,
     resume_grid,
     run,
     run_grid,
 )
-from fedjax_compress.experiment.cli import main
-from fedjax_compress.experiment.grid_plots import draw_grid
-from fedjax_compress.experiment.reporting import spread, table
+from fedjax_compress.report import files, records, report
+from fedjax_compress.report.grid_plots import draw_grid
+from fedjax_compress.report.reporting import spread, table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BASE = Config(

@@ -15,11 +15,13 @@ from fedjax_compress import (
     algorithms,
     clients,
     compress,
+    data,
     local,
     models,
     server,
     tree,
 )
+from fedjax_compress.cli.commands import main
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
     Config,
@@ -27,18 +29,15 @@ from fedjax_compress.experiment import (
     build,
     compare,
     dump_toml,
-    files,
     load_toml,
-    records,
-    report,
     resume,
     resume_grid,
     run,
     trained,
     validate,
 )
-from fedjax_compress.experiment.cli import main
 from fedjax_compress.experiment.config import SPECS, is_object, recorded
+from fedjax_compress.report import files, records, report
 
 TEXTS = Config(
     clients=8,
@@ -61,7 +60,7 @@ TEXTS = Config(
 
 def given(name: str) -> Any:
     """What a SPEC of ``TEXTS`` makes, as an object or as a function that makes it."""
-    digits = clients.digits()
+    digits = data.digits()
     model = models.logistic(digits.task)
     found = {
         "data": digits,

@@ -16,22 +16,12 @@ import pytest
 from flax import linen
 from matplotlib.image import imread
 
-from fedjax_compress import clients, registry
+from fedjax_compress import data as datasets
+from fedjax_compress import registry
 from fedjax_compress.errors import Diverged, InputError
-from fedjax_compress.experiment import (
-    Config,
-    Scheme,
-    build,
-    compare,
-    files,
-    grid_plots,
-    records,
-    report,
-    reporting,
-    run,
-    trained,
-)
+from fedjax_compress.experiment import Config, Scheme, build, compare, run, trained
 from fedjax_compress.models import from_linen
+from fedjax_compress.report import files, grid_plots, records, report, reporting
 
 ROWS, TESTED = 90, 30
 BASE = Config(
@@ -156,8 +146,8 @@ def test_from_a_file_to_a_comparison(name: str, tmp_path: Path, capsys: Any) -> 
     config = Config(**vars(BASE) | {"data": data, "model": model})
     found = run(config, tmp_path / "exact")
     shown = capsys.readouterr().out
-    dataset = clients.check(registry.build("data", data))
-    assert f"target   {clients.describe_target(dataset)}\n" in shown
+    dataset = datasets.check(registry.build("data", data))
+    assert f"target   {datasets.describe_target(dataset)}\n" in shown
     words = metric[0].replace("_", " ")
     assert f"\ntest {words}" in shown
     assert f"round 2/2  {words} " in shown
@@ -342,7 +332,7 @@ def test_what_a_local_update_adds_to_its_metrics_is_in_the_file(
     more: dict[str, Any] = {"cohort": 6, "rounds_per_call": 2, "local": "telling"}
     config = of_file(numbers, partition="quantity(alpha=0.5)", evaluate_every=2, **more)
     run(config, tmp_path / "run", quiet=True)
-    dataset = clients.check(registry.build("data", config.data))
+    dataset = datasets.check(registry.build("data", config.data))
     sizes = build.deal(config, dataset)[0].sizes.astype(float)
     history = records.read(tmp_path / "run" / files.METRICS)
     for i, record in enumerate(history):

@@ -16,7 +16,7 @@ import pytest
 from rows import changed, two_classes
 
 from fedjax_compress import registry, wire
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build
 from fedjax_compress.experiment.build import load_data, rehearse
@@ -191,7 +191,7 @@ def first_round(config: Config) -> None:
     simulator = parts.simulator
     state = simulator.start(parts.params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedjax_compress.simulate.compiling.compile_program", None)
+        patch.setattr("fedjax_compress.runtime.compiling.compile_program", None)
         simulator.advance(state, 1)
 
 
@@ -200,7 +200,7 @@ def test_a_stage_whose_decode_has_another_shape(own):
         return side["x"].symbols[..., None]
 
     stage = Stage(
-        lambda shape: (), lambda x, s, coin: (None, {"x": wire.raw(x)}, s), decode
+        lambda shape: (), lambda x, s, keys: (None, {"x": wire.raw(x)}, s), decode
     )
     own("stage", lambda: stage)
     with pytest.raises(InputError, match=r"stage's decode must .*, not float32\[2, 1"):

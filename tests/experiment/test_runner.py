@@ -13,16 +13,9 @@ from typing import Any
 import pytest
 
 from fedjax_compress.errors import CheckpointError, InputError
-from fedjax_compress.experiment import (
-    Config,
-    Stopped,
-    files,
-    load_toml,
-    records,
-    resume,
-    run,
-)
-from fedjax_compress.experiment.progress import Progress
+from fedjax_compress.experiment import Config, Stopped, load_toml, resume, run
+from fedjax_compress.report import files, records
+from fedjax_compress.report.progress import Progress
 
 Change = Any
 

@@ -9,16 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedjax_compress.errors import CheckpointError, InputError, SpecError
-from fedjax_compress.experiment import (
-    Config,
-    build,
-    files,
-    load_toml,
-    records,
-    resume,
-    run,
-)
+from fedjax_compress.experiment import Config, build, load_toml, resume, run
 from fedjax_compress.registry import build as build_one
+from fedjax_compress.report import files, records
 
 UPLINK = "error_feedback(top_k(steps((0.3, 0.1), after=3), indices=fixed))"
 DOWNLINK = "uniform(bits=ramp(8, 4, rounds=4, steps=2))"

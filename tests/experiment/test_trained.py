@@ -10,7 +10,8 @@ import pytest
 
 from fedjax_compress import tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, files, resume, run, trained
+from fedjax_compress.experiment import Config, resume, run, trained
+from fedjax_compress.report import files
 
 CONFIG = Config(
     clients=8,

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.typing import Task
 
 

@@ -18,11 +18,11 @@ def payload(qat):
     model = registry.build("qat", qat, model, TASK)
     quantized = model.quantized
     link = quantized.compressor if quantized else compress.parse("identity")
-    coin = Keys(jax.random.key(0), jax.random.key(1))
+    keys = Keys(jax.random.key(0), jax.random.key(1))
 
     def send(key):
         params = model.init(key)
-        return link.encode(params, link.init(params), coin)[0]
+        return link.encode(params, link.init(params), keys)[0]
 
     return jax.eval_shape(send, jax.random.key(0))
 

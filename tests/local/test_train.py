@@ -13,9 +13,9 @@ from systems import shard, train
 
 from fedjax_compress import local, registry
 from fedjax_compress.errors import InputError
-from fedjax_compress.lookup import optimizer
 from fedjax_compress.models.metrics import accuracy
-from fedjax_compress.shuffle import permute
+from fedjax_compress.numerics.shuffle import permute
+from fedjax_compress.registry.libraries import optimizer
 from fedjax_compress.typing import Model, Task
 
 ROWS, WIDTH, CLASSES = 23, 5, 3

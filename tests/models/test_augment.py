@@ -17,7 +17,7 @@ from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import augmented, crop_flip
 from fedjax_compress.models.augment import CIFAR10_MEAN, CIFAR10_STD
-from fedjax_compress.randomness import root_key
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Model, Task
 
 ALPHA = 1e-9

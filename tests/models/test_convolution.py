@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_compress.models.convolution import (
+from fedjax_compress.models.convolution.layer import (
     THIN,
     Convolution,
     direct,

@@ -27,7 +27,7 @@ def test_a_dense_network_by_hand():
 
 def test_equal_programs_are_compiled_once_and_others_are_not_mistaken(monkeypatch):
     """Two models of one name: what counts is what they compute."""
-    module = importlib.import_module("fedjax_compress.models.cost")
+    module = importlib.import_module("fedjax_compress.models._cost")
     counted = {}
     monkeypatch.setattr(module, "_counted", counted)
     task = Task((5,), 3)

@@ -11,10 +11,10 @@ from systems import rows
 
 from fedjax_compress import registry, tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.convolution import Convolution, convolve
-from fedjax_compress.models.cost import _macs
-from fedjax_compress.models.forms import convolution_form
-from fedjax_compress.randomness import root_key
+from fedjax_compress.models._cost import _macs
+from fedjax_compress.models.convolution.forms import convolution_form
+from fedjax_compress.models.convolution.layer import Convolution, convolve
+from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.typing import Task
 
 CIFAR = Task((32, 32, 3), 10)

@@ -18,7 +18,7 @@ from fedjax_compress.models import (
     from_nnx,
     rewrite_convolutions,
 )
-from fedjax_compress.promotion import as_written
+from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import Task
 
 RNG = np.random.default_rng(0)
@@ -317,7 +317,7 @@ def test_a_function_without_convolutions_is_called_as_it_is(monkeypatch):
     def refuse(form):
         raise AssertionError("asked for a form")
 
-    monkeypatch.setattr("fedjax_compress.models.rewrite.resolve", refuse)
+    monkeypatch.setattr("fedjax_compress.models.convolution.rewrite.resolve", refuse)
     x = normal(3, 4)
     assert np.array_equal(rewrite_convolutions(linen.softmax)(x), linen.softmax(x))
     with pytest.raises(AssertionError, match="asked for a form"):

@@ -13,7 +13,7 @@ import pytest
 from flax import linen, nnx
 from systems import rows
 
-from fedjax_compress import checked
+from fedjax_compress.checks import parts as checked
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import from_linen, from_nnx
 from fedjax_compress.typing import Metric, Task

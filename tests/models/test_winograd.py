@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.models import convolution_form, forms
-from fedjax_compress.models.convolution import Convolution, convolve, direct, patches
-from fedjax_compress.models.winograd import suits, transforms, winograd
+from fedjax_compress.models import convolution_form
+from fedjax_compress.models.convolution import forms
+from fedjax_compress.models.convolution.layer import (
+    Convolution,
+    convolve,
+    direct,
+    patches,
+)
+from fedjax_compress.models.convolution.winograd import suits, transforms, winograd
 
 
 @pytest.mark.parametrize(("outputs", "size"), [(4, 3), (4, 5), (2, 3), (2, 5)])

@@ -14,8 +14,8 @@ import pytest
 from systems import labelled, setup
 
 from fedjax_compress import algorithms, compress, registry
-from fedjax_compress.randomness import root_key
-from fedjax_compress.shuffle import permute
+from fedjax_compress.numerics.randomness import root_key
+from fedjax_compress.numerics.shuffle import permute
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.typing import Keys, Task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from processes import environment
 
-from fedjax_compress.experiment import files, records
+from fedjax_compress.report import files, records
 
 PROGRAM = """
 import sys

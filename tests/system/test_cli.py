@@ -16,8 +16,9 @@ import pytest
 from processes import environment
 
 from fedjax_compress.__main__ import main
-from fedjax_compress.experiment import Config, files, load_toml, records
+from fedjax_compress.experiment import Config, load_toml
 from fedjax_compress.experiment.config import FIELDS
+from fedjax_compress.report import files, records
 
 PREFIX = "fedjax-compress: error: "
 TINY = ["--clients", "8", "--cohort", "4", "--model", "logistic", "--lanes", "4"]

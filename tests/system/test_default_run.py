@@ -9,7 +9,7 @@ from pathlib import Path
 
 from processes import environment
 
-from fedjax_compress.experiment import files
+from fedjax_compress.report import files
 
 
 def test_the_default_run_learns_and_saves_bytes(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 from processes import environment
 
 from fedjax_compress.__main__ import main
-from fedjax_compress.experiment import files, load_toml, records, run
+from fedjax_compress.experiment import load_toml, run
+from fedjax_compress.report import files, records
 
 TEXT = """
 clients = 8

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from processes import environment
 
-from fedjax_compress import imports, registry
+from fedjax_compress import registry
 from fedjax_compress.__main__ import main
-from fedjax_compress.experiment import ProgramWarning, files, load_grid, load_toml
+from fedjax_compress.experiment import ProgramWarning, load_grid, load_toml
+from fedjax_compress.registry import imports
+from fedjax_compress.report import files
 
 SOURCE = '''
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ def sign_of_mine(times: float = 1.0) -> Stage:
     Sent as one bit an element.
     """
 
-    def encode(array, coin):
+    def encode(array, keys):
         signs = wire.Field((array >= 0).astype(jnp.uint8), alphabet=2)
         scale = wire.raw(jnp.mean(jnp.abs(array)), kind="scales")
         return None, {"signs": signs, "scale": scale}

@@ -18,8 +18,9 @@ import pytest
 from processes import environment
 
 from fedjax_compress.__main__ import main
-from fedjax_compress.experiment import files, load_toml, records
-from fedjax_compress.simulate.orbax_files import NOTES
+from fedjax_compress.experiment import load_toml
+from fedjax_compress.report import files, records
+from fedjax_compress.runtime.orbax_files import NOTES
 
 TINY = ["--clients", "12", "--cohort", "6", "--model", "logistic", "--lanes", "2"]
 TINY += ["--local", "sgd(lr=0.1, steps=2, batch=5)", "--downlink", "identity"]

@@ -11,7 +11,7 @@ import pytest
 from processes import environment
 
 from fedjax_compress.__main__ import main
-from fedjax_compress.experiment import files
+from fedjax_compress.report import files
 
 HEAVY = ["optax", "orbax", "sklearn", "scipy.stats", "matplotlib"]
 HEAVY += ["tensorflow", "tensorflow_datasets", "pandas", "tyro", "PIL"]

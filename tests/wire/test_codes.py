@@ -15,15 +15,15 @@ from hypothesis import given, settings
 
 from fedjax_compress import wire
 from fedjax_compress.errors import InputError, WireError
-from fedjax_compress.wire.arithmetic import count_frequencies, frequencies, lanes
-from fedjax_compress.wire.best import choices
-from fedjax_compress.wire.elias import omega_length
-from fedjax_compress.wire.gamma import gamma_length
-from fedjax_compress.wire.golomb import parameter
-from fedjax_compress.wire.huffman import word_lengths
-from fedjax_compress.wire.radix import block
+from fedjax_compress.wire.codes.arithmetic import count_frequencies, frequencies, lanes
+from fedjax_compress.wire.codes.best import choices
+from fedjax_compress.wire.codes.elias import omega_length
+from fedjax_compress.wire.codes.gamma import gamma_length
+from fedjax_compress.wire.codes.golomb import parameter
+from fedjax_compress.wire.codes.huffman import word_lengths
+from fedjax_compress.wire.codes.radix import block
 
-SYMBOLS = [name for name, code in wire.codes.items() if not code.increasing]
+SYMBOLS = [name for name, code in wire.CODES.items() if not code.increasing]
 INDICES = ["golomb", "bitmask", "fixed", "words", "best"]
 COUNT = jax.jit(wire.bits)
 SHAPES = [(1, 67), (3, 67), (255, 67), (2**31, 67), (16, 1), (2**31, 1)]
@@ -32,7 +32,7 @@ SHAPES = [(1, 67), (3, 67), (255, 67), (2**31, 67), (16, 1), (2**31, 1)]
 
 def bits_of(code, symbols, alphabet):
     """The bits that a code writes, as text."""
-    written = wire.codes[code].encode(np.asarray(symbols, np.uint32), alphabet)
+    written = wire.CODES[code].encode(np.asarray(symbols, np.uint32), alphabet)
     return "".join(map(str, written))
 
 
@@ -40,12 +40,12 @@ def round_trip(code, symbols, alphabet):
     """Writes and reads between other bits; checks length against the count."""
     symbols = np.asarray(symbols, np.uint32)
     field = wire.Field(jnp.asarray(symbols), alphabet, code)
-    written = wire.codes[code].encode(symbols, alphabet)
+    written = wire.CODES[code].encode(symbols, alphabet)
     assert set(np.unique(written)) <= {0, 1}
     assert int(COUNT(field)) == written.size
     reader = wire.BitReader(np.concatenate([[1, 0, 1], written, [1, 1]]).astype("u1"))
     reader.take(3)
-    again = wire.codes[code].decode(reader, symbols.size, alphabet)
+    again = wire.CODES[code].decode(reader, symbols.size, alphabet)
     np.testing.assert_array_equal(again, symbols)
     assert reader.position == 3 + written.size
     return written.size
@@ -57,7 +57,7 @@ def test_any_symbols_come_back(data):
     alphabet, n = data.draw(st.sampled_from(SHAPES))
     symbols = data.draw(st.lists(st.integers(0, alphabet - 1), min_size=n, max_size=n))
     for code in SYMBOLS:
-        if alphabet <= wire.codes[code].largest:
+        if alphabet <= wire.CODES[code].largest:
             round_trip(code, symbols, alphabet)
 
 
@@ -157,7 +157,7 @@ def test_no_symbols_cost_nothing_but_a_bitmap(code):
     assert round_trip(code, [], 7) == (7 if code == "bitmask" else 0)
 
 
-@pytest.mark.parametrize("code", sorted(wire.codes))
+@pytest.mark.parametrize("code", sorted(wire.CODES))
 def test_random_bits_end_in_an_error_or_in_symbols(code):
     """Damaged streams never hang and never give symbols outside the alphabet."""
     rng = np.random.default_rng(1)
@@ -166,12 +166,12 @@ def test_random_bits_end_in_an_error_or_in_symbols(code):
         bits = (rng.random(40) < rng.random()).astype(np.uint8)
         reader = wire.BitReader(bits)
         try:
-            symbols = wire.codes[code].decode(reader, 1 + trial % 9, 21)
+            symbols = wire.CODES[code].decode(reader, 1 + trial % 9, 21)
         except WireError:
             ended += 1
             continue
         assert reader.position <= bits.size
-        if wire.codes[code].increasing:
+        if wire.CODES[code].increasing:
             assert (np.diff(symbols.astype(np.int64)) > 0).all()
         if code not in ("fixed", "best", "present"):  # whose symbols the message checks
             assert symbols.max() < 21
@@ -327,7 +327,7 @@ def test_best_is_the_shortest_and_says_which():
         assert text[3:] == bits_of(name, symbols, alphabet)
         increasing = (np.diff(symbols) > 0).all()
         for other in names:
-            if increasing or not wire.codes[other].increasing:
+            if increasing or not wire.CODES[other].increasing:
                 assert len(text) - 3 <= len(bits_of(other, symbols, alphabet))
         assert round_trip("best", symbols, alphabet) == len(text)
         seen.add(name)
@@ -355,7 +355,7 @@ def test_floats_are_counted_as_the_words_they_are(code):
     for array in (np.array([0, -3, 7, -128], np.int8), np.array([1, 2], np.float16)):
         field = wire.raw(jnp.asarray(array))
         field = wire.Field(field.symbols, field.alphabet, code)
-        if field.alphabet <= wire.codes[code].largest:
+        if field.alphabet <= wire.CODES[code].largest:
             data = wire.pack(field)
             assert len(data) == int(wire.size(field))
             np.testing.assert_array_equal(wire.unpack(data, field).symbols, array)
@@ -385,7 +385,7 @@ def test_codes_count_under_vmap():
     @jax.jit
     @jax.vmap
     def count(row):
-        return {code: wire.bits(wire.Field(row, 32, code)) for code in wire.codes}
+        return {code: wire.bits(wire.Field(row, 32, code)) for code in wire.CODES}
 
     for code, found in count(rows).items():
         alone = [len(bits_of(code, r, 32)) for r in np.asarray(rows)]

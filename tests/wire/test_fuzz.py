@@ -20,7 +20,7 @@ import pytest
 from fedjax_compress import wire
 from fedjax_compress.errors import InputError, WireError
 
-CODES = sorted(wire.codes)
+CODES = sorted(wire.CODES)
 ONE_WAY = {
     "fixed",
     "words",
@@ -81,7 +81,7 @@ def examine(data, like):
         assert symbols.shape == expected.symbols.shape
         assert symbols.dtype == expected.symbols.dtype
         assert symbols.max(initial=0) < field.alphabet
-        if wire.codes[field.code].increasing:
+        if wire.CODES[field.code].increasing:
             assert (np.diff(symbols.astype(np.int64)) > 0).all()
     again = wire.pack(found)
     if {f.code for f in wire.fields(like)} <= ONE_WAY:
@@ -97,10 +97,10 @@ def a_field(draw):
     """A field of any code that takes its alphabet, with allowed symbols."""
     alphabet = draw(st.sampled_from(ALPHABETS))
     n = draw(st.sampled_from(COUNTS))
-    names = [name for name in CODES if alphabet <= wire.codes[name].largest]
+    names = [name for name in CODES if alphabet <= wire.CODES[name].largest]
     code = draw(st.sampled_from(names))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if wire.codes[code].increasing:
+    if wire.CODES[code].increasing:
         n = min(n, alphabet)
         symbols = np.sort(rng.choice(alphabet, n, replace=False))
     else:
@@ -202,7 +202,7 @@ ASK = [c for c in CODES if not c.startswith(("stream", "sparse", "leading"))]
 def test_huge_counts_allocate_nothing(code):
     """10**12 expected symbols and a body of a few bytes, of zeros, ones or noise."""
     noise = np.random.default_rng(1).integers(0, 2, 400)
-    alphabet = 10**12 if wire.codes[code].increasing else 200
+    alphabet = 10**12 if wire.CODES[code].increasing else 200
     field = wire.Field(jax.ShapeDtypeStruct((10**6, 10**6), np.uint64), alphabet, code)
     tracemalloc.start()
     try:

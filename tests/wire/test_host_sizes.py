@@ -29,7 +29,7 @@ def test_entropy_is_below_every_code():
     """Of symbols: whatever the code, it must also say which histogram it was."""
     rng = np.random.default_rng(0)
     symbols = rng.choice(5, 600, p=[0.7, 0.1, 0.1, 0.05, 0.05])
-    for name, code in wire.codes.items():
+    for name, code in wire.CODES.items():
         if not code.increasing:
             field = wire.Field(symbols.astype(np.uint8), 5, name)
             assert wire.entropy(field) < wire.field_sizes(field)[0].bits

@@ -9,13 +9,13 @@ import pytest
 
 from fedjax_compress import wire
 from fedjax_compress.errors import InputError, WireError
-from fedjax_compress.wire.sparse_best import forms
+from fedjax_compress.wire.codes.sparse_best import forms
 
 COUNT = jax.jit(wire.bits)
 
 
 def written(code, symbols, alphabet):
-    bits = wire.codes[code].encode(np.asarray(symbols, np.uint32), alphabet)
+    bits = wire.CODES[code].encode(np.asarray(symbols, np.uint32), alphabet)
     return "".join(map(str, bits))
 
 
@@ -23,7 +23,7 @@ def read(code, text, n, alphabet):
     """The symbols in a text of bits, all of which must be used."""
     text = text.replace(" ", "")
     reader = wire.BitReader(np.array([int(b) for b in text], np.uint8))
-    symbols = wire.codes[code].decode(reader, n, alphabet)
+    symbols = wire.CODES[code].decode(reader, n, alphabet)
     assert reader.position == len(text)
     return symbols.tolist()
 
@@ -93,7 +93,7 @@ def test_too_many_elements_are_refused_and_huge_counts_do_not_wrap():
     like = jax.ShapeDtypeStruct((2**31,), jnp.uint8)
     with pytest.raises(InputError, match="at most 2\\*\\*31 - 1 elements"):
         wire.bits(wire.Field(like, 3, "leading"))
-    lengths = wire.codes["leading"].lengths(
+    lengths = wire.CODES["leading"].lengths(
         wire.Field(jnp.ones(100, jnp.float32), 2**32, "leading")
     )
     assert lengths.tolist() == [7] + [100] * 32
@@ -104,7 +104,7 @@ def test_forms_of_a_mask_by_hand():
     one = np.zeros(16, np.uint32)
     one[3] = 1
     # Rice parameter of 1 in 16: 3; three zeros in front.
-    assert wire.codes["sparse_golomb"].encode(one, 2).size == 5 + 4
+    assert wire.CODES["sparse_golomb"].encode(one, 2).size == 5 + 4
     assert written("sparse_best", one, 2) == "001" + "00001" + "0011"
     assert written("sparse_best", 1 - one, 2) == "100" + "00001" + "0011"
     half = np.arange(16, dtype=np.uint32) % 2

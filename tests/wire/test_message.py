@@ -55,7 +55,7 @@ def test_length_is_what_bits_and_size_say():
     assert len(data) == -(-int(counted[0]) // 8) + 16 == int(counted[1])
     by_hand = 32 * 6 + 16 * 3 + 16 * 2 + 32 * 3 + 3 + 4 * 13 + (46 * 2 + 5)
     by_hand += 0 + 32 + 5 + (1 + 6 + 3 + 1)
-    golomb = len(wire.codes["golomb"].encode(np.array([0, 7, 8, 99]), 100))
+    golomb = len(wire.CODES["golomb"].encode(np.array([0, 7, 8, 99]), 100))
     assert int(counted[0]) == by_hand + golomb
 
 

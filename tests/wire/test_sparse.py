@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 
 from fedjax_compress import wire
-from fedjax_compress.bitset import over_gaps, pack_mask, select
 from fedjax_compress.errors import InputError, WireError
-from fedjax_compress.wire.sparse_gaps import rice_limits, rice_parameter
+from fedjax_compress.numerics.bitset import over_gaps, pack_mask, select
+from fedjax_compress.wire.codes.sparse_gaps import rice_limits, rice_parameter
 
-SPARSE = sorted(name for name in wire.codes if name.startswith("sparse_"))
+SPARSE = sorted(name for name in wire.CODES if name.startswith("sparse_"))
 TERNARY = [0, 0, 1, 0, 0, 0, 2, 0, 0, 1]
 """Elements 2, 6 and 9 of ten are sent; their values minus 1 are 0, 1, 0."""
 
 
 def written(code, symbols, alphabet):
-    bits = wire.codes[code].encode(np.asarray(symbols, np.uint32), alphabet)
+    bits = wire.CODES[code].encode(np.asarray(symbols, np.uint32), alphabet)
     return "".join(map(str, bits))
 
 
@@ -32,7 +32,7 @@ def read(code, text, n, alphabet):
     """The symbols in a text of bits, all of which must be used."""
     text = text.replace(" ", "")
     reader = wire.BitReader(np.array([int(b) for b in text], np.uint8))
-    symbols = wire.codes[code].decode(reader, n, alphabet)
+    symbols = wire.CODES[code].decode(reader, n, alphabet)
     assert reader.position == len(text)
     return symbols.tolist()
 
@@ -171,7 +171,7 @@ def test_random_bits_end_soon(code):
         for _ in range(20):
             bits = (rng.random(3000) < rng.random()).astype(np.uint8)
             try:
-                symbols = wire.codes[code].decode(wire.BitReader(bits), n, alphabet)
+                symbols = wire.CODES[code].decode(wire.BitReader(bits), n, alphabet)
             except WireError:
                 ended += 1
                 continue

@@ -13,8 +13,8 @@ from fedjax_compress import compress, wire
 from fedjax_compress.errors import WireError
 from fedjax_compress.typing import Keys
 
-COIN = Keys(jax.random.key(1), jax.random.key(2))
-STREAM = wire.codes["stream"]
+KEYS = Keys(jax.random.key(1), jax.random.key(2))
+STREAM = wire.CODES["stream"]
 COUNT = jax.jit(wire.bits)
 S = 7
 
@@ -109,7 +109,7 @@ def test_length_is_within_the_bound_of_the_paper(n, bits):
     s = 2 ** (bits - 1) - 1
     x = jnp.asarray(np.random.default_rng(n).normal(size=n), jnp.float32)
     stage = compress.qsgd(bits, n, "l2", "stream")
-    _, side, _ = jax.jit(stage.encode)(x, (), COIN)
+    _, side, _ = jax.jit(stage.encode)(x, (), KEYS)
     nonzero = s * (s + math.sqrt(n))
     bound = (3 + 1.5 * math.log2(2 * (s**2 + n) / nonzero)) * nonzero + 32
     assert 0.3 * bound < int(wire.bits(side)) < bound
@@ -120,7 +120,7 @@ def test_dense_gaussian_levels_cost_2_75_bits():
     """s = sqrt n: the gap-coded stream takes 2.75 n bits, by measurement."""
     n = 127**2
     x = jnp.asarray(np.random.default_rng(0).normal(size=n), jnp.float32)
-    _, side, _ = jax.jit(compress.qsgd(8, n, "l2", "stream").encode)(x, (), COIN)
+    _, side, _ = jax.jit(compress.qsgd(8, n, "l2", "stream").encode)(x, (), KEYS)
     assert int(wire.bits(side)) / n == pytest.approx(2.75, rel=0.02)
 
 
@@ -129,7 +129,7 @@ def test_qsgd_arrives_alike_in_every_code():
     arrived = []
     for code in ("fixed", "stream"):
         stage = compress.qsgd(4, 64, "l2", code)
-        carrier, side, _ = stage.encode(x, (), COIN)
+        carrier, side, _ = stage.encode(x, (), KEYS)
         side = wire.unpack(wire.pack(side), side)
-        arrived.append(stage.decode(carrier, side, COIN.shared))
+        arrived.append(stage.decode(carrier, side, KEYS.shared))
     np.testing.assert_array_equal(*arrived)

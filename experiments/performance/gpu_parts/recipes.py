@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.experiment import Config
 from gpu_parts import rows
 from gpu_parts.measuring import Figure, Options, Piece, repeated

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedjax_compress import clients
-from fedjax_compress.clients import Dataset
+from fedjax_compress import data
+from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Columns, Task
 
@@ -30,7 +30,7 @@ def femnist(
 
     def real(folder: Path) -> Dataset:
         path = str(folder / "femnist" / "writers_105.npz")
-        return clients.npz(path, client="writers", test_column="is_test")
+        return data.npz(path, client="writers", test_column="is_test")
 
     def made() -> Dataset:
         random = np.random.default_rng(_SEED)
@@ -52,7 +52,7 @@ def cifar10(folder: Path | None, rows: int, test_rows: int) -> tuple[Dataset, st
     """
 
     def real(folder: Path) -> Dataset:
-        return clients.cifar10(str(folder / "cifar10"))
+        return data.cifar10(str(folder / "cifar10"))
 
     def made() -> Dataset:
         return _made("cifar10", Task((32, 32, 3), 10), None, rows, test_rows)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from fedjax_compress.bench.worker import device_peak
-from fedjax_compress.clients import Dataset
+from fedjax_compress.data import Dataset
 from fedjax_compress.experiment import Config
 from fedjax_compress.experiment.build import build
 from gpu_parts.measuring import Figure, per_round

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from fedjax_compress import checked
 from fedjax_compress.algorithms.shared.frozen import sent_once
+from fedjax_compress.checks import parts as checked
 from fedjax_compress.typing import Algorithm, Setup
 
 

@@ -17,8 +17,8 @@ from fedjax_compress.algorithms.shared.absent_classes import (
     without,
 )
 from fedjax_compress.algorithms.shared.widths import Width, cuts_for
+from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
-from fedjax_compress.returned import within
 from fedjax_compress.submodel import Kept, Selector
 from fedjax_compress.submodel.selector import check_kept
 from fedjax_compress.typing import (

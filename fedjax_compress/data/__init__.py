@@ -1,0 +1,27 @@
+"""Where examples come from: sources of columns by name, one file each."""
+
+from fedjax_compress.data._cifar10 import cifar10
+from fedjax_compress.data._digits import digits
+from fedjax_compress.data._npy import npy
+from fedjax_compress.data._npz import npz
+from fedjax_compress.data._synthetic import synthetic
+from fedjax_compress.data._text import text
+from fedjax_compress.data._tfds import tfds
+from fedjax_compress.data.dataset import Dataset, check
+from fedjax_compress.data.described import describe_features, describe_target
+from fedjax_compress.data.scaling import scaled
+
+__all__ = [
+    "Dataset",
+    "check",
+    "cifar10",
+    "describe_features",
+    "describe_target",
+    "digits",
+    "npy",
+    "npz",
+    "scaled",
+    "synthetic",
+    "text",
+    "tfds",
+]

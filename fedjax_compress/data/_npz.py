@@ -1,0 +1,172 @@
+"""A user's own arrays in an ``.npz`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fedjax_compress import registry
+from fedjax_compress.data.building import (
+    Names,
+    Rows,
+    Said,
+    TargetOption,
+    built,
+    further,
+    groups_of,
+    target_of,
+)
+from fedjax_compress.data.columns import (
+    check_columns,
+    check_features,
+    has_array,
+    load_npz,
+)
+from fedjax_compress.data.dataset import Dataset
+from fedjax_compress.data.scaling import Scale
+from fedjax_compress.data.split import hold_out, test_marks
+from fedjax_compress.errors import InputError
+from fedjax_compress.typing import Target
+
+
+@registry.register("data")
+def npz(
+    path: str,
+    features: str = "images",
+    labels: str = "labels",
+    client: str = "",
+    test: str = "",
+    test_column: str = "",
+    holdout: float = 0.1,
+    classes: int = 0,
+    tokens: bool = False,
+    invert: bool = False,
+    scale: Scale = "auto",
+    target: TargetOption = "auto",
+    lengths: str = "",
+    weights: str = "",
+    inputs: Names = (),
+) -> Dataset:
+    """Your own arrays in an .npz file, with or without a column of client ids.
+
+    The test part is a second file (``test``) with the same arrays, or the rows marked
+    in a boolean array (``test_column``), or else a held-out share: the same share of
+    every client where ids are given, of every class otherwise, the same rows in every
+    run. uint8 pixels stay uint8; images without an axis of channels get one.
+
+    Args:
+      path: the file with the training rows.
+      features: name of the array of features, [rows, ...].
+      labels: name of the array of labels; what they hold says ``target``.
+      client: name of the array of client ids (numbers or names, in any order); empty
+        if there is none. Needed for the partition ``natural``.
+      test: file with the test rows; it may lack the ids.
+      test_column: name of an array that is true, or 1, for test rows and false, or 0,
+        for the others.
+      holdout: share held out where neither is given; between 0 and 1.
+      classes: number of classes, or of numbers that are predicted; 0 takes one more
+        than the largest label, or what labels have in a row.
+      tokens: whether features are integer tokens (text), 0 being the padding.
+      invert: 255 - x for uint8 pixels, as for LEAF's black ink on white paper.
+      scale: what divides the features before a network reads them: a number, none, or
+        auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
+      target: what labels hold. class: whole numbers 0, 1, ..., [rows]; positions: one
+        for each token or pixel, [rows, length] or [rows, height, width]; several: 0 or
+        1 for each class, [rows, classes]; number: [rows], or some in a row, [rows,
+        numbers]. auto: positions for tokens and pictures of whole numbers, class for
+        whole numbers, number for others; several has to be said.
+      lengths: name of an array that says how many positions of a row are real.
+      weights: name of an array that says what each row counts for.
+      inputs: names of further arrays that a model of your own reads.
+
+    Raises:
+      InputError: missing file or array, or rows that cannot be used; see ``check``.
+    """
+    if test and test_column:
+        raise InputError("give test or test_column, not both")
+    said = Said(target, classes, tokens, scale)
+    more = further(lengths, weights, inputs)
+    names = _Names(features, labels, client, test_column, more)
+    name = _name(path)
+    first = _read(path, names, tokens, needed=True)
+    if test:
+        second = _read(test, names, tokens, needed=False).rows
+        kind = target_of(said, name, first.rows.labels, second.labels)
+        parts = first.rows, second
+    else:
+        kind = target_of(said, name, first.rows.labels)
+        parts = _held_out(first, kind, holdout)
+    if invert:
+        parts = _inverted(parts[0]), _inverted(parts[1])
+    return built(name, kind, said, *parts)
+
+
+class _Names(NamedTuple):
+    """Names of the arrays; empty for one that there is not."""
+
+    features: str
+    labels: str
+    client: str
+    marks: str
+    more: dict[str, str]
+
+
+class _File(NamedTuple):
+    """The rows of a file, and which of them are marked for testing, if that is said."""
+
+    rows: Rows
+    marks: np.ndarray | None
+
+
+def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
+    """The rows of a file; ids may be missing unless they are ``needed``.
+
+    Raises:
+      InputError: missing file or array, columns that do not fit each other.
+    """
+    where = _name(path)
+    client = names.client if needed or has_array(path, names.client) else ""
+    wanted = [names.features, names.labels, *names.more.values()]
+    others = [n for n in (client, names.marks) if n]
+    loaded = load_npz(path, wanted + others)
+    x, y, *columns = loaded[: len(wanted)]
+    rest = loaded[len(wanted) :]
+    more = dict(zip(names.more, columns, strict=True))
+    check_columns(where, x, y, rest, more)
+    check_features(x, where, tokens)
+    marks = test_marks(rest[-1], where, names.marks) if names.marks else None
+    return _File(Rows(where, x, y, rest[0] if client else None, more), marks)
+
+
+def _held_out(file: _File, kind: Target, holdout: float) -> tuple[Rows, Rows]:
+    """The rows to learn from and those to test on: marked, or a share of each group."""
+    rows, held = file
+    if held is None:
+        held = hold_out(groups_of(kind, rows), holdout)
+        if not held.any():
+            raise InputError(
+                f"{rows.where}: no row can be held out for testing: a class, or a "
+                "client where there are ids, keeps its last row; name a file or a "
+                "column of test rows with test or test_column"
+            )
+    return rows.taken(~held), rows.taken(held)
+
+
+def _name(path: str) -> str:
+    """Folder and file without ending: ``mnist/train``."""
+    whole = Path(path)
+    return "/".join((*whole.parts[:-1], whole.stem)[-2:])
+
+
+def _inverted(rows: Rows) -> Rows:
+    """White for black.
+
+    Raises:
+      InputError: anything but uint8.
+    """
+    kind = rows.features.dtype
+    if kind != np.uint8:
+        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
+    return rows._replace(features=255 - rows.features)

@@ -1,0 +1,5 @@
+"""Small data sets for the tests of this room."""
+
+from made import make, shared
+
+__all__ = ["make", "shared"]

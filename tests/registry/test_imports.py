@@ -1,0 +1,124 @@
+"""Files of a user's own: imported once, named by their own line where they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedjax_compress import registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.registry import imports
+
+GOOD = """
+from fedjax_compress.registry import register
+
+@register("schedule")
+def wave(height: float = 1.0):
+    '''Up and down.'''
+"""
+
+
+@pytest.fixture(autouse=True)
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers and imports is forgotten again."""
+    for kind in registry.kinds():
+        monkeypatch.setitem(registry._entries, kind, registry.entries(kind))
+    monkeypatch.setattr(imports, "_brought", {})
+    monkeypatch.setattr(imports, "_current", ())
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
+def written(folder: Path, text: str, name: str = "mine.py") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_names_are_known_then(tmp_path: Path) -> None:
+    path = written(tmp_path, GOOD)
+    imports.bring([path])
+    entry = registry.entries("schedule")["wave"]
+    assert (entry.summary, entry.is_ours) == ("Up and down.", False)
+    assert registry.entries("schedule")["steps"].is_ours
+    wanted = hashlib.sha256(GOOD.encode()).hexdigest()
+    assert imports.digests() == {"mine.py": wanted}
+    assert imports.current() == [path]
+    imports.bring([path])
+    assert registry.entries("schedule")["wave"] is entry  # it was not imported again
+    written(tmp_path, GOOD.replace("Up and", "Neither up nor"))
+    imports.bring([path])
+    assert registry.entries("schedule")["wave"].summary == "Neither up nor down."
+    assert imports.digests()["mine.py"] != wanted
+    imports.bring([])
+    assert imports.digests() == {}
+
+
+def test_what_lies_beside_a_file_can_be_imported(tmp_path: Path) -> None:
+    written(tmp_path, "HEIGHT = 3.0\n", "beside_mine.py")
+    text = "from beside_mine import HEIGHT\n" + GOOD.replace("= 1.0", "= HEIGHT")
+    imports.bring([written(tmp_path, text)])
+    (option,) = registry.entries("schedule")["wave"].options()
+    assert option.default == 3.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\ny = nothing\n", "mine.py, line 2: NameError: name 'nothing' is"),
+        ("x = 1\n\nx ==== 2\n", "mine.py, line 3: SyntaxError: invalid syntax"),
+        ("\nimport no_such_module\n", "line 2: ModuleNotFoundError: No module named"),
+        ("import json\n\njson.loads('{')\n", "line 3: JSONDecodeError: Expecting"),
+        ("raise ValueError\n", "mine.py, line 1: ValueError: no message"),
+        ("raise ValueError('one\\ntwo')\n", "mine.py, line 1: ValueError: one"),
+        ("import sys\nsys.exit(3)\n", "line 2: ends the program while it is imported"),
+        (
+            GOOD + "import wrong_beside_mine\n",
+            "wrong_beside_mine.py, line 1: ZeroDivisionError",
+        ),
+        (
+            "from fedjax_compress.registry import register\n"
+            "@register('stage')\ndef qsgd():\n    pass\n",
+            "mine.py, line 2: stage 'qsgd' is registered already, by fedjax_compress",
+        ),
+    ],
+)
+def test_the_users_own_line_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "imported_mine", raising=False)
+    written(tmp_path, "1 / 0\n", "wrong_beside_mine.py")
+    with pytest.raises(InputError) as caught:
+        imports.bring([written(tmp_path, text)])
+    (line,) = str(caught.value).splitlines()
+    assert words in line
+    assert line.startswith(str(tmp_path))
+    assert "imported_mine" not in sys.modules
+
+
+def test_files_that_cannot_be_taken(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot import .*none.py: No such file"):
+        imports.bring([str(tmp_path / "none.py")])
+    with pytest.raises(InputError, match=r"takes a Python file, like mine.py, not"):
+        imports.bring([written(tmp_path, GOOD, "mine.txt")])
+    (tmp_path / "other").mkdir()
+    two = [written(tmp_path, GOOD), written(tmp_path / "other", GOOD)]
+    with pytest.raises(InputError, match=r"two files to import are called mine.py"):
+        imports.bring(two)
+    imports.bring([two[0], two[0]])
+
+
+def test_a_file_that_registers_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"mine.py registers nothing"):
+        imports.bring([written(tmp_path, "x = 1\n")])
+
+
+def test_a_moved_file_takes_the_place_of_the_old_one() -> None:
+    before = (os.path.join("a", "one.py"), os.path.join("a", "two.py"))
+    given: Any = (os.path.join("b", "two.py"), os.path.join("b", "three.py"))
+    assert imports.merged(before, given) == (before[0], *given)
+    assert imports.merged(before, ()) == before
