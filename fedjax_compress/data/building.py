@@ -200,7 +200,7 @@ def built(name: str, kind: Target, said: Said, train: Rows, test: Rows) -> Datas
       train, test: as they are stored.
 
     Raises:
-      InputError: rows that cannot be used; see ``clients.check``.
+      InputError: rows that cannot be used; see ``data.check``.
     """
     parts, tokens = (train, test), said.tokens
     x = [as_features(part.features, part.where, tokens) for part in parts]

@@ -71,7 +71,7 @@ def check(dataset: Dataset) -> Dataset:
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"a source of data must give a clients.Dataset, not {describe(dataset)}"
+            f"a source of data must give a data.Dataset, not {describe(dataset)}"
         )
     if _known.get(id(dataset)) is dataset:
         return dataset

@@ -193,10 +193,10 @@ class Refuse:
     def exec_module(self, module):
         pass
 sys.meta_path.insert(0, Refuse())
-from fedjax_compress import clients
+from fedjax_compress import data as datasets
 heavy = {{"tensorflow_datasets", "sklearn", "PIL", "flax", "optax", "orbax"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-data = clients.tfds("tiny_scribbles", data_dir={str(prepared)!r})
+data = datasets.tfds("tiny_scribbles", data_dir={str(prepared)!r})
 assert len(data.train["labels"]) == {TRAIN}
 import jax
 assert not jax._src.xla_bridge._backends, "a device was started"

@@ -69,7 +69,7 @@ def test_a_partition(own, given, words):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (None, "a source of data must give a clients.Dataset, not NoneType"),
+        (None, "a source of data must give a data.Dataset, not NoneType"),
         (
             changed(data(), train_labels=np.full(ROWS, 7)),
             "label 7 in row 0",

@@ -18,7 +18,7 @@ CHILD = """
 import sys, warnings
 warnings.simplefilter("error")
 import numpy as np
-import fedjax_compress.simulate.checkpoint as checkpoint
+import fedjax_compress.runtime.checkpoint as checkpoint
 assert "orbax" not in sys.modules
 checkpoints = checkpoint.Checkpoints(sys.argv[1], {"seed": 1}, keep=2)
 for r in range(1, int(sys.argv[2]) + 1):

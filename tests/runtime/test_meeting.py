@@ -138,7 +138,7 @@ def test_an_abort_has_last_words():
     """Whoever aborts, from whatever thread; and none where the process is leaving."""
     code = (
         "import ctypes, sys, threading, time\n"
-        "from fedjax_compress.simulate import last_words\n"
+        "from fedjax_compress.runtime import last_words\n"
         "last_words.prepare(lambda: 'go on with: X', 3)\n"
         "if sys.argv[1] == 'leave': last_words.leave(5)\n"
         "threading.Thread(target=ctypes.CDLL(None).abort).start()\n"
