@@ -18,6 +18,7 @@ from fedjax_compress.experiment.build import (
     rehearse,
     request_devices,
 )
+from fedjax_compress.experiment.callbacks import Stopped
 from fedjax_compress.experiment.components import check_specs
 from fedjax_compress.experiment.config import (
     Config,
@@ -41,12 +42,11 @@ from fedjax_compress.experiment.grid import (
 from fedjax_compress.experiment.grid_folder import (
     check_folder,
     is_finished,
+    publish_grid,
     say_shorter,
 )
-from fedjax_compress.experiment.grid_report import publish_grid
 from fedjax_compress.experiment.resuming import resume
 from fedjax_compress.experiment.runner import run
-from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.registry import nearest
 from fedjax_compress.registry.imports import merged
 from fedjax_compress.report import files

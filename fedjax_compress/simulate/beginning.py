@@ -13,7 +13,7 @@ import numpy as np
 from fedjax_compress.clients import ClientData, group
 from fedjax_compress.errors import InputError
 from fedjax_compress.runtime.compiling import compile_program
-from fedjax_compress.simulate.round import client_context, server_context
+from fedjax_compress.simulate.chunk import client_context, server_context
 from fedjax_compress.typing import Beginning, Key, Params, Server
 
 _NUMBER = 2**31 - 1

@@ -15,9 +15,8 @@ from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
 from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
-from fedjax_compress.simulate import beginning, by_id, handed_in, limits, metrics
+from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan, states
 from fedjax_compress.simulate import round as rounds_
-from fedjax_compress.simulate.identity import first_cohort
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
@@ -25,11 +24,11 @@ from fedjax_compress.simulate.plan import (
     Sampling,
     choose_devices,
     choose_lanes,
+    first_cohort,
 )
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
-from fedjax_compress.simulate.streaming import Stream
-from fedjax_compress.simulate.supply import Supplier, Supply
+from fedjax_compress.simulate.supply import Stream, Supplier, Supply
 from fedjax_compress.typing import Algorithm, Params, Server, Tree
 
 
@@ -90,7 +89,7 @@ class Simulator:
         lanes: int = 0,
         devices: int = 1,
         rounds_per_call: int = 1,
-        resident_limit: int = limits.RESIDENT_LIMIT,
+        resident_limit: int = plan.RESIDENT_LIMIT,
         generator: str = "mix",
         convolution: Form = "auto",
         later: Sequence[tuple[int, Algorithm]] = (),
@@ -98,14 +97,14 @@ class Simulator:
         self.algorithm = algorithm
         self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
-        limits.check(cohort, len(self.sizes), lanes, rounds_per_call)
+        plan.check_sizes(cohort, len(self.sizes), lanes, rounds_per_call)
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.placement = Placement(devices or choose_devices(cohort))
         self.devices = devices = self.placement.devices
         self.lanes = min(lanes, -(-cohort // devices))
         self.resident_limit = resident_limit
         self.convolution: Form = convolution
-        self._streams = limits.streams(data, resident_limit)
+        self._streams = plan.streams(data, resident_limit)
         self.rounds_per_call = 1 if self._streams else rounds_per_call
         self._rows = data if self._streams else self.placement.replicate(data)
         self._key = root_key(seed, generator)
@@ -158,7 +157,7 @@ class Simulator:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
         self._params = self.placement.replicate(params)
-        store = self._new_store(rounds_.kept_init(self.algorithm, params))
+        store = self._new_store(chunk.kept_init(self.algorithm, params))
         return RunState(self.placement.replicate(server), store, 0)
 
     @property
@@ -199,14 +198,14 @@ class Simulator:
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
         store = (
-            self._host.tree if self._host else by_id.saved(state.store, self.clients)
+            self._host.tree if self._host else states.saved(state.store, self.clients)
         )
         return {"server": state.server, "store": store}
 
     def expected(self, state: RunState) -> Tree:
         """What a ``snapshot`` looks like, on whatever devices it was made."""
         kept, clients = state.store, self.clients
-        store = self._host.tree if self._host else by_id.expected(kept, clients)
+        store = self._host.tree if self._host else states.expected(kept, clients)
         return {"server": jax.device_get(state.server), "store": store}
 
     def place(self, saved: Tree, finished: int) -> RunState:
@@ -218,7 +217,7 @@ class Simulator:
             self._host.load(store)
             store = ()
         else:
-            store = by_id.dense(self._template, store, self.clients)
+            store = states.dense(self._template, store, self.clients)
         return RunState(self.placement.replicate(saved["server"]), store, finished)
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
@@ -305,7 +304,7 @@ class Simulator:
             self._host.renew(supply.ids, supply.states)
             store = supply.states.arrays()
         who = supply.ids, supply.places, supply.slots, supply.tiers
-        seats = rounds_.Seats(*self.placement.scatter(who, 1))
+        seats = chunk.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return (
             data, self._root, self._params, state.server, store, seats, number, count,

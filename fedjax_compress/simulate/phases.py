@@ -11,7 +11,7 @@ import jax
 from fedjax_compress.checks.returned import describe
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import handed_in
-from fedjax_compress.simulate.round import Kept
+from fedjax_compress.simulate.chunk import Kept
 from fedjax_compress.typing import Algorithm, Key, Params, Tree
 
 

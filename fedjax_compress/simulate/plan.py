@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from fedjax_compress.checks.returned import describe, within
+from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Tiers
 
@@ -217,3 +219,38 @@ def choose_devices(cohort: int) -> int:
     owners = [device.process_index for device in jax.devices()]
     each = min(owners.count(process) for process in range(processes))
     return max(1, min(cohort // processes, each)) * processes
+
+
+def first_cohort(sampling: Sampling, seed: int, sizes: np.ndarray, cohort: int) -> str:
+    """A digest of the clients of the first round, whatever their order.
+
+    Raises:
+      InputError: the sampling gives something else than a cohort.
+    """
+    with within("the sampling"):
+        drawn = sampling(seed, 0, sizes, cohort)
+    ids = np.sort(check_ids(drawn, cohort, len(sizes), 0))
+    return hashlib.sha256(ids.tobytes()).hexdigest()
+
+
+RESIDENT_LIMIT = 2**31
+"""Rows, or client states, of at most this many bytes live on the device."""
+
+
+def streams(data: ClientData, limit: int) -> bool:
+    """Whether the rows stay on the host."""
+    columns = jax.tree.leaves(data)
+    mapped = any(isinstance(c, np.memmap) for c in columns)
+    return mapped or sum(c.nbytes for c in columns) > limit
+
+
+def check_sizes(cohort: int, clients: int, lanes: int, rounds_per_call: int) -> None:
+    """Raises InputError unless a simulator can be made with these numbers."""
+    if not 1 <= cohort <= clients:
+        raise InputError(
+            f"the cohort must be 1 to {clients} clients (the population), got {cohort}"
+        )
+    if lanes < 0:
+        raise InputError(f"lanes must not be negative (0 chooses), got {lanes}")
+    if rounds_per_call < 1:
+        raise InputError(f"rounds_per_call must be at least 1, got {rounds_per_call}")

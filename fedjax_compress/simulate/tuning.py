@@ -23,9 +23,9 @@ from fedjax_compress.errors import Diverged
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.models.convolution.forms import default_form
 from fedjax_compress.numerics.randomness import root_key
+from fedjax_compress.simulate.chunk import client_context, server_context
 from fedjax_compress.simulate.engine import RunState, Simulator
 from fedjax_compress.simulate.plan import DUMMY, choose_devices, choose_lanes, plan
-from fedjax_compress.simulate.round import client_context, server_context
 from fedjax_compress.typing import Algorithm, Params
 
 GAIN = 1.03

@@ -14,7 +14,7 @@ from systems import setup
 from fedjax_compress import registry
 from fedjax_compress.clients import group
 from fedjax_compress.numerics.randomness import root_key
-from fedjax_compress.simulate.round import kept_init
+from fedjax_compress.simulate.chunk import kept_init
 from fedjax_compress.typing import Task
 
 WIDTH, CLASSES, CLIENTS, ROWS = 5, 3, 4, 6

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from rounds import player
 
-from fedjax_compress.simulate.round import kept_init
+from fedjax_compress.simulate.chunk import kept_init
 from fedjax_compress.typing import LocalUpdate, Trained
 
 SYSTEMS = [

@@ -29,7 +29,7 @@ from every_algorithm import (
 
 from fedjax_compress import registry, tree, wire
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.simulate.round import kept_init
+from fedjax_compress.simulate.chunk import kept_init
 
 ROUNDS = 5
 EACH_BY_ITSELF = ("fedavg", "heterofl", "prunefl")

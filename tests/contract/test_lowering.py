@@ -18,10 +18,10 @@ from fedjax_compress import compress, registry, wire
 from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
 from fedjax_compress.numerics.randomness import GENERATORS, root_key
+from fedjax_compress.simulate.chunk import Seats, kept_init
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence
-from fedjax_compress.simulate.round import Seats, kept_init
 from fedjax_compress.typing import Keys, Problem, Task
 
 ACCELERATORS = ("cuda", "tpu")

@@ -13,7 +13,7 @@ from fedjax_compress import registry
 from fedjax_compress.clients import group
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import Planner
-from fedjax_compress.simulate.streaming import Stream
+from fedjax_compress.simulate.supply import Stream
 
 ROWS, CLIENTS, COHORT = 1_000_000, 10_000, 20
 SHAPE = (64, 64, 1)

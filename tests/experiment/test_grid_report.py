@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedjax_compress.experiment.grid_report import front
+from fedjax_compress.experiment.grid_folder import front
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from every_algorithm import COHORT, SEED, cohort_of
 from fedjax_compress import tree
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning
-from fedjax_compress.simulate.round import Kept, client_context, server_context
+from fedjax_compress.simulate.chunk import Kept, client_context, server_context
 from fedjax_compress.typing import Stacked
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from systems import client_told, server_told
 
 from fedjax_compress import tree
-from fedjax_compress.simulate.round import Kept, kept_init
+from fedjax_compress.simulate.chunk import Kept, kept_init
 
 
 class Round(NamedTuple):

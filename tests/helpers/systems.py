@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import compress, registry
 from fedjax_compress.clients import group
-from fedjax_compress.simulate.round import client_context, server_context
+from fedjax_compress.simulate.chunk import client_context, server_context
 from fedjax_compress.typing import (
     Keys,
     LocalUpdate,

@@ -13,7 +13,7 @@ from systems import labelled, setup
 from fedjax_compress import algorithms, registry
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.placement import Placement
-from fedjax_compress.simulate.state_buffers import StateBuffer
+from fedjax_compress.simulate.states import StateBuffer
 from fedjax_compress.typing import Task
 
 CHUNKS, LANES, WIDTH = 3, 2, 5

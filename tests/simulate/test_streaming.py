@@ -13,7 +13,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
-from fedjax_compress.simulate.streaming import Stream
+from fedjax_compress.simulate.supply import Stream
 from fedjax_compress.typing import Task, Tiers
 
 CLIENTS, WIDTH, CLASSES, COHORT = 23, 4, 3, 7

@@ -1,0 +1,146 @@
+"""One client, one server step, and what crosses between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from fedjax_compress.typing._data import Shard
+from fedjax_compress.typing._models import Model
+from fedjax_compress.typing._rounds import (
+    Acc,
+    Array,
+    ClientState,
+    Context,
+    Key,
+    Metrics,
+    Params,
+    Payload,
+    Record,
+    Server,
+    View,
+)
+
+
+class Report(NamedTuple):
+    """What one client hands in.
+
+    Attributes:
+      payload: the message, measured by the engine with ``wire.size``.
+      weight: float32 scalar, its weight in the mean: the number of examples, which is
+        registered with the client and not counted.
+      state: the client's state after the round.
+      metrics: ``loss``, ``examples``, and whatever else; nothing of it travels.
+      ok: bool scalar, False where the update is not finite. The engine adds its own
+        look at the accumulator and the new state. If anything is not finite, the
+        client is left out of the mean, it keeps its old state and the server its old
+        record of it; its bytes are counted all the same.
+    """
+
+    payload: Payload
+    weight: Array
+    state: ClientState
+    metrics: Metrics
+    ok: Array
+
+
+class Tier(NamedTuple):
+    """What clients of one kind do, and the server with them; as in ``Algorithm``."""
+
+    unicast: Callable[[Server, Record, Context], Payload]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
+
+
+class Tiers(NamedTuple):
+    """Clients that train models of unequal sizes, a few kinds of them.
+
+    Only clients of one tier run side by side. Accumulators, client states and records
+    have the same shapes in all tiers.
+
+    Attributes:
+      of: (run seed, round, client ids int [n]) -> tier of each, int [n]; on the host.
+      each: what the clients of each tier do.
+      work: relative cost of training on one row, for each tier.
+    """
+
+    of: Callable[[int, int, Any], Any]
+    each: tuple[Tier, ...]
+    work: tuple[float, ...]
+
+
+class Stacked(NamedTuple):
+    """The accumulators of a cohort side by side, in the order of client ids.
+
+    Attributes:
+      each: leaves [seats, ...]; zeros where there is no usable report.
+      ok: bool [seats], where there is one.
+    """
+
+    each: Acc
+    ok: Array
+
+
+class Beginning(NamedTuple):
+    """What one client does before the first round.
+
+    Attributes:
+      client: its id.
+      run: (server, its rows, context) -> server; compiled as a program of its own.
+    """
+
+    client: int
+    run: Callable[[Server, Shard, Context], Server]
+
+
+class Algorithm(NamedTuple):
+    """ONE client and ONE server step; nothing but payloads passes between the two.
+
+    In the order of a round; what is decoded follows from payloads and from what both
+    ends know without a word, the context.
+
+    Attributes:
+      init: (key, params) -> server.
+      client_init: params -> state of a client that has never taken part, ``()`` when
+        stateless; it stays with the client.
+      broadcast: (server, context) -> (payload to all clients, server).
+      receive: (payload, context) -> view, what every client decodes of it; done once.
+      client: (view, payload to it alone, its state, its rows, context) -> Report.
+      reduce: (server, payload of a report, its weight, record, context) ->
+        (accumulator, record): decode and lift one report.
+      server: (server, accumulator, context) -> server; its result is not taken in a
+        round without a single usable report.
+      network: server -> (model, parameters) to evaluate; the model is None if unknown.
+      unicast: (server, record, context of the client) -> payload to this client alone,
+        ``()`` for nothing.
+      record_init: params -> what the server keeps of each client, ``()`` for nothing.
+      reduction: ``sum`` of the accumulators; or ``stack``: ``server`` gets ``Stacked``,
+        which costs memory for each client of a cohort.
+      observe: server after a round -> scalars worth a record, such as the density of
+        each layer.
+      tiers: clients of unequal kinds; None where all do the same. Where there are
+        tiers, ``unicast``, ``client`` and ``reduce`` are those of the first.
+      begin: what one client does before the first round; None for nothing.
+      trains: the models that clients train, one for each tier; none if unknown.
+    """
+
+    init: Callable[[Key, Params], Server]
+    client_init: Callable[[Params], ClientState]
+    broadcast: Callable[[Server, Context], tuple[Payload, Server]]
+    receive: Callable[[Payload, Context], View]
+    client: Callable[[View, Payload, ClientState, Shard, Context], Report]
+    reduce: Callable[[Server, Payload, Array, Record, Context], tuple[Acc, Record]]
+    server: Callable[[Server, Acc, Context], Server]
+    network: Callable[[Server], tuple[Model | None, Params]]
+    unicast: Callable[[Server, Record, Context], Payload] = lambda *given: ()
+    record_init: Callable[[Params], Record] = lambda params: ()
+    reduction: Literal["sum", "stack"] = "sum"
+    observe: Callable[[Server], Metrics] = lambda server: {}
+    tiers: Tiers | None = None
+    begin: Beginning | None = None
+    trains: tuple[Model, ...] = ()
+
+    @property
+    def tier(self) -> Tier:
+        """What clients do where there are no tiers; else those of the first."""
+        return Tier(self.unicast, self.client, self.reduce)
