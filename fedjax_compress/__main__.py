@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status."""
-    from fedjax_compress.cli import commands as cli
+    from fedjax_compress.cli import commands
 
-    return cli.main(argv)
+    return commands.main(argv)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedjax_compress.cli.commands import main
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit status."""
-    from fedjax_compress.cli import commands
+def __getattr__(name: str) -> Any:
+    """Imports the commands when they are first used: the package stays light."""
+    if name == "main":
+        from fedjax_compress.cli.commands import main
 
-    return commands.main(argv)
+        return main
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

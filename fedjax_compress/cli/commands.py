@@ -22,7 +22,6 @@ from fedjax_compress.cli.arguments import (
 )
 from fedjax_compress.cli.foreign import explain
 from fedjax_compress.errors import Diverged, InputError, Lost
-from fedjax_compress.experiment.callbacks import Stopped
 from fedjax_compress.experiment.config import FIELDS, Config, validate
 from fedjax_compress.experiment.grid import (
     GRID_WORDS,
@@ -32,6 +31,7 @@ from fedjax_compress.experiment.grid import (
     load_grid,
     parse_scheme,
 )
+from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.toml import load_toml, read_toml
 from fedjax_compress.registry import nearest
 from fedjax_compress.registry.imports import bring, merged

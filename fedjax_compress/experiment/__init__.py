@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedjax_compress.experiment.callbacks import Callback, Run, Stopped, StopRun
+    from fedjax_compress.experiment.callbacks import Callback, Run
     from fedjax_compress.experiment.config import Config, validate
     from fedjax_compress.experiment.grid import SCHEMES, Grid, Scheme, load_grid
     from fedjax_compress.experiment.gridding import compare, resume_grid, run_grid
     from fedjax_compress.experiment.resuming import resume, trained
     from fedjax_compress.experiment.runner import run
     from fedjax_compress.experiment.saving import ProgramWarning
+    from fedjax_compress.experiment.stopped import Stopped, StopRun
     from fedjax_compress.experiment.toml import dump_toml, load_toml
 
 __all__ = [

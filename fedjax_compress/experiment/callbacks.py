@@ -10,35 +10,10 @@ from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.config import Config
-from fedjax_compress.report.files import resume_command
+from fedjax_compress.experiment.stopped import StopRun
 from fedjax_compress.report.records import Record, clean
 from fedjax_compress.simulate import RunState
 from fedjax_compress.typing import Params
-
-
-class StopRun(Exception):
-    """Raised by a callback to end the run after this round; the message says why."""
-
-
-class Stopped(Exception):
-    """A signal ended the run early; everything is saved.
-
-    Attributes:
-      signal: the name of the signal, such as SIGTERM.
-      folder: where the run lies.
-      round: rounds finished and saved.
-
-    The message says how to go on: ``resume``, or the ``command`` given.
-    """
-
-    def __init__(self, name: str, folder: Path, finished: int, command: str = ""):
-        self.signal, self.folder, self.round = name, folder, finished
-        command = command or resume_command(folder)
-        super().__init__(
-            f"stopped by {name} after round {finished}, everything is saved; "
-            f"go on with: {command}"
-        )
-
 
 _METHODS = ("start", "round", "evaluation", "end")
 

@@ -18,7 +18,6 @@ from fedjax_compress.experiment.build import (
     rehearse,
     request_devices,
 )
-from fedjax_compress.experiment.callbacks import Stopped
 from fedjax_compress.experiment.components import check_specs
 from fedjax_compress.experiment.config import (
     Config,
@@ -47,6 +46,7 @@ from fedjax_compress.experiment.grid_folder import (
 )
 from fedjax_compress.experiment.resuming import resume
 from fedjax_compress.experiment.runner import run
+from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.registry import nearest
 from fedjax_compress.registry.imports import merged
 from fedjax_compress.report import files

@@ -11,10 +11,11 @@ from rich.console import Console
 from fedjax_compress.errors import CheckpointError, Diverged
 from fedjax_compress.experiment import show
 from fedjax_compress.experiment.build import Parts, current_params
-from fedjax_compress.experiment.callbacks import Callbacks, Run, Stopped
+from fedjax_compress.experiment.callbacks import Callbacks, Run
 from fedjax_compress.experiment.config import Config
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.saving import Saver, checkpoints_of
+from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.experiment.summary import summarize
 from fedjax_compress.report import files, records
 from fedjax_compress.report.progress import Progress

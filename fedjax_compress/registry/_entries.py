@@ -44,7 +44,7 @@ _ROOMS = {
 }
 """The room whose modules register the built-in entries of a kind."""
 
-_entries: dict[str, dict[str, Entry]] = {}
+_tables: dict[str, dict[str, Entry]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ def register(kind: str, name: str | None = None, *, context: int = 0) -> Callabl
 
     def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
         called = name or factory.__name__
-        table = _entries.setdefault(kind, {})
+        table = _tables.setdefault(kind, {})
         home = table[called].factory.__module__ if called in table else None
         if home not in (None, factory.__module__):
             raise InputError(
@@ -128,7 +128,7 @@ def entries(kind: str) -> dict[str, Entry]:
     """All entries of a kind, by name, sorted; imports the room they live in, whole."""
     if kind in _ROOMS:
         _fill(_ROOMS[kind])
-    return dict(sorted(_entries.get(kind, {}).items()))
+    return dict(sorted(_tables.get(kind, {}).items()))
 
 
 @functools.cache
@@ -141,12 +141,12 @@ def _fill(room: str) -> None:
 
 def foreign() -> set[Entry]:
     """What has been registered so far from outside this package."""
-    return {e for table in _entries.values() for e in table.values() if not e.is_ours}
+    return {e for table in _tables.values() for e in table.values() if not e.is_ours}
 
 
 def kinds() -> list[str]:
     """All kinds that hold entries, in the order of a round."""
-    return [*_ROOMS, *sorted(set(_entries) - set(_ROOMS))]
+    return [*_ROOMS, *sorted(set(_tables) - set(_ROOMS))]
 
 
 def lookup(call: spec.Call, *kinds: str, text: str = "") -> Entry:

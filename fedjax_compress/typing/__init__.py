@@ -1,9 +1,4 @@
-"""The central types: small NamedTuples of pure functions, and what passes between them.
-
-Two rules carry the design. An algorithm describes ONE client and ONE server step;
-only the engine knows that there are many clients. A payload describes itself: its
-size is measured by one generic function, never by a formula of the compressor's own.
-"""
+"""The central types: NamedTuples of pure functions, and what passes between them."""
 
 from fedjax_compress.typing._algorithm import (
     Algorithm,

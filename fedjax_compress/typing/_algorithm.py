@@ -1,4 +1,9 @@
-"""One client, one server step, and what crosses between them."""
+"""One client, one server step, and what crosses between them.
+
+Two rules carry the design. An algorithm describes ONE client and ONE server step;
+only the engine knows that there are many clients. A payload describes itself: its
+size is measured by one generic function, never by a formula of the compressor's own.
+"""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def test_what_a_module_raises_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
         return from_linen(Pictures(), task)
 
     entry = registry.Entry("model", "pictures", pictures, 1)
-    monkeypatch.setitem(registry._entries["model"], "pictures", entry)
+    monkeypatch.setitem(registry._entries._tables["model"], "pictures", entry)
     with pytest.raises(InputError) as caught:
         network(Config(model="pictures"), Task((5,), 2))
     assert str(caught.value).startswith("model: pictures does not fit examples of shap")

@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files go to a temporary folder; what a test registers is forgotten again."""
     for kind in registry.kinds():
-        monkeypatch.setitem(registry._entries, kind, registry.entries(kind))
+        monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.chdir(tmp_path)
 
 

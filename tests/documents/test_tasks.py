@@ -35,7 +35,7 @@ def test_a_task(
     block = BLOCKS[number]
     assert len(block.splitlines()) < 30
     for kind in registry.kinds():
-        monkeypatch.setitem(registry._entries, kind, registry.entries(kind))
+        monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType(f"task_{number}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -285,7 +285,7 @@ def test_what_is_kept_where_the_state_before_is_not_whole(
     monkeypatch: pytest.MonkeyPatch,
 ):
     table = dict(registry.entries("server"))
-    monkeypatch.setitem(registry._entries, "server", table)
+    monkeypatch.setitem(registry._entries._tables, "server", table)
     registry.register("server")(fails_in_round_2)
     config = dataclasses.replace(BASE, evaluate_every=3, **changes)
     with pytest.raises(Diverged) as caught:
@@ -318,7 +318,7 @@ def test_a_resume_warns_where_a_stage_of_ones_own_has_changed(
 ):
     """Warnings are errors here: the resume of the same code gives none."""
     table = dict(registry.entries("stage"))
-    monkeypatch.setitem(registry._entries, "stage", table)
+    monkeypatch.setitem(registry._entries._tables, "stage", table)
     fine = dataclasses.replace(
         BASE, rounds=1, uplink="halved", local="sgd(steps=1, batch=5)", server="fedavg"
     )

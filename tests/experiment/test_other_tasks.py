@@ -42,7 +42,7 @@ class Both(linen.Module):
 @pytest.fixture(autouse=True)
 def own_models(monkeypatch):
     """``masks`` and ``both``, for this test only."""
-    monkeypatch.setitem(registry._entries, "model", registry.entries("model"))
+    monkeypatch.setitem(registry._entries._tables, "model", registry.entries("model"))
 
     @registry.register("model", context=1)
     def masks(task):
@@ -315,7 +315,7 @@ def test_what_a_local_update_adds_to_its_metrics_is_in_the_file(
 ) -> None:
     """The mean by examples of their number, where everybody takes part, in a call of
     several rounds; and with an algorithm of several tiers."""
-    monkeypatch.setitem(registry._entries, "local", registry.entries("local"))
+    monkeypatch.setitem(registry._entries._tables, "local", registry.entries("local"))
 
     @registry.register("local", context=1)
     def telling(model):

@@ -35,7 +35,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def enter(kind: str, factory: Any, context: int = 0) -> None:
         table = registry.entries(kind)
-        monkeypatch.setitem(registry._entries, kind, table)
+        monkeypatch.setitem(registry._entries._tables, kind, table)
         factory.__name__ = "mine"
         registry.register(kind, context=context)(factory)
 

@@ -116,7 +116,7 @@ def test_whole_numbers_are_phases_of_a_run():
 
 def test_a_factory_that_has_to_know_its_number_makes_phases(monkeypatch):
     # For this test only: others go through all that is registered.
-    monkeypatch.setitem(registry._entries, "server", registry.entries("server"))
+    monkeypatch.setitem(registry._entries._tables, "server", registry.entries("server"))
 
     @registry.register("server", "test_of_knowing")
     def knowing(lr: float = 1.0):

@@ -146,6 +146,6 @@ def test_where_nothing_can_change_a_schedule_is_refused():
 def test_a_schedule_of_ones_own_is_checked(monkeypatch, made, words):
     entry = registry.Entry("schedule", "mine", lambda: made, 0)
     table = registry.entries("schedule") | {"mine": entry}
-    monkeypatch.setitem(registry._entries, "schedule", table)
+    monkeypatch.setitem(registry._entries._tables, "schedule", table)
     with pytest.raises(SpecError, match=f"mine: .*{words}"):
         phases("top_k(mine())")

@@ -27,7 +27,7 @@ def wave(height: float = 1.0):
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers and imports is forgotten again."""
     for kind in registry.kinds():
-        monkeypatch.setitem(registry._entries, kind, registry.entries(kind))
+        monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.setattr(imports, "_brought", {})
     monkeypatch.setattr(imports, "_current", ())
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -10,6 +10,7 @@ import pytest
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError, SpecError
+from fedjax_compress.registry import _entries, conversion
 from fedjax_compress.spec import parse
 
 
@@ -20,8 +21,13 @@ class Part(NamedTuple):
 @pytest.fixture(autouse=True)
 def entries(monkeypatch):
     """A registry of its own, with two kinds."""
-    for table in ("_entries", "_builders", "_pipe_kinds", "_ROOMS"):
-        monkeypatch.setattr(registry, table, {})
+    for home, table in (
+        (_entries, "_tables"),
+        (_entries, "_ROOMS"),
+        (conversion, "_builders"),
+        (conversion, "_pipe_kinds"),
+    ):
+        monkeypatch.setattr(home, table, {})
 
     @registry.register("stage")
     def uniform(bits: int, scale: float = 1.0, mode: Literal["low", "high"] = "low"):

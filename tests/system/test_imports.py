@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with ``mine.py``; what is imported is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     for kind in registry.kinds():
-        monkeypatch.setitem(registry._entries, kind, registry.entries(kind))
+        monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.setattr(imports, "_brought", {})
     monkeypatch.setattr(imports, "_current", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -65,7 +65,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def forget() -> None:
     """As in a new process."""
     imports._brought.clear()
-    del registry._entries["stage"]["sign_of_mine"]
+    del registry._entries._tables["stage"]["sign_of_mine"]
 
 
 def test_list_shows_names_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
