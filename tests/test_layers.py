@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -112,6 +113,19 @@ def test_every_module_keeps_to_its_layer(repository):
     assert [m for m in found if m.split(".")[1] not in LAYER] == []
     wrong = [b for m, path in found.items() for b in breaches(path.read_text(), m)]
     assert wrong == []
+
+
+def test_the_table_for_contributors_is_this_one(repository):
+    """Rooms by layer, as CONTRIBUTING.md lists them; the package's own files apart."""
+    text = (repository / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", text, re.M)
+    assert [int(number) for number, _ in rows] == list(range(len(rows)))
+    table = [set(re.findall(r"`(\w+)/?`", rooms)) for _, rooms in rows]
+    ours = [set(rooms) for rooms in LAYERS if not rooms[0].startswith("__")]
+    assert table == ours
+    for _, rooms in rows:
+        for name, slash in re.findall(r"`(\w+)(/?)`", rooms):
+            assert (repository / PACKAGE / name).is_dir() == bool(slash)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from fedjax_compress import (
     tree,
     wire,
 )
+from fedjax_compress import report as reports
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.cli import benching, sizing
@@ -148,8 +149,8 @@ def test_shell_commands_are_understood(
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)
     monkeypatch.setattr(experiment, "resume", note)
-    monkeypatch.setattr(experiment, "report", note)
-    monkeypatch.setattr(experiment, "describe", note)
+    monkeypatch.setattr(reports, "report", note)
+    monkeypatch.setattr(registry, "describe", note)
     words = shlex.split(shell_line, comments=True)
     if words[0] == "srun":
         words = words[words.index("fedjax-compress") :]
