@@ -12,6 +12,7 @@ from fedjax_compress.algorithms.shared import exchange
 from fedjax_compress.algorithms.shared.needs import check_zeros, model_of
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
+from fedjax_compress.models import metrics
 from fedjax_compress.numerics import ranking
 from fedjax_compress.typing import (
     Acc,
@@ -34,8 +35,6 @@ from fedjax_compress.typing import (
 )
 
 _DOWNLINK = 2
-_BLOCK = 64
-"""Rows that are scored together."""
 
 
 class LotteryServer(NamedTuple):
@@ -88,9 +87,11 @@ def lotteryfl(
         elements, a local update without model.
 
     Reference: Li et al. 2020, algorithm 1, and its code.
+    Evaluated: the mean; and with test rows by client, as the paper does, each client's
+    own ticket, w m_k (``personal_...``).
+
     Deviations: the accuracy is that on the client's training rows, the paper's on rows
-      held out; what is evaluated is the mean, not each client's own ticket; a weight
-      that is left and happens to be zero still counts.
+      held out; a weight that is left and happens to be zero still counts.
     """
     if not 0 < prune_rate < 1:
         raise InputError(f"prune_rate must be above 0 and below 1, not {prune_rate}")
@@ -184,6 +185,7 @@ def lotteryfl(
         lambda server: (model, server.params),
         unicast=unicast,
         record_init=record_init,
+        personal=lambda params, state: prune.apply(state[1], params),
         trains=(model,),
     )  # fmt: skip
 
@@ -201,28 +203,7 @@ def accuracy(model: Model, params: Params, shard: Shard) -> Array:
             f"clients score the model by its first metric, of which higher must be "
             f"better; of {name} lower is"
         )
-
-    def add(i: Array, sums: Tree) -> Tree:
-        index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
-        batch = shard.take(index, index < shard.size)
-        outputs = model.apply(params, batch.columns, None)
-        found = metric.count(params, batch.columns, outputs)
-        return jax.tree.map(lambda s, x: s + _masked(x, batch.mask), sums, found)
-
-    few = shard.take(jnp.zeros(1, jnp.int32), jnp.zeros(1, bool))
-    shape = jax.eval_shape(
-        lambda: metric.count(
-            params, few.columns, model.apply(params, few.columns, None)
-        )
-    )
-    start = jax.tree.map(lambda s: jnp.zeros(s.shape[1:], jnp.float32), shape)
-    blocks = (shard.largest + _BLOCK - 1) // _BLOCK
-    return metric.finish(jax.lax.fori_loop(0, blocks, add, start))
-
-
-def _masked(found: Array, mask: Array) -> Array:
-    """The sum over the real rows."""
-    return jnp.sum(found * mask.reshape(-1, *(1,) * (found.ndim - 1)), axis=0)
+    return metrics.on_shard(model, params, shard)
 
 
 def _weights(params: Params) -> Tree:

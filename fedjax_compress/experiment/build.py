@@ -33,7 +33,13 @@ from fedjax_compress.experiment.config import (
 )
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.runtime import distributed, host
-from fedjax_compress.simulate import ClientEvaluator, Evaluator, RunState, Simulator
+from fedjax_compress.simulate import (
+    ClientEvaluator,
+    Evaluator,
+    PersonalEvaluator,
+    RunState,
+    Simulator,
+)
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.typing import Algorithm, Key, Model, Params
 
@@ -53,6 +59,9 @@ class Parts(NamedTuple):
       simulator: steps the algorithm.
       evaluate: parameters -> test loss and accuracy, and clients' where asked for.
       params: the parameters before the first round.
+      note: what is worth telling of the layout.
+      personal: scores each client's own parameters; None where nobody asks for that, or
+        clients have none.
     """
 
     dataset: Dataset
@@ -63,6 +72,7 @@ class Parts(NamedTuple):
     evaluate: Callable[[Params], dict[str, float]]
     params: Params
     note: str = ""
+    personal: PersonalEvaluator | None = None
 
 
 def current_params(parts: Parts, state: RunState) -> Params:
@@ -224,15 +234,26 @@ def build(
     scores: list[Callable[[Params], dict[str, float]]] = [
         Evaluator(model, dataset.test)
     ]
+    personal = None
     if config.evaluate_clients:
-        scores.append(ClientEvaluator(model, test_rows(config, dataset, owner, data)))
+        rows = test_rows(config, dataset, owner, data)
+        scores.append(ClientEvaluator(model, rows))
+        if course.first.personal is not None:
+            if distributed.processes() > 1:
+                raise InputError(
+                    "evaluate_clients: these clients have parameters of their own, and "
+                    "each process has those of some only; leave evaluate_clients out, "
+                    "or run in one process"
+                )
+            personal = PersonalEvaluator(model, rows, course.first.personal)
 
     def evaluate(params: Params) -> dict[str, float]:
         return {k: v for score in scores for k, v in score(params).items()}
 
     return Parts(
-        dataset, data, model, course.first, simulator, evaluate, params, found.note
-    )
+        dataset, data, model, course.first, simulator, evaluate, params, found.note,
+        personal,
+    )  # fmt: skip
 
 
 def left_open(config: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from fedjax_compress import tree
@@ -10,6 +11,7 @@ from fedjax_compress.experiment.config import Config
 from fedjax_compress.report.records import Record
 from fedjax_compress.runtime import distributed
 from fedjax_compress.simulate import RunState
+from fedjax_compress.typing import Params
 
 
 class Judge:
@@ -50,11 +52,18 @@ class Judge:
     def _scores(self, state: RunState, nobody: bool) -> dict[str, float]:
         params = current_params(self.parts, state)
         if not nobody:
-            return self.parts.evaluate(params)
+            return self._evaluated(params, state)
         digest = tree.sha256(params)
         if digest != self._known[0]:
-            self._known = digest, self.parts.evaluate(params)
+            self._known = digest, self._evaluated(params, state)
         return self._known[1]
+
+    def _evaluated(self, params: Params, state: RunState) -> dict[str, float]:
+        found = self.parts.evaluate(params)
+        if self.parts.personal is not None:
+            states = functools.partial(self.parts.simulator.client_states, state)
+            found |= self.parts.personal(params, states)
+        return found
 
 
 def evaluates(config: Config, finished: int) -> bool:

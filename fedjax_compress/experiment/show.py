@@ -100,10 +100,11 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         ),
         ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),
     ]
-    if score.client_keys[0] in found:
-        mean, worst = (score.show(found[key]) for key in score.client_keys)
-        text = f"mean {mean}, {score.worst} {worst}"
-        rows.insert(1, ("by client", text))
+    kinds = ("own model", score.personal_keys), ("by client", score.client_keys)
+    for kind, keys in kinds:
+        if keys[0] in found:
+            mean, worst = (score.show(found[key]) for key in keys)
+            rows.insert(1, (kind, f"mean {mean}, {score.worst} {worst}"))
     if "stopped_by" in found:
         rows.insert(0, ("stopped", f"by {found['stopped_by']}: {found['stop_reason']}"))
     if found["dropped"]:

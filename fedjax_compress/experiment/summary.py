@@ -15,6 +15,7 @@ from fedjax_compress.report.records import Record, clean
 from fedjax_compress.report.scores import of_model
 from fedjax_compress.typing import Params
 
+_SCORED = "test_", "client_", "personal_"
 _COSTS = ("client_parameters", "client_macs", "client_flops")
 _SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
 
@@ -46,7 +47,7 @@ def summarize(
     seconds = sum(record["seconds"] for record in history)
     uncompressed = 4 * parameters * messages
     last = history[-1]
-    scores = {k: v for k, v in last.items() if k.startswith(("test_", "client_"))}
+    scores = {k: v for k, v in last.items() if k.startswith(_SCORED)}
     if last.get("diverged"):
         names = [f"test_{name}" for name in ("loss", *parts.model.metrics)]
         scores = dict.fromkeys(names) | {"diverged": last["round"]}

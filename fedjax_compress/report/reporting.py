@@ -197,7 +197,7 @@ def figures_of(summaries: list[Figures]) -> Figures:
         "diverged": sum("diverged" in s for s in summaries),
         **{
             name: spread([s[name] for s in summaries])
-            for name in (*tested, *_MEASURES, *score.client_keys)
+            for name in (*tested, *_MEASURES, *score.client_keys, *score.personal_keys)
             if all(name in s for s in summaries)
         },
     }

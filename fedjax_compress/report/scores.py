@@ -35,6 +35,11 @@ class Score(NamedTuple):
         return client_scores(self.name, self.better)
 
     @property
+    def personal_keys(self) -> tuple[str, str]:
+        """The same of clients' own parameters."""
+        return client_scores(self.name, self.better, "personal")
+
+    @property
     def worst(self) -> str:
         """What the worst clients are called."""
         return f"{self.client_keys[1].rpartition('_p')[2]}th percentile"

@@ -29,7 +29,7 @@ from fedjax_compress.simulate.plan import (
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
-from fedjax_compress.typing import Algorithm, Params, Server, Tree
+from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
 
 
 class RunState(NamedTuple):
@@ -201,6 +201,13 @@ class Simulator:
             self._host.tree if self._host else states.saved(state.store, self.clients)
         )
         return {"server": state.server, "store": store}
+
+    def client_states(self, state: RunState, ids: np.ndarray) -> ClientState:
+        """The states of some clients, leaves [n, ...], in the newest state of a run."""
+        if self._host is not None:
+            found: ClientState = self._host.of(ids).state
+            return found
+        return jax.tree.map(lambda x: x[ids], state.store).state
 
     def expected(self, state: RunState) -> Tree:
         """What a ``snapshot`` looks like, on whatever devices it was made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +13,17 @@ from fedjax_compress.checks import parts as checked
 from fedjax_compress.clients import ClientData
 from fedjax_compress.data.dataset import check_lengths
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.metrics import ratio
-from fedjax_compress.typing import Columns, Metric, Model, Params, Tree, rows_of
+from fedjax_compress.models.metrics import on_shard, ratio
+from fedjax_compress.typing import (
+    Array,
+    ClientState,
+    Columns,
+    Metric,
+    Model,
+    Params,
+    Tree,
+    rows_of,
+)
 
 
 class Scores(NamedTuple):
@@ -107,10 +117,16 @@ def finished(metric: Metric, sums: Tree) -> float:
     return float(metric.finish(exact))
 
 
-def client_scores(name: str, better: str) -> tuple[str, str]:
-    """What a metric's mean over clients is called, and the score of the worst tenth."""
+def client_scores(name: str, better: str, of: str = "client") -> tuple[str, str]:
+    """What a metric's mean over clients is called, and the score of the worst tenth.
+
+    Args:
+      name: of the metric.
+      better: ``higher`` or ``lower``.
+      of: ``client``, the server's model; ``personal``, each client's own.
+    """
     worst = 10 if better == "higher" else 90
-    return f"client_{name}_mean", f"client_{name}_p{worst}"
+    return f"{of}_{name}_mean", f"{of}_{name}_p{worst}"
 
 
 class ClientEvaluator:
@@ -143,7 +159,79 @@ class ClientEvaluator:
         The 10th percentile is that of the worst clients: where lower is better, the
         90th.
         """
-        found = self.figures(params)
-        share = 10 if self._metric.better == "higher" else 90
-        mean, worst = client_scores(self.name, self._metric.better)
-        return {mean: float(found.mean()), worst: float(np.percentile(found, share))}
+        names = client_scores(self.name, self._metric.better)
+        return _spread(names, self.figures(params), self._metric)
+
+
+def _spread(
+    names: tuple[str, str], found: np.ndarray, metric: Metric
+) -> dict[str, float]:
+    """The mean of what clients score, and the score of the worst tenth."""
+    share = 10 if metric.better == "higher" else 90
+    scores = float(found.mean()), float(np.percentile(found, share))
+    return dict(zip(names, scores, strict=True))
+
+
+class PersonalEvaluator:
+    """A model's first figure on each client's rows, by its own parameters.
+
+    Args:
+      model: the model.
+      data: test rows by client, host arrays; clients without rows are left out.
+      personal: ``Algorithm.personal``.
+      together: clients whose states are on the device at once.
+
+    Raises:
+      InputError: no client has a row.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: ClientData,
+        personal: Callable[[Params, ClientState], Params],
+        together: int = 16,
+    ):
+        self._has = np.flatnonzero(data.sizes).astype(np.int32)
+        if not len(self._has):
+            raise InputError("no client has a row: nothing to evaluate on")
+        self.name, self._metric = next(iter(model.metrics.items()))
+        self._together = min(together, len(self._has))
+        self._data: ClientData = jax.tree.map(jnp.asarray, data)
+        largest = jnp.asarray(data.sizes.max(), jnp.int32)
+
+        @jax.jit
+        def score(
+            params: Params, states: ClientState, ids: Array, data: ClientData
+        ) -> Array:
+            def one(given: tuple[ClientState, Array]) -> Array:
+                own = personal(params, given[0])
+                return on_shard(model, own, data.shard(given[1], largest))
+
+            return jax.lax.map(one, (states, ids))
+
+        self._score = score
+
+    def figures(
+        self, params: Params, states: Callable[[np.ndarray], ClientState]
+    ) -> np.ndarray:
+        """The figure of each client that has rows, float64.
+
+        Args:
+          params: those of the network.
+          states: ids int32 [n] -> states of these clients, leaves [n, ...].
+        """
+        found = []
+        for start in range(0, len(self._has), self._together):
+            ids = self._has[start : start + self._together]
+            filled = np.resize(ids, self._together)
+            scores = self._score(params, states(filled), filled, self._data)
+            found.append(np.asarray(scores, np.float64)[: len(ids)])
+        return np.concatenate(found)
+
+    def __call__(
+        self, params: Params, states: Callable[[np.ndarray], ClientState]
+    ) -> dict[str, float]:
+        """``personal_NAME_mean`` and ``..._p10``, as those of ``ClientEvaluator``."""
+        names = client_scores(self.name, self._metric.better, "personal")
+        return _spread(names, self.figures(params, states), self._metric)

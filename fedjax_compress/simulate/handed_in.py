@@ -44,7 +44,9 @@ def taken(model: Model | None, metrics: Metrics) -> frozenset[str]:
     kinds = {name: metric.better for name, metric in given.items()}
     kinds = kinds or {"accuracy": "higher"}
     first, better = next(iter(kinds.items()))
-    scores = (*(f"test_{name}" for name in kinds), *client_scores(first, better))
+    scores = [f"test_{name}" for name in kinds]
+    for of in ("client", "personal"):
+        scores += client_scores(first, better, of)
     return frozenset((*OWN_NAMES, *scores, *map(trained_name, metrics)))
 
 

@@ -236,6 +236,11 @@ class HostStates:
         if writing is not None:
             writing.result()
 
+    def of(self, clients: np.ndarray) -> Tree:
+        """The states of some clients of this process, leaves [n, ...]."""
+        self.settle()
+        return self.store.gather(clients)
+
     @property
     def tree(self) -> Tree:
         """Everything kept, for a checkpoint."""

@@ -126,6 +126,8 @@ class Algorithm(NamedTuple):
       tiers: clients of unequal kinds; None where all do the same. Where there are
         tiers, ``unicast``, ``client`` and ``reduce`` are those of the first.
       begin: what one client does before the first round; None for nothing.
+      personal: (parameters of the network, state of a client) -> those that this client
+        would use itself; None where they are the network's.
       trains: the models that clients train, one for each tier; none if unknown.
     """
 
@@ -143,6 +145,7 @@ class Algorithm(NamedTuple):
     observe: Callable[[Server], Metrics] = lambda server: {}
     tiers: Tiers | None = None
     begin: Beginning | None = None
+    personal: Callable[[Params, ClientState], Params] | None = None
     trains: tuple[Model, ...] = ()
 
     @property
