@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import shutil
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -162,7 +161,7 @@ class Checkpoints:
         except CheckpointError as error:
             self._error = error
             for draft in self._own.glob(f"{folders.name(round)}.*"):
-                shutil.rmtree(draft, ignore_errors=True)
+                folders.remove_draft(draft)
             if not self.link.leads:
                 folders.tell_failure(self._own, round, _cause(error.__cause__))
             return

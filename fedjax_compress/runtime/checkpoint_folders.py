@@ -66,6 +66,18 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_draft(folder: Path) -> None:
+    """Removes a part of a checkpoint, in which other threads may still be writing.
+
+    What stays after five seconds is removed when the next one is written.
+    """
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+
+
 def remove_round(folder: Path, round: int) -> None:
     """Removes what there is of a round, of all processes."""
     for own in (folder, *folder.glob(f"{_PART}*")):

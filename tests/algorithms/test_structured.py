@@ -101,7 +101,7 @@ def test_low_rank_is_a_fixed_factor_times_what_is_sent():
 def test_the_fixed_factor_is_normal_with_the_variance_that_is_said():
     """20,000 x 6 numbers: the mean square of 20,000 A is 1 within 5 standard errors of
     sqrt(2 / 120,000) = 0.0041, a false-alarm rate of 6e-7; the seed is fixed."""
-    thin = algorithms.structured._thin((20_000, 9), 6)
+    thin = algorithms._structured_updates._thin((20_000, 9), 6)
     factor = np.asarray(thin.basis(root_key(5)), np.float64)
     assert factor.shape == (20_000, 6)
     assert abs(np.mean(factor**2) * 20_000 - 1) < 5 * np.sqrt(2 / factor.size)

@@ -175,6 +175,7 @@ def judge_of(config: Config, evaluate: Any) -> Judge:
     placement = SimpleNamespace(local=lambda server: server)
     parts: Any = SimpleNamespace(
         simulator=SimpleNamespace(placement=placement),
+        personal=None,
         algorithm=SimpleNamespace(network=lambda server: (None, server)),
         evaluate=evaluate,
     )

@@ -181,7 +181,7 @@ import sys, warnings
 warnings.simplefilter("error")
 import numpy as np
 from fedjax_compress.clients import HostStore
-from fedjax_compress.simulate import arrays, checkpoint
+from fedjax_compress.runtime import arrays, checkpoint
 arrays.COPIED = int(sys.argv[2])
 store = HostStore(np.zeros(500, np.float32), 3000, sys.argv[3] or None, block=100_000)
 checkpoints = checkpoint.Checkpoints(sys.argv[1], {}, keep=2)

@@ -15,7 +15,7 @@ PROGRAM = """
 import sys
 
 from fedjax_compress.experiment import Callback, Config, StopRun, run
-from fedjax_compress.simulate import distributed
+from fedjax_compress.runtime import distributed
 
 index, port, folder = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
