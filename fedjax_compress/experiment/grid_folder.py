@@ -34,7 +34,7 @@ from fedjax_compress.report.reporting import (
 
 
 def is_finished(job: Job, folder: str | Path | None) -> bool:
-    """Whether the run of a job lies there, whole, or up to where it diverged."""
+    """Whether a job lies there, whole, or up to where it diverged or was ended."""
     if folder is None:
         return False
     try:
@@ -42,6 +42,8 @@ def is_finished(job: Job, folder: str | Path | None) -> bool:
     except InputError:
         return False
     summary = run.summary
+    if "stopped_by" in summary:  # by a callback, of as many rounds as are wanted now
+        return load_toml(run.folder / files.CONFIG).rounds == job.config.rounds
     return "diverged" in summary or bool(summary["rounds"] == job.config.rounds)
 
 

@@ -18,6 +18,7 @@ from fedjax_compress.experiment.build import (
     rehearse,
     request_devices,
 )
+from fedjax_compress.experiment.callbacks import Callback
 from fedjax_compress.experiment.components import check_specs
 from fedjax_compress.experiment.config import (
     Config,
@@ -60,6 +61,7 @@ def compare(
     schemes: tuple[Scheme, ...] = SCHEMES,
     output: str | Path | None = None,
     *,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Compares schemes on the same data, seed and rounds: a grid of one seed.
@@ -67,9 +69,10 @@ def compare(
     Args:
       config: what all schemes have in common, but for what is their own.
       schemes: what to compare.
-      output, quiet: as of ``run_grid``, which gives the rest.
+      output, callbacks, quiet: as of ``run_grid``, which gives the rest.
     """
-    return run_grid(Grid(config, schemes, (config.seed,)), output, quiet=quiet)
+    grid = Grid(config, schemes, (config.seed,))
+    return run_grid(grid, output, callbacks=callbacks, quiet=quiet)
 
 
 def run_grid(
@@ -77,6 +80,7 @@ def run_grid(
     output: str | Path | None = None,
     *,
     only: tuple[str, ...] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Runs every scheme with every seed; returns what ``grid.json`` holds.
@@ -94,6 +98,8 @@ def run_grid(
         makes the next free ``runs/compare-NNN``.
       only: names of the schemes to run now; none: all. What is made of the results
         takes in those that are finished in the folder.
+      callbacks: of every run, one after the other, each of which calls their ``start``.
+        A run that one of them ends is finished, and kept as such.
       quiet: show nothing.
 
     Raises:
@@ -135,7 +141,8 @@ def run_grid(
                     else files.resume_command(folder)
                 )
                 data = datasets[_key(job.config.data)]
-                if diverged := _run_job(job, folder, data, quiet, again):
+                how = callbacks, quiet
+                if diverged := _run_job(job, folder, data, how, again):
                     console.print(diverged, markup=False, soft_wrap=True)
             else:
                 found_there = read_finished(folder / job.folder).summary
@@ -157,6 +164,7 @@ def resume_grid(
     rounds: int | None = None,
     *,
     imports: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Goes on with the grid in a folder; as ``run_grid`` with the same grid.
@@ -166,7 +174,7 @@ def resume_grid(
       rounds: more than the grid has makes its runs longer, but for schemes that have
         a number of rounds of their own; None for those of the grid.
       imports: where files of the same name as the grid's are now, or further ones.
-      quiet: show nothing.
+      callbacks, quiet: as of ``run_grid``.
 
     Raises:
       InputError: the folder holds no grid, or one of more rounds.
@@ -186,7 +194,8 @@ def resume_grid(
         rounds=grid.base.rounds if rounds is None else rounds,
         imports=merged(grid.base.imports, imports),
     )
-    return run_grid(grid._replace(base=base), folder, quiet=quiet)
+    grid = grid._replace(base=base)
+    return run_grid(grid, folder, callbacks=callbacks, quiet=quiet)
 
 
 def _check_names(only: tuple[str, ...], grid: Grid) -> None:
@@ -234,16 +243,23 @@ def _outcome(summary: dict[str, Any]) -> str:
     return f"is finished: {summary['rounds']} rounds"
 
 
-def _run_job(job: Job, folder: Path, dataset: Dataset, quiet: bool, again: str) -> str:
+def _run_job(
+    job: Job,
+    folder: Path,
+    dataset: Dataset,
+    how: tuple[Sequence[Callback], bool],
+    again: str,
+) -> str:
     """Runs a job, or goes on with it; in words if it has diverged."""
     place = folder / job.folder
+    given: Any = dict(zip(("callbacks", "quiet"), how, strict=True))
+    given |= {"brief": True, "dataset": dataset}
     try:
         if files.holds_run(place):
             more = {"rounds": job.config.rounds, "imports": job.config.imports}
-            given: Any = {"quiet": quiet, "brief": True, "dataset": dataset}
             resume(place, more, parts=objects_of(job.config), **given)
         else:
-            run(job.config, place, quiet=quiet, brief=True, dataset=dataset)
+            run(job.config, place, **given)
     except Diverged as diverged:
         return str(diverged)
     except Stopped as stopped:

@@ -51,6 +51,7 @@ def test_compare_to_table_and_file(
     assert "fastest form tried: loop of W2: step; bound of W2: " in shown.out
 
 
+@pytest.mark.slow
 def test_a_sweep_of_links_to_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

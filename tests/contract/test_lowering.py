@@ -128,7 +128,10 @@ def taken(name, model, kind):
     return None, refusals
 
 
-@pytest.mark.parametrize("kind", LINKS)
+@pytest.mark.parametrize(
+    "kind",
+    [k if k == "dense" else pytest.param(k, marks=pytest.mark.slow) for k in LINKS],
+)
 def test_rounds_of_every_algorithm_with_every_link_it_takes(
     network, algorithm_name, kind
 ):

@@ -119,9 +119,9 @@ def test_tokens_and_their_labels_stay_on_the_disk(save, columns):
 @pytest.mark.parametrize(
     ("partition", "kind"),
     [
-        ("natural", np.uint8),
+        pytest.param("natural", np.uint8, marks=pytest.mark.slow),
         ("natural sorted", np.float32),
-        ("dirichlet", np.float32),
+        pytest.param("dirichlet", np.float32, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_is_that_of_the_same_rows_in_memory_bit_for_bit(

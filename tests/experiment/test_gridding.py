@@ -16,7 +16,9 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import (
     Config,
     Grid,
+    Run,
     Scheme,
+    StopRun,
     compare,
     gridding,
     load_grid,
@@ -221,6 +223,44 @@ def test_more_rounds_make_a_grid_longer(
     assert load_grid(longer / files.GRID) == all_three
     lines = (longer / PLACES[2] / files.METRICS).read_text().splitlines()
     assert len(lines) == 3
+
+
+class Watch:
+    """Notes rounds as (scheme, round), and ends every run of ``few`` after its next."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+
+    def start(self, run: Run) -> None:
+        self.scheme = run.folder.parent.name
+
+    def round(self, record: dict[str, Any], state: Any) -> None:
+        self.seen.append((self.scheme, record["round"]))
+        if self.scheme == "few":
+            raise StopRun("few are enough")
+
+
+def test_callbacks_are_those_of_every_run(tmp_path: Path) -> None:
+    """A run that one of them ends is finished, until more rounds are wanted."""
+    folder = tmp_path / "grid"
+    schemes = GRID.schemes[0], Scheme("few", {"uplink": "top_k(0.2)"})
+
+    def watched(rounds: int) -> list[tuple[str, int]]:
+        watch, base = Watch(), dataclasses.replace(BASE, rounds=rounds)
+        compare(base, schemes, folder, callbacks=[watch], quiet=True)
+        return watch.seen
+
+    assert watched(2) == [("plain", 1), ("plain", 2), ("few", 1)]
+    summary = files.read_json(folder / "few" / "seed-0" / files.SUMMARY)
+    assert (summary["rounds"], summary["stopped_by"]) == (1, "Watch")
+    before = times(folder / "few")
+    assert watched(2) == []
+    assert times(folder / "few") == before
+    assert watched(3) == [("plain", 3), ("few", 2)]
+    assert watched(3) == []
+    watch = Watch()
+    resume_grid(folder, 4, callbacks=[watch], quiet=True)
+    assert watch.seen == [("plain", 4), ("few", 3)]
 
 
 def test_another_grid_is_refused(ran: Path, tmp_path: Path) -> None:

@@ -138,7 +138,13 @@ TASKS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
+LONG = "several", "both"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n not in LONG else pytest.param(n, marks=pytest.mark.slow) for n in TASKS],
+)
 def test_from_a_file_to_a_comparison(name: str, tmp_path: Path, capsys: Any) -> None:
     options, model, figures, metric = TASKS[name]
     np.savez(tmp_path / "rows.npz", **rows(name, np.random.default_rng(0)))

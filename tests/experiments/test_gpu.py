@@ -74,6 +74,7 @@ def test_a_part_gets_its_limit_or_what_is_left(gpu):
     assert found == [30, 12, gpu.plan.LEAST, 0, 0]
 
 
+@pytest.mark.slow
 def test_what_a_part_said_is_kept_when_it_is_killed_with_its_children(gpu, tmp_path):
     heard: list[dict] = []
     mark = tmp_path / "child"

@@ -113,7 +113,10 @@ def test_only_the_last_programs_are_kept(
     "settings",
     [
         {},
-        {"algorithm": "fjord", "model": "mlp(hidden=(8,))", "downlink": "identity"},
+        pytest.param(
+            {"algorithm": "fjord", "model": "mlp(hidden=(8,))", "downlink": "identity"},
+            marks=pytest.mark.slow,
+        ),
         {"uplink": "error_feedback(top_k(0.1))", "partition": "quantity(alpha=0.5)"},
     ],
     ids=["default", "tiers", "stateful"],

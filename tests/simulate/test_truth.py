@@ -144,7 +144,11 @@ def truth(set_up):
     ("uplink", "downlink"),
     [
         ("identity", "identity"),
-        ("hadamard | uniform(bits=4)", "hadamard | uniform(bits=8)"),
+        pytest.param(
+            "hadamard | uniform(bits=4)",
+            "hadamard | uniform(bits=8)",
+            marks=pytest.mark.slow,
+        ),
         ("error_feedback(top_k(0.2) | qsgd(bits=4))", "cast(bfloat16)"),
     ],
 )

@@ -96,6 +96,7 @@ def test_real_rounds_are_measured():
         assert measure(algorithm, data, params, np.arange(12), choice) > 0
 
 
+@pytest.mark.slow
 def test_every_form_gives_the_same_round_to_rounding():
     algorithm, data, params = parts("cnn(widths=(4, 20), dense=8)", (8, 8))
 
