@@ -173,12 +173,3 @@ def as_for_users() -> Iterator[None]:
 def repository() -> Path:
     """The root of the repository."""
     return Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="session")
-def shared_data(repository: Path) -> Path:
-    """The folder of data sets beside the repository; skips where there is none."""
-    folder = repository.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("no data sets beside the repository (../shared/data)")
-    return folder

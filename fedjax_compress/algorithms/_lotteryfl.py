@@ -203,7 +203,7 @@ def accuracy(model: Model, params: Params, shard: Shard) -> Array:
             f"clients score the model by its first metric, of which higher must be "
             f"better; of {name} lower is"
         )
-    return metrics.on_shard(model, params, shard)
+    return metrics.on_shard(model, params, shard)[0]
 
 
 def _weights(params: Params) -> Tree:

@@ -57,11 +57,11 @@ class Parts(NamedTuple):
       model: the network.
       algorithm: one client and one server step, those of the first phase.
       simulator: steps the algorithm.
-      evaluate: parameters -> test loss and accuracy, and clients' where asked for.
+      evaluate: parameters -> test loss and metrics, and clients' where asked for.
       params: the parameters before the first round.
       note: what is worth telling of the layout.
-      personal: scores each client's own parameters; None where nobody asks for that, or
-        clients have none.
+      personal: scores each client's own parameters; None where nobody asks for that,
+        clients have none, or there are several processes.
     """
 
     dataset: Dataset
@@ -238,13 +238,8 @@ def build(
     if config.evaluate_clients:
         rows = test_rows(config, dataset, owner, data)
         scores.append(ClientEvaluator(model, rows))
-        if course.first.personal is not None:
-            if distributed.processes() > 1:
-                raise InputError(
-                    "evaluate_clients: these clients have parameters of their own, and "
-                    "each process has those of some only; leave evaluate_clients out, "
-                    "or run in one process"
-                )
+        # Each process has the states of some clients only.
+        if course.first.personal is not None and distributed.processes() == 1:
             personal = PersonalEvaluator(model, rows, course.first.personal)
 
     def evaluate(params: Params) -> dict[str, float]:

@@ -42,9 +42,9 @@ class Callback:
     """Methods that a run calls; an object needs only those that it has a use for.
 
     Of several processes, the first alone calls them. ``round`` and ``evaluation`` may
-    raise ``StopRun("why")``: the run then ends after this round with scores, summary
-    and checkpoint, as if it had no more. Another exception ends it as it is, with a
-    note which callback it was.
+    raise ``StopRun("why")``: the run then ends after this round (of several in a call,
+    the last) with scores, summary and checkpoint, as if it had no more. Another
+    exception ends it as it is, with a note which callback it was.
     """
 
     def start(self, run: Run) -> None:

@@ -88,7 +88,8 @@ class Saver:
             return
         what = "the sampling" if changed == ["sampling"] else "the program of a round"
         was, now = self._before.get(_VERSIONS, {}), versions()
-        newer = [f"{n} was {was[n]}, now {now[n]}" for n in was if was[n] != now.get(n)]
+        here = {n: now.get(n, "absent") for n in was}
+        newer = [f"{n} was {was[n]}, now {here[n]}" for n in was if was[n] != here[n]]
         reason = ", ".join(newer) or "code that it is made of has changed"
         warnings.warn(
             f"{what} is not the one that {self.folder} was run with so far: {reason}; "

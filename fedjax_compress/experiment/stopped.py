@@ -8,7 +8,10 @@ from fedjax_compress.report.files import resume_command
 
 
 class StopRun(Exception):
-    """Raised by a callback to end the run after this round; the message says why."""
+    """Raised by a callback to end the run; the message says why.
+
+    It ends after this round, or after the last one of a call that takes several.
+    """
 
 
 class Stopped(Exception):

@@ -200,12 +200,17 @@ def _divided(a: Array, b: Array) -> Array:
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
 
 
-def on_shard(model: Model, params: Params, shard: Shard) -> Array:
-    """The model's first figure on one client's rows; works under jit and vmap."""
+def on_shard(model: Model, params: Params, shard: Shard) -> tuple[Array, Array]:
+    """The model's first figure on one client's rows, and what these count for.
+
+    Works under jit and vmap.
+    """
     metric = next(iter(model.metrics.values()))
 
-    def count(columns: Columns) -> Tree:
-        return metric.count(params, columns, model.apply(params, columns, None))
+    def count(columns: Columns) -> tuple[Tree, Array]:
+        outputs = model.apply(params, columns, None)
+        weight = model.losses(outputs, columns)[1]
+        return metric.count(params, columns, outputs), weight
 
     def add(i: Array, sums: Tree) -> Tree:
         index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
@@ -220,7 +225,8 @@ def on_shard(model: Model, params: Params, shard: Shard) -> Array:
     shapes = jax.eval_shape(count, few.columns)
     start = jax.tree.map(lambda s: jnp.zeros(s.shape[1:], jnp.float32), shapes)
     blocks = (shard.largest + _BLOCK - 1) // _BLOCK
-    return metric.finish(jax.lax.fori_loop(0, blocks, add, start))
+    sums, weight = jax.lax.fori_loop(0, blocks, add, start)
+    return metric.finish(sums), weight
 
 
 def _beside(mask: Array, found: Array) -> Array:

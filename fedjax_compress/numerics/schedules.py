@@ -59,7 +59,8 @@ def steps(values: tuple[int | float, ...], after: tuple[int, ...]) -> Schedule:
     in rounds 11 to 20, and 0.01 from round 21 on.
 
     Args:
-      values: 1 to 32 of them; each new one compiles a program.
+      values: 1 to 32 of them; each new one compiles a program, but for floats of a
+        local update or a server optimizer.
       after: rounds finished before the second, third, ... value; rising, from 1.
 
     Raises:
@@ -96,7 +97,7 @@ def ramp(
     Args:
       start, end: the first and the last value.
       rounds: finished when the last value begins.
-      steps: number of values, 2 to 32; each new one compiles a program.
+      steps: number of values, 2 to 32; as those of ``steps``.
       kind: equal differences, or equal ratios.
 
     Raises:

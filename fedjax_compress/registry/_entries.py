@@ -103,8 +103,9 @@ class Entry:
 def register(kind: str, name: str | None = None, *, context: int = 0) -> Callable:
     """Decorator: enters a factory under ``kind`` and its own (or the given) name.
 
-    The same name from the same module takes the place of the old one, so that a cell
-    of a notebook, or a module that is loaded again, can be run twice.
+    The same name from the same module or file takes the place of the old one, so that a
+    cell of a notebook, or a module that is loaded again, can be run twice, and a script
+    can name itself among its imports.
 
     Raises:
       InputError: another module has registered that name.
@@ -113,8 +114,8 @@ def register(kind: str, name: str | None = None, *, context: int = 0) -> Callabl
     def enter(factory: Callable[..., Any]) -> Callable[..., Any]:
         called = name or factory.__name__
         table = _tables.setdefault(kind, {})
-        home = table[called].factory.__module__ if called in table else None
-        if home not in (None, factory.__module__):
+        if called in table and not _same_home(table[called].factory, factory):
+            home = table[called].factory.__module__
             raise InputError(
                 f"{kind} {called!r} is registered already, by {home}; take another name"
             )
@@ -122,6 +123,15 @@ def register(kind: str, name: str | None = None, *, context: int = 0) -> Callabl
         return factory
 
     return enter
+
+
+def _same_home(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two factories are of one module, or of one file under two names."""
+    if one.__module__ == other.__module__:
+        return True
+    codes = [getattr(inspect.unwrap(f), "__code__", None) for f in (one, other)]
+    files = {None if code is None else code.co_filename for code in codes}
+    return len(files) == 1 and None not in files
 
 
 def entries(kind: str) -> dict[str, Entry]:

@@ -17,10 +17,12 @@ from fedjax_compress.errors import InputError
 
 _PREFIX = "imported_"
 _INSTALLED = (
-    str(Path(__file__).parent),
+    str(Path(__file__).parents[1]),
     *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
 )
 _brought: dict[Path, str] = {}
+_latest: dict[str, Path] = {}
+"""Of files of one name, the one whose names are registered."""
 _current: tuple[Path, ...] = ()
 
 
@@ -70,7 +72,7 @@ def _bring(place: Path) -> None:
     except OSError as error:
         raise InputError(f"cannot import {place}: {error.strerror}") from None
     digest = hashlib.sha256(content).hexdigest()
-    if _brought.get(place) == digest:
+    if _brought.get(place) == digest and _latest.get(place.stem) == place:
         return
     before = registry.foreign()
     _execute(place)
@@ -80,7 +82,7 @@ def _bring(place: Path) -> None:
             "@register('stage')",
             stacklevel=4,
         )
-    _brought[place] = digest
+    _brought[place], _latest[place.stem] = digest, place
 
 
 def _execute(place: Path) -> None:

@@ -18,7 +18,7 @@ KINDS = {
     "local": "--local: what one client computes",
     "stage": "--uplink, --downlink: stages, joined by '|', that work on each array",
     "compressor": "--uplink, --downlink: compressors that take pipes of stages",
-    "schedule": "--uplink, --downlink: values over rounds, for options with numbers",
+    "schedule": "--uplink, --downlink, --local, --server: numbers over rounds",
     "pattern": "in --algorithm: what is pruned together",
     "score": "in --algorithm: by what units are pruned",
     "sparsity": "in --algorithm: how much is pruned after how many rounds",

@@ -36,7 +36,7 @@ def compiled(
       InputError: there is no such client.
     """
     clients = len(np.asarray(data.sizes))
-    if begin.client >= clients:
+    if not 0 <= begin.client < clients:
         raise InputError(
             f"client {begin.client}, which begins, is none of {clients}, which are "
             "counted from 0"

@@ -13,6 +13,7 @@ import numpy as np
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
+from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan, states
@@ -203,8 +204,17 @@ class Simulator:
         return {"server": state.server, "store": store}
 
     def client_states(self, state: RunState, ids: np.ndarray) -> ClientState:
-        """The states of some clients, leaves [n, ...], in the newest state of a run."""
+        """The states of some clients, leaves [n, ...], in the newest state of a run.
+
+        Raises:
+          InputError: several processes keep them.
+        """
         if self._host is not None:
+            if self.placement.processes > 1:
+                raise InputError(
+                    "states are kept on the host, by each process those of its own "
+                    "clients; ask for them in a run of one process"
+                )
             found: ClientState = self._host.of(ids).state
             return found
         return jax.tree.map(lambda x: x[ids], state.store).state

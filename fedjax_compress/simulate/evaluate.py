@@ -134,7 +134,8 @@ class ClientEvaluator:
 
     Args:
       model: the model.
-      data: test rows by client, host arrays; clients without rows are left out.
+      data: test rows by client, host arrays; clients without rows, or
+        with none that counts, are left out.
       batch: rows a batch.
     """
 
@@ -146,9 +147,13 @@ class ClientEvaluator:
         self._starts = np.asarray(data.offsets)[:-1][self._has]
 
     def figures(self, params: Params) -> np.ndarray:
-        """The figure of each client that has rows, float64."""
-        counts = self._all.rows_scored(params).counts[self.name]
-        sums = jax.tree.map(lambda x: np.add.reduceat(x, self._starts, axis=0), counts)
+        """The figure of each client that has rows that count, float64."""
+        scores = self._all.rows_scored(params)
+        some = np.add.reduceat(scores.loss[1], self._starts) > 0
+        sums = jax.tree.map(
+            lambda x: np.add.reduceat(x, self._starts, axis=0)[some],
+            scores.counts[self.name],
+        )
         leaves, structure = jax.tree.flatten(sums)
         each = [jax.tree.unflatten(structure, of) for of in zip(*leaves, strict=True)]
         return np.asarray([finished(self._metric, x) for x in each], np.float64)
@@ -168,7 +173,9 @@ def _spread(
 ) -> dict[str, float]:
     """The mean of what clients score, and the score of the worst tenth."""
     share = 10 if metric.better == "higher" else 90
-    scores = float(found.mean()), float(np.percentile(found, share))
+    scores = float("nan"), float("nan")
+    if len(found):
+        scores = float(found.mean()), float(np.percentile(found, share))
     return dict(zip(names, scores, strict=True))
 
 
@@ -177,12 +184,13 @@ class PersonalEvaluator:
 
     Args:
       model: the model.
-      data: test rows by client, host arrays; clients without rows are left out.
+      data: test rows by client, host arrays; clients without rows, or
+        with none that counts, are left out.
       personal: ``Algorithm.personal``.
       together: clients whose states are on the device at once.
 
     Raises:
-      InputError: no client has a row.
+      InputError: no client has a row, or the model is none.
     """
 
     def __init__(
@@ -195,6 +203,7 @@ class PersonalEvaluator:
         self._has = np.flatnonzero(data.sizes).astype(np.int32)
         if not len(self._has):
             raise InputError("no client has a row: nothing to evaluate on")
+        model = checked.model(model)
         self.name, self._metric = next(iter(model.metrics.items()))
         self._together = min(together, len(self._has))
         self._data: ClientData = jax.tree.map(jnp.asarray, data)
@@ -203,8 +212,8 @@ class PersonalEvaluator:
         @jax.jit
         def score(
             params: Params, states: ClientState, ids: Array, data: ClientData
-        ) -> Array:
-            def one(given: tuple[ClientState, Array]) -> Array:
+        ) -> tuple[Array, Array]:
+            def one(given: tuple[ClientState, Array]) -> tuple[Array, Array]:
                 own = personal(params, given[0])
                 return on_shard(model, own, data.shard(given[1], largest))
 
@@ -215,7 +224,7 @@ class PersonalEvaluator:
     def figures(
         self, params: Params, states: Callable[[np.ndarray], ClientState]
     ) -> np.ndarray:
-        """The figure of each client that has rows, float64.
+        """The figure of each client that has rows that count, float64.
 
         Args:
           params: those of the network.
@@ -225,8 +234,9 @@ class PersonalEvaluator:
         for start in range(0, len(self._has), self._together):
             ids = self._has[start : start + self._together]
             filled = np.resize(ids, self._together)
-            scores = self._score(params, states(filled), filled, self._data)
-            found.append(np.asarray(scores, np.float64)[: len(ids)])
+            scores, weights = self._score(params, states(filled), filled, self._data)
+            some = np.asarray(weights)[: len(ids)] > 0
+            found.append(np.asarray(scores, np.float64)[: len(ids)][some])
         return np.concatenate(found)
 
     def __call__(

@@ -20,6 +20,7 @@ from fedjax_compress.typing import (
     Params,
     Report,
     Server,
+    Tier,
     Tree,
 )
 
@@ -74,6 +75,15 @@ def named(algorithm: Algorithm) -> Algorithm:
         for name, function in algorithm._asdict().items()
         if callable(function)
     }
+    if (begin := algorithm.begin) is not None:
+        run = returned.named("the algorithm's begin", begin.run)
+        changed["begin"] = begin._replace(run=run)
+    if (tiers := algorithm.tiers) is not None:
+        each = tuple(
+            Tier(*(returned.named(f"the algorithm's {n}", f) for n, f in kind))
+            for kind in (tier._asdict().items() for tier in tiers.each)
+        )
+        changed["tiers"] = tiers._replace(each=each)
     return algorithm._replace(**changed)
 
 

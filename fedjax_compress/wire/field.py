@@ -13,8 +13,6 @@ import numpy as np
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Array, Payload
 
-KINDS = ("values", "indices", "scales", "mask")
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

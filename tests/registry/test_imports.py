@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in registry.kinds():
         monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.setattr(imports, "_brought", {})
+    monkeypatch.setattr(imports, "_latest", {})
     monkeypatch.setattr(imports, "_current", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
@@ -122,3 +124,48 @@ def test_a_moved_file_takes_the_place_of_the_old_one() -> None:
     given: Any = (os.path.join("b", "two.py"), os.path.join("b", "three.py"))
     assert imports.merged(before, given) == (before[0], *given)
     assert imports.merged(before, ()) == before
+
+
+def test_an_error_of_ours_is_told_at_the_users_line(tmp_path: Path) -> None:
+    """Whatever room of the package it is raised in."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from fedjax_compress import compress\n\ncompress.parse('nosuch')\n"
+    )
+    with pytest.raises(InputError, match=r"mine.py, line 3: .*unknown stage 'nosuch'"):
+        imports.bring([str(mine)])
+
+
+STAGE = """
+from fedjax_compress import registry
+from fedjax_compress.compress import identity
+
+@registry.register("stage")
+def of_ones_own({option}: int = 1):
+    return identity()
+"""
+
+
+def test_a_script_can_name_itself(tmp_path: Path, monkeypatch: Any) -> None:
+    """What it has registered as the main module, it registers again as an import."""
+    script = tmp_path / "script.py"
+    script.write_text(STAGE.format(option="x"))
+    module = types.ModuleType("main_of_test")
+    monkeypatch.setitem(sys.modules, "main_of_test", module)
+    exec(compile(script.read_text(), str(script), "exec"), module.__dict__)
+    imports.bring([str(script)])
+    [option] = registry.entries("stage")["of_ones_own"].options()
+    assert option.name == "x"
+
+
+def test_of_two_files_of_one_name_the_last_holds(tmp_path: Path) -> None:
+    """Also where the first comes again, unchanged."""
+    files = []
+    for option in ("one", "two"):
+        files.append(tmp_path / option / "same.py")
+        files[-1].parent.mkdir()
+        files[-1].write_text(STAGE.format(option=option))
+    for which, name in ((0, "one"), (1, "two"), (0, "one")):
+        imports.bring([str(files[which])])
+        [option] = registry.entries("stage")["of_ones_own"].options()
+        assert option.name == name

@@ -137,3 +137,20 @@ def test_nobody_has_a_row(model, rows):
     empty = dataclasses.replace(rows, offsets=np.zeros_like(rows.offsets))
     with pytest.raises(InputError, match="no client has a row"):
         PersonalEvaluator(model, empty, lambda w, state: w)
+
+
+def test_rows_that_count_for_nothing_are_no_score(model, rows):
+    """A client all of whose rows weigh nothing is left out of mean and percentile."""
+    weights = np.ones(sum(SIZES), np.float32)
+    weights[-SIZES[-1] :] = 0  # the last client's
+    columns = {**rows.columns, "weights": weights}
+    weighed = dataclasses.replace(rows, columns=columns)
+    params = model.init(jax.random.key(3))
+    of_all = ClientEvaluator(model, rows).figures(params)
+    found = ClientEvaluator(model, weighed).figures(params)
+    np.testing.assert_allclose(found, of_all[:-1], rtol=1e-6)
+    own = PersonalEvaluator(model, weighed, lambda w, state: w, together=3)
+    np.testing.assert_allclose(own.figures(params, lambda ids: ()), found, rtol=1e-6)
+    columns["weights"] = np.zeros_like(weights)
+    nothing = dataclasses.replace(rows, columns=columns)
+    assert np.isnan(list(ClientEvaluator(model, nothing)(params).values())).all()

@@ -56,6 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind in registry.kinds():
         monkeypatch.setitem(registry._entries._tables, kind, registry.entries(kind))
     monkeypatch.setattr(imports, "_brought", {})
+    monkeypatch.setattr(imports, "_latest", {})
     monkeypatch.setattr(imports, "_current", ())
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "mine.py").write_text(SOURCE)

@@ -153,7 +153,7 @@ def mask_training(
         params = prune.apply(used, server.params)
         payload = {"parameters": down.encode(params, used, context.keys)}
         if squares:
-            payload["due"] = wire.Field(squares.due(server.number), 2, kind="due")
+            payload["due"] = wire.Field(squares.due(server.number), 2)
         return payload, server
 
     def unicast(server: MaskServer, record: Array, context: Context) -> Payload:
