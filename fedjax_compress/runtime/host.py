@@ -41,6 +41,13 @@ def _quota() -> int:
         return 2**31
 
 
+def memory(device: Any) -> int:
+    """Bytes that a device can hold; where it does not tell, those of this machine."""
+    told = device.memory_stats() or {}
+    found = told.get("bytes_limit")
+    return int(found or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
 def check_settings() -> None:
     """Refuses settings of jax with which no round can run.
 

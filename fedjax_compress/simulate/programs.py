@@ -13,7 +13,9 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
+from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form, convolution_form
+from fedjax_compress.runtime import host
 from fedjax_compress.runtime.compiling import compile_once
 from fedjax_compress.simulate import round as rounds_
 from fedjax_compress.simulate.phases import Phases
@@ -157,7 +159,19 @@ class Programs:
         return jax.tree.unflatten(structure, leaves)
 
     def _gather(self, part: Tree) -> Tree:
-        """The chunks of all devices, one after the other."""
+        """The chunks of all devices, one after the other.
+
+        Raises:
+          InputError: they are more than a device can hold; nothing is compiled yet.
+        """
+        devices = self.placement.own_devices
+        need = self.placement.devices * sum(x.nbytes for x in jax.tree.leaves(part))
+        if need > (most := host.memory(devices[0])):
+            raise InputError(
+                f"what the clients of a round hand in takes {need / 1e9:.3g} GB side "
+                f"by side, and a device has {most / 1e9:.3g} GB; lower cohort, or take an "
+                "algorithm that sums"
+            )
         if self.placement.devices == 1:
             return part
         return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True), part)

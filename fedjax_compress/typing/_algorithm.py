@@ -120,7 +120,8 @@ class Algorithm(NamedTuple):
         ``()`` for nothing.
       record_init: params -> what the server keeps of each client, ``()`` for nothing.
       reduction: ``sum`` of the accumulators; or ``stack``: ``server`` gets ``Stacked``,
-        which costs memory for each client of a cohort.
+        which costs memory for each client of a cohort; what no device can hold is
+        refused.
       observe: server after a round -> scalars worth a record, such as the density of
         each layer.
       tiers: clients of unequal kinds; None where all do the same. Where there are

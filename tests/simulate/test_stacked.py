@@ -11,6 +11,8 @@ import pytest
 from systems import labelled, setup, updating
 
 from fedjax_compress import algorithms, registry
+from fedjax_compress.errors import InputError
+from fedjax_compress.runtime import host
 from fedjax_compress.simulate import Simulator
 
 CLIENTS, COHORT, ROUNDS, BROKEN = 7, 6, 4, 2
@@ -102,3 +104,14 @@ def test_clients_stand_in_the_order_of_their_ids(options):
     found, _ = run(first, **options)
     expected = sum(update_of(1 + usable_ids(number)[0]) for number in range(ROUNDS))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_what_no_device_can_hold_is_refused(monkeypatch, devices):
+    """Four floats, a client id, and whether it is usable: 21 bytes for each seat."""
+    seats = COHORT + COHORT % 2
+    monkeypatch.setattr(host, "memory", lambda device: 21 * seats - 1)
+    with pytest.raises(InputError, match=r"side by side, and a .* GB; lower"):
+        run(median, lanes=1, devices=devices)
+    monkeypatch.setattr(host, "memory", lambda device: 21 * seats)
+    run(median, lanes=1, devices=devices)
