@@ -169,8 +169,8 @@ class Programs:
         if need > (most := host.memory(devices[0])):
             raise InputError(
                 f"what the clients of a round hand in takes {need / 1e9:.3g} GB side "
-                f"by side, and a device has {most / 1e9:.3g} GB; lower cohort, or take an "
-                "algorithm that sums"
+                f"by side, and a device has {most / 1e9:.3g} GB; lower cohort, or take "
+                "an algorithm that sums"
             )
         if self.placement.devices == 1:
             return part
