@@ -19,7 +19,13 @@ def test_there_are_notebooks() -> None:
 
 
 @pytest.mark.filterwarnings("default")  # those of the kernel's client
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem != "quickstart"))
+        for p in NOTEBOOKS
+    ],
+)
 def test_notebook_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,7 @@ def test_a_half_finished_grid_goes_on(ran: Path, tmp_path: Path) -> None:
             assert mine[name] == other[name]
 
 
+@pytest.mark.slow
 def test_schemes_can_be_run_one_by_one(ran: Path, tmp_path: Path) -> None:
     """Results take in what is finished; in the end all is as if run at once."""
     folder = tmp_path / "one by one"

@@ -220,6 +220,7 @@ def test_an_error_of_ones_own_keeps_its_traceback(tmp_path: Path) -> None:
     assert caught.value.__notes__ == ["raised in the object given for local"]
 
 
+@pytest.mark.slow
 def test_schemes_take_objects(
     by_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

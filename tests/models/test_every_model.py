@@ -36,7 +36,16 @@ def test_all_registered_models_are_here():
     assert {text.split("(")[0] for text, _ in SMALL} == set(registry.entries("model"))
 
 
-@pytest.mark.parametrize(("text", "task"), SMALL)
+TOGETHER = [
+    pytest.param(*each, marks=pytest.mark.slow)
+    if each[0].startswith("resnet")
+    else each
+    for each in SMALL
+]
+"""Residual networks compile for long, and are of the layers of the others."""
+
+
+@pytest.mark.parametrize(("text", "task"), TOGETHER)
 def test_clients_together_equal_clients_one_by_one(draw, text, task):
     model = registry.build("model", text, task)
     clients = [draw(model, seed) for seed in range(3)]

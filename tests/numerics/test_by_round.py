@@ -56,10 +56,11 @@ def same(found, expected):
             "sgd(lr=0.5, batch=3)",
             "sgd(lr=0.1, batch=3)",
         ),
-        (
+        pytest.param(
             "sgd(momentum=steps((0.0, 0.9), after=2), batch=3)",
             "sgd(batch=3)",
             "sgd(momentum=0.9, batch=3)",
+            marks=pytest.mark.slow,
         ),
         (
             "optax(adam, lr=0.1, b1=steps((0.9, 0.1), after=2), batch=3)",
