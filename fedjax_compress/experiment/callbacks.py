@@ -77,6 +77,10 @@ class Callbacks:
     """
 
     def __init__(self, found: Sequence[Any], active: bool):
+        if not isinstance(found, (list, tuple)):
+            raise InputError(
+                f"callbacks is a list of objects, not {type(found).__name__}"
+            )
         for one in found:
             if isinstance(one, type):
                 raise InputError(

@@ -144,6 +144,9 @@ def run_grid(
                 how = callbacks, quiet
                 if diverged := _run_job(job, folder, data, how, again):
                     console.print(diverged, markup=False, soft_wrap=True)
+                ended = read_finished(folder / job.folder).summary
+                if "stopped_by" in ended:
+                    console.print(_outcome(ended), markup=False, soft_wrap=True)
             else:
                 found_there = read_finished(folder / job.folder).summary
                 console.print(_outcome(found_there))
@@ -240,6 +243,9 @@ def _rehearse(found: list[Job]) -> dict[str, Dataset]:
 def _outcome(summary: dict[str, Any]) -> str:
     if "diverged" in summary:
         return f"has diverged in round {summary['diverged']}"
+    if "stopped_by" in summary:
+        who, why = summary["stopped_by"], summary["stop_reason"]
+        return f"was ended by {who} after {summary['rounds']} rounds: {why}"
     return f"is finished: {summary['rounds']} rounds"
 
 

@@ -23,6 +23,7 @@ _INSTALLED = (
 _brought: dict[Path, str] = {}
 _latest: dict[str, Path] = {}
 """Of files of one name, the one whose names are registered."""
+_running: set[Path] = set()
 _current: tuple[Path, ...] = ()
 
 
@@ -61,9 +62,13 @@ def current() -> list[str]:
 
 
 def merged(before: Iterable[str], given: Iterable[str]) -> tuple[str, ...]:
-    """Files to import: one that is given takes the place of one of the same name."""
-    found = {Path(path).name: path for path in before}
-    return tuple((found | {Path(path).name: path for path in given}).values())
+    """Files to import: one that is given takes the place of one of the same name.
+
+    Of those that are given all are kept, also two of one name, which ``bring`` refuses.
+    """
+    given = tuple(given)
+    names = {Path(path).name for path in given}
+    return (*(path for path in before if Path(path).name not in names), *given)
 
 
 def _bring(place: Path) -> None:
@@ -74,9 +79,26 @@ def _bring(place: Path) -> None:
     digest = hashlib.sha256(content).hexdigest()
     if _brought.get(place) == digest and _latest.get(place.stem) == place:
         return
+    if place in _running:
+        raise InputError(
+            "runs while it is imported; put what runs under if __name__ == '__main__':"
+        )
     before = registry.foreign()
-    _execute(place)
-    if not registry.foreign() - before:
+    _running.add(place)
+    try:
+        _execute(place)
+    finally:
+        _running.discard(place)
+    new = registry.foreign() - before
+    for entry in new:
+        if entry.kind not in registry.KINDS:
+            hint = registry.nearest(entry.kind, list(registry.KINDS))
+            warnings.warn(
+                f"{place} registers {entry.name!r} as {entry.kind!r}, which no option "
+                f"takes; {hint}",
+                stacklevel=4,
+            )
+    if not new:
         warnings.warn(
             f"{place} registers nothing; names of your own need @register, as in "
             "@register('stage')",

@@ -111,7 +111,7 @@ def report(
     """Table and plot of finished runs; returns what ``compare.json`` holds.
 
     Args:
-      folders: folders of runs, grids or reports.
+      folders: folders of runs, grids or reports; or one.
       output: where plot and numbers go; None makes the next free
         ``runs/report-NNN``.
       quiet: show nothing.
@@ -120,6 +120,8 @@ def report(
       InputError: a folder without a finished run, no folder, or runs that are judged
         by different metrics.
     """
+    if isinstance(folders, (str, Path)):
+        folders = [folders]
     if not folders:
         raise InputError("report needs the folder of at least one run")
     runs = find([Path(f) for f in folders])
@@ -195,6 +197,7 @@ def figures_of(summaries: list[Figures]) -> Figures:
         "downlink": first["downlink"],
         "metric": score._asdict(),
         "diverged": sum("diverged" in s for s in summaries),
+        "stopped": sum("stopped_by" in s for s in summaries),
         **{
             name: spread([s[name] for s in summaries])
             for name in (*tested, *_MEASURES, *score.client_keys, *score.personal_keys)

@@ -254,6 +254,8 @@ def test_callbacks_are_those_of_every_run(tmp_path: Path) -> None:
     assert watched(2) == [("plain", 1), ("plain", 2), ("few", 1)]
     summary = files.read_json(folder / "few" / "seed-0" / files.SUMMARY)
     assert (summary["rounds"], summary["stopped_by"]) == (1, "Watch")
+    result = files.read_json(folder / files.GRID_RESULT)
+    assert [s["stopped"] for s in result["schemes"]] == [0, 1]
     before = times(folder / "few")
     assert watched(2) == []
     assert times(folder / "few") == before

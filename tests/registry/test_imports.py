@@ -169,3 +169,31 @@ def test_of_two_files_of_one_name_the_last_holds(tmp_path: Path) -> None:
         imports.bring([str(files[which])])
         [option] = registry.entries("stage")["of_ones_own"].options()
         assert option.name == name
+
+
+def test_a_script_that_runs_while_it_is_imported(tmp_path: Path) -> None:
+    """One line, however deep; what runs belongs under the guard."""
+    script = tmp_path / "self.py"
+    again = (
+        "from fedjax_compress.registry import imports\n\nimports.bring([__file__])\n"
+    )
+    script.write_text(again)
+    with pytest.raises(InputError, match="runs while it is imported; put what") as told:
+        imports.bring([str(script)])
+    assert str(told.value).count("line 3") == 1
+    script.write_text(GOOD)
+    imports.bring([str(script)])
+
+
+def test_a_kind_that_nothing_takes_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(registry._entries._tables, "schedlue", {})  # gone afterwards
+    mine = tmp_path / "mine.py"
+    mine.write_text(GOOD.replace("schedule", "schedlue"))
+    with pytest.warns(UserWarning, match="'wave' as 'schedlue', .* mean 'schedule'"):
+        imports.bring([str(mine)])
+
+
+def test_two_given_files_of_one_name_are_both_there_to_be_refused() -> None:
+    before = ("old/mine.py", "old/other.py")
+    assert imports.merged(before, ["new/mine.py"]) == ("old/other.py", "new/mine.py")
+    assert imports.merged((), ["a/mine.py", "b/mine.py"]) == ("a/mine.py", "b/mine.py")
