@@ -217,7 +217,7 @@ class Simulator:
                 )
             found: ClientState = self._host.of(ids).state
             return found
-        return jax.tree.map(lambda x: x[ids], state.store).state
+        return jax.tree.map(lambda x: x[ids], state.store.state)
 
     def expected(self, state: RunState) -> Tree:
         """What a ``snapshot`` looks like, on whatever devices it was made."""

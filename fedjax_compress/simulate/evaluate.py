@@ -207,7 +207,6 @@ class PersonalEvaluator:
         self.name, self._metric = next(iter(model.metrics.items()))
         self._together = min(together, len(self._has))
         self._data: ClientData = jax.tree.map(jnp.asarray, data)
-        largest = jnp.asarray(data.sizes.max(), jnp.int32)
 
         @jax.jit
         def score(
@@ -215,7 +214,9 @@ class PersonalEvaluator:
         ) -> tuple[Array, Array]:
             def one(given: tuple[ClientState, Array]) -> tuple[Array, Array]:
                 own = personal(params, given[0])
-                return on_shard(model, own, data.shard(given[1], largest))
+                return on_shard(
+                    model, own, data.shard(given[1], data.size_of(given[1]))
+                )
 
             return jax.lax.map(one, (states, ids))
 
