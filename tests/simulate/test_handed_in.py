@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from systems import setup, updating
 
+from fedjax_compress import algorithms
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import handed_in
-from fedjax_compress.typing import Report
+from fedjax_compress.typing import Beginning, Report, Tiers
 
 GOOD = Report((), jnp.ones(()), (), {"loss": jnp.ones(()), "examples": 1.0}, True)
 
@@ -57,3 +59,26 @@ def test_a_record_keeps_its_shape():
         handed_in.record(jnp.ones(3), jnp.ones(2))
     kept = jnp.arange(2)
     assert handed_in.record(kept, jnp.zeros(2, jnp.int32)) is kept
+
+
+def test_errors_of_tiers_and_of_who_begins_say_whose_they_are():
+    """Functions inside another part of an algorithm are named like its own."""
+
+    def broken(*given):
+        raise ValueError("of one's own")
+
+    plain = algorithms.fedavg(setup(updating(lambda *given: None)))
+    tier = plain.tier._replace(client=broken)
+    named = handed_in.named(
+        plain._replace(
+            tiers=Tiers(broken, (plain.tier, tier), (1.0, 1.0)),
+            begin=Beginning(0, broken),
+        )
+    )
+    for function, note in (
+        (named.tiers.each[1].client, "raised in the algorithm's client"),
+        (named.begin.run, "raised in the algorithm's begin"),
+    ):
+        with pytest.raises(ValueError, match="of one's own") as caught:
+            function()
+        assert caught.value.__notes__ == [note]
