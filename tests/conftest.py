@@ -91,6 +91,9 @@ def share_programs(folder: str) -> None:
 with contextlib.suppress(ImportError, AttributeError):  # a jax that is made otherwise
     share_programs(os.environ[FOLDER])
 
+# A twentieth of the time went into looking for garbage among jax's many small objects.
+gc.set_threshold(50_000, 20, 50)
+
 
 @pytest.hookimpl(tryfirst=True)  # before tests are left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.checks import marks, returned
+from fedjax_compress.checks import figures, marks, returned
 from fedjax_compress.errors import InputError
 from fedjax_compress.numerics.promotion import spared
 from fedjax_compress.typing import (
@@ -24,7 +24,6 @@ from fedjax_compress.typing import (
     Compressor,
     Context,
     LocalUpdate,
-    Metric,
     Model,
     Params,
     Problem,
@@ -44,8 +43,8 @@ def model(given: Model) -> Model:
     ``metrics``: sums of [batch, ...], where truth values become float32, finished to
     one number. ``constrain``: as its argument.
     """
-    _expect("the model", given, Model)
-    metrics = _metrics(given.metrics)
+    returned.expect("the model", given, Model)
+    metrics = figures.of_model(given.metrics)
     same = metrics.items() == given.metrics.items()
     if same and marks.is_whole(given):
         return given
@@ -85,63 +84,6 @@ def model(given: Model) -> Model:
         constrain=constrain,
     )
     return marks.marked(made, plain)
-
-
-_METRIC = "_checked_metric"
-"""On the count of a metric that is checked: the metric."""
-
-
-def _metrics(given: Any) -> dict[str, Metric]:
-    """The metrics whose functions are checked.
-
-    Raises:
-      InputError: none at all, one that is no Metric, or another name than text.
-    """
-    if not isinstance(given, dict) or not given:
-        raise InputError(
-            "the model's metrics must be at least one Metric by its name, not "
-            f"{'none' if given == {} else returned.describe(given)}"
-        )
-    return {name: _metric(name, made) for name, made in given.items()}
-
-
-def _metric(name: Any, given: Any) -> Metric:
-    """The metric whose functions are checked; itself if they are."""
-    if not isinstance(name, str) or not name.isidentifier():
-        raise InputError(f"a metric's name must be one word, as accuracy, not {name!r}")
-    if name == "loss":
-        raise InputError(
-            "a metric cannot be named loss: test_loss is the mean of the model's losses"
-        )
-    what = f"the metric {name}"
-    _expect(what, given, Metric)
-    metric: Metric = given
-    if getattr(metric.count, _METRIC, None) is metric:
-        return metric
-    if given.better not in ("higher", "lower"):
-        raise InputError(f"{what}: better must be higher or lower, not {given.better}")
-
-    def count(params: Params, columns: Columns, outputs: Any) -> Tree:
-        rows, wanted = rows_of(columns), "one number or more for each example"
-
-        def checked(leaf: Any) -> Array:
-            shape = (rows, *getattr(leaf, "shape", (0,))[1:])
-            return returned.numbers(what, leaf, shape, wanted)
-
-        found = jax.tree.map(checked, spared(given.count)(params, columns, outputs))
-        if not jax.tree.leaves(found):
-            raise InputError(f"{what} must give {wanted}, and gives nothing")
-        sums = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), found)
-        end = jax.eval_shape(given.finish, sums)
-        if getattr(end, "shape", None) != ():
-            raise InputError(
-                f"{what} must be finished to one number, not {returned.describe(end)}"
-            )
-        return found
-
-    made: Metric = given._replace(count=returned.named(what, count, given.count))
-    setattr(made.count, _METRIC, made)
-    return made
 
 
 _PARAMETERS = "the parameters"
@@ -186,7 +128,7 @@ def local(given: LocalUpdate) -> LocalUpdate:
     of the memory before, and the metrics hold ``loss`` and ``examples``, numbers all of
     them.
     """
-    _expect("local", given, LocalUpdate)
+    returned.expect("local", given, LocalUpdate)
     if marks.is_whole(given):
         return given
     given = marks.plain(given)
@@ -200,7 +142,7 @@ def local(given: LocalUpdate) -> LocalUpdate:
         returned.like(of, made.update, problem.start, "what is trained")
         of = f"the memory of {what}"
         returned.like(of, made.memory, problem.memory, "the memory before")
-        return made._replace(metrics=metrics(what, made.metrics))
+        return made._replace(metrics=figures.of_report(what, made.metrics))
 
     def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
         assert given.gradient is not None
@@ -221,7 +163,7 @@ def local(given: LocalUpdate) -> LocalUpdate:
 
 def setup(given: Setup) -> Setup:
     """What an algorithm joins, each part checked."""
-    _expect("what an algorithm joins", given, Setup)
+    returned.expect("what an algorithm joins", given, Setup)
     return given._replace(
         local=local(given.local),
         aggregator=aggregator(given.aggregator),
@@ -231,34 +173,9 @@ def setup(given: Setup) -> Setup:
     )
 
 
-NEEDED = ("loss", "examples")
-"""The metrics that there must be."""
-
-
-def metrics(what: str, given: Any) -> dict[str, Any]:
-    """The metrics, whole numbers and those of Python as float32 scalars.
-
-    Args:
-      what: of whom they are.
-      given: as they came back.
-
-    Raises:
-      InputError: loss or examples are missing, or a metric is not one number.
-    """
-    if not isinstance(given, dict) or not set(NEEDED) <= set(given):
-        found = sorted(given) if isinstance(given, dict) else type(given).__name__
-        raise InputError(
-            f"the metrics of {what} must hold 'loss' and 'examples', not {found}"
-        )
-    return given | {
-        name: returned.number(f"the metric {name!r} of {what}", given[name])
-        for name in given
-    }
-
-
 def aggregator(given: Aggregator) -> Aggregator:
     """The aggregator: ``finish`` gives what ``lift`` was given, in its shapes."""
-    _expect("the aggregator", given, Aggregator)
+    returned.expect("the aggregator", given, Aggregator)
     if marks.is_whole(given):
         return given
     given = marks.plain(given)
@@ -289,7 +206,7 @@ def _as_float(leaf: Any) -> Any:
 
 def optimizer(given: ServerOptimizer) -> ServerOptimizer:
     """The server optimizer: parameters and state keep their shapes and dtypes."""
-    _expect("the server optimizer", given, ServerOptimizer)
+    returned.expect("the server optimizer", given, ServerOptimizer)
     if marks.is_whole(given):
         return given
     given = marks.plain(given)
@@ -316,7 +233,7 @@ def optimizer(given: ServerOptimizer) -> ServerOptimizer:
 
 def compressor(given: Compressor, name: str = "the compressor") -> Compressor:
     """The compressor: what is decoded has the shapes and dtypes of what was encoded."""
-    _expect(name, given, Compressor)
+    returned.expect(name, given, Compressor)
     if marks.is_whole(given):
         return given
     given = marks.plain(given)
@@ -342,14 +259,3 @@ def compressor(given: Compressor, name: str = "the compressor") -> Compressor:
         decode=returned.named(f"decode of {name}", decode, given.decode),
     )
     return marks.marked(made, given)
-
-
-def _expect(name: str, given: Any, kind: type) -> None:
-    if not isinstance(given, kind):
-        a = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise InputError(f"{name} must be {a} {kind.__name__}, not {_type(given)}")
-
-
-def _type(given: Any) -> str:
-    named = getattr(given, "__name__", None)
-    return f"{type(given).__name__} {named!r}" if named else type(given).__name__

@@ -155,3 +155,15 @@ def leaves(value: Tree) -> dict[str, Any]:
 
 def _refusal(what: str, wanted: str, shape: tuple[int, ...], value: Any) -> str:
     return f"{what} must give {wanted}, {list(shape)}, not {describe(value)}"
+
+
+def expect(name: str, given: Any, kind: type) -> None:
+    """Raises InputError where what is called ``name`` is of another type."""
+    if not isinstance(given, kind):
+        a = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise InputError(f"{name} must be {a} {kind.__name__}, not {_type(given)}")
+
+
+def _type(given: Any) -> str:
+    named = getattr(given, "__name__", None)
+    return f"{type(given).__name__} {named!r}" if named else type(given).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from fedjax_compress.report.records import Record, clean
 from fedjax_compress.simulate import RunState
 from fedjax_compress.typing import Params
 
-_METHODS = ("start", "round", "evaluation", "end")
+_METHODS = {"start": 1, "round": 2, "evaluation": 2, "end": 1}
+"""What a run calls, with so many arguments."""
 
 
 class Run(NamedTuple):
@@ -91,6 +93,8 @@ class Callbacks:
                     f"a callback has some of the methods {', '.join(_METHODS)}; "
                     f"{type(one).__name__} has none"
                 )
+            for name, number in _METHODS.items():
+                _check_method(one, name, number)
         self._found = list(found) if active else []
         self.stopped: tuple[str, str] | None = None
 
@@ -130,3 +134,24 @@ class Callbacks:
                 self.stopped = self.stopped or (name, str(stop) or "no reason given")
             except InputError as error:
                 raise InputError(f"callback {name}: {error}") from error
+
+
+def _check_method(callback: Any, name: str, number: int) -> None:
+    """Raises InputError where a method cannot be called with so many arguments."""
+    method = getattr(callback, name, None)
+    if not callable(method):
+        return
+    try:
+        taken = inspect.signature(method)
+    except ValueError:  # of a function that says nothing
+        return
+    try:
+        taken.bind(*[None] * number)
+    except TypeError:
+        wanted = inspect.signature(getattr(Callback(), name))
+        of = type(callback).__name__
+        raise InputError(
+            f"{name} of the callback {of} is called as {name}"
+            f"({', '.join(wanted.parameters)}); it takes {name}"
+            f"({', '.join(taken.parameters)})"
+        ) from None

@@ -248,13 +248,17 @@ def validate(config: Config) -> None:
 
 def with_field(name: str, function: Any, *args: Any) -> Any:
     """``function(*args)``, its SpecError prefixed with the setting it belongs to."""
+
+    def prefixed(reason: str) -> str:
+        known = reason.startswith(f"{name}: ")  # of a model within a model
+        return reason if known else f"{name}: {reason}"
+
     try:
         return function(*args)
     except SpecError as error:
-        reason = f"{name}: {error.reason}"
-        raise SpecError(reason, error.text, error.position) from None
+        raise SpecError(prefixed(error.reason), error.text, error.position) from None
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(prefixed(str(error))) from None
 
 
 def objects_of(config: Config) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +18,7 @@ from fedjax_compress.models.losses import (
 from fedjax_compress.typing import (
     Array,
     Columns,
+    Counted,
     Metric,
     Model,
     Params,
@@ -212,6 +215,31 @@ def on_shard(model: Model, params: Params, shard: Shard) -> tuple[Array, Array]:
         weight = model.losses(outputs, columns)[1]
         return metric.count(params, columns, outputs), weight
 
+    sums, weight = _added(count, shard)
+    return metric.finish(sums), weight
+
+
+def counted(metric: Metric, model: Model, params: Params, shard: Shard) -> Counted:
+    """A metric's sums over one client's rows, for the metrics of a report.
+
+    Works under jit and vmap.
+
+    Args:
+      metric: such as ``f1()``.
+      model: whose outputs are counted, as in evaluation.
+      params: of the model.
+      shard: the client's rows.
+    """
+
+    def count(columns: Columns) -> Tree:
+        return metric.count(params, columns, model.apply(params, columns, None))
+
+    return Counted(metric, _added(count, shard))
+
+
+def _added(count: Callable[[Columns], Tree], shard: Shard) -> Tree:
+    """What is counted in each row, leaves [rows, ...], added up over a client's."""
+
     def add(i: Array, sums: Tree) -> Tree:
         index = i * _BLOCK + jnp.arange(_BLOCK, dtype=jnp.int32)
         batch = shard.take(index, index < shard.size)
@@ -225,8 +253,7 @@ def on_shard(model: Model, params: Params, shard: Shard) -> tuple[Array, Array]:
     shapes = jax.eval_shape(count, few.columns)
     start = jax.tree.map(lambda s: jnp.zeros(s.shape[1:], jnp.float32), shapes)
     blocks = (shard.largest + _BLOCK - 1) // _BLOCK
-    sums, weight = jax.lax.fori_loop(0, blocks, add, start)
-    return metric.finish(sums), weight
+    return jax.lax.fori_loop(0, blocks, add, start)
 
 
 def _beside(mask: Array, found: Array) -> Array:

@@ -44,9 +44,10 @@ def nearest(name: str, choices: list[str]) -> str:
 def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any:
     """``value`` as read by ``spec.parse``, checked against and cast to a type."""
     at = value.position if isinstance(value, spec.Pipe) else position
-    problem = SpecError(
-        f"{what} must be {type_name(wanted)}, not {_show(value)}", text, at
-    )
+    reason = f"{what} must be {type_name(wanted)}, not {_show(value)}"
+    if wanted is str and isinstance(value, spec.Pipe):
+        reason = f"{what} must be a text; put it in quotes: {_show(value)}"
+    problem = SpecError(reason, text, at)
     if wanted in _builders:
         if not isinstance(value, spec.Pipe):
             raise problem

@@ -99,16 +99,17 @@ def _draw_score(axes: Axes, history: list[Record], score: Score) -> None:
     style(axes, f"{name}: {score.show(last)}", "round")
     y = [r[score.key] for r in rows]
     axes.plot(x, y, "o-", color=PALETTE[1], linewidth=2, markersize=4)
-    _, worst = score.client_keys
-    if worst in rows[-1]:
-        low = [_number(r[worst]) for r in rows]
-        axes.plot(x, low, "--", color=PALETTE[2], linewidth=2)
-        text, above = f"{score.worst} of clients", score.better == "lower"
-        axes.annotate(
-            text, (x[-1], low[-1]), (0, 8 if above else -8),
-            textcoords="offset points", ha="right", va="bottom" if above else "top",
-            fontsize=11, color=PALETTE[2],
-        )  # fmt: skip
+    more = {
+        score.client_keys[1]: (f"{score.worst} of clients", "--", PALETTE[2]),
+        score.personal_keys[0]: ("own models, mean", ":", PALETTE[3]),
+    }
+    for name, (text, dashes, color) in more.items():
+        if name in rows[-1]:
+            found = [_number(r[name]) for r in rows]
+            axes.plot(x, found, dashes, color=color, linewidth=2, label=text)
+    if len(axes.lines) > 1:
+        axes.lines[0].set_label("all test rows")
+        axes.legend(fontsize=10, frameon=False, labelcolor="linecolor")
         axes.margins(y=0.2)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: score.tick(v)))
 

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress.checks import parts as checked
-from fedjax_compress.checks import returned
+from fedjax_compress.checks import figures, parts, returned
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.evaluate import client_scores
 from fedjax_compress.typing import (
@@ -102,7 +101,7 @@ def report(found: Any, state: Tree) -> Report:
         kind = returned.describe(found)
         raise InputError(f"the algorithm's client must give a Report, not {kind}")
     weight = returned.number("the weight of a report", found.weight)
-    metrics = checked.metrics("a report", found.metrics)
+    metrics = figures.of_report("a report", found.metrics)
     ok = jnp.asarray(found.ok) if isinstance(found.ok, bool) else found.ok
     if not returned.is_array(ok) or ok.shape != () or ok.dtype != jnp.bool_:
         kind = returned.describe(ok)
@@ -162,7 +161,7 @@ def parameters(params: Params) -> Params:
     Raises:
       InputError: names the parameter that no round can begin with.
     """
-    params = checked.parameters("the model's init", params)
+    params = parts.parameters("the model's init", params)
     for path, leaf in returned.leaves(params).items():
         bad = np.size(leaf) - np.count_nonzero(np.isfinite(np.asarray(leaf)))
         if bad:

@@ -11,6 +11,7 @@ from fedjax_compress.errors import Diverged
 from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.simulate.round import RoundRecord
+from fedjax_compress.typing import Counted
 from fedjax_compress.wire import Ledger
 
 
@@ -26,7 +27,8 @@ def line(
     """One line of metrics; sums of bytes are Python integers.
 
     ``train_NAME`` is the mean of what clients tell by that name, as ``train_loss`` is
-    of their loss: over all whose report is used, weighted by their examples.
+    of their loss: over all whose report is used, weighted by their examples. Of what
+    they have ``Counted`` it is the figure that their sums give.
 
     ``diverged`` stands only in that of a round after which the server's model would
     not have been finite.
@@ -40,7 +42,11 @@ def line(
     clients = int(real.sum())
     total = float(weight.sum())
 
-    def mean(found: np.ndarray) -> float:
+    def figure(found: Any) -> float:
+        if isinstance(found, Counted):
+            add = lambda x: x[order][ok].sum(0, dtype=np.float64)  # noqa: E731
+            sums = jax.tree.map(lambda x: add(x).astype(np.float32), found.sums)
+            return float(found.metric.finish(sums))
         values = found[order][ok].astype(np.float64)
         return float((values * weight).sum() / total) if total else float("nan")
 
@@ -54,7 +60,7 @@ def line(
     )
     return {
         "round": number,
-        **{handed_in.trained_name(name): mean(found) for name, found in told.items()},
+        **{handed_in.trained_name(name): figure(found) for name, found in told.items()},
         "clients": clients,
         "dropped": int(clients - ok.sum()),
         "bytes_up": ledger.bytes_up,

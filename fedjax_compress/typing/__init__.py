@@ -18,7 +18,7 @@ from fedjax_compress.typing._data import (
     has_pictures,
     rows_of,
 )
-from fedjax_compress.typing._models import Cuts, Metric, Model, Quantized, Tie
+from fedjax_compress.typing._models import Counted, Cuts, Metric, Model, Quantized, Tie
 from fedjax_compress.typing._parts import (
     Aggregator,
     LocalUpdate,
@@ -60,6 +60,7 @@ __all__ = [
     "Columns",
     "Compressor",
     "Context",
+    "Counted",
     "Cuts",
     "Key",
     "Keys",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
+
 from fedjax_compress.typing._compress import Compressor
 from fedjax_compress.typing._rounds import Array, Columns, Key, Outputs, Params, Tree
 
@@ -66,6 +68,43 @@ class Metric(NamedTuple):
     finish: Callable[[Tree], Array]
     better: Literal["higher", "lower"] = "higher"
     unit: str = ""
+
+
+@jax.tree_util.register_pytree_node_class
+class Counted:
+    """Sums of a ``Metric`` in a client's report, for what no mean over clients gives:
+    the round's figure is finished from the sums over all clients.
+
+    Attributes:
+      metric: what finishes them.
+      sums: as ``metric.count`` gives, added up over rows.
+    """
+
+    def __init__(self, metric: Metric, sums: Tree):
+        self.metric, self.sums = metric, sums
+
+    def tree_flatten(self) -> tuple[tuple[Tree], _Finish]:
+        """For jax: the sums are arrays, the metric is static."""
+        return (self.sums,), _Finish(self.metric)
+
+    @classmethod
+    def tree_unflatten(cls, static: _Finish, children: tuple[Tree]) -> Counted:
+        """For jax."""
+        return cls(static.metric, *children)
+
+
+class _Finish:
+    """A metric that equals another made by the same lines: each trace may make one."""
+
+    def __init__(self, metric: Metric):
+        self.metric = metric
+        self._code = getattr(metric.finish, "__code__", metric.finish)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Finish) and self._code == other._code
+
+    def __hash__(self) -> int:
+        return hash(self._code)
 
 
 class Quantized(NamedTuple):

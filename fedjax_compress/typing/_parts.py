@@ -53,7 +53,7 @@ class Trained(NamedTuple):
       update: free parameters after training minus ``start``.
       memory: kept by the client for its next round.
       metrics: scalars; at least ``loss`` (mean over the examples seen) and ``examples``
-        (number of rows it learns from), and a user's own.
+        (number of rows it learns from), and a user's own, which may be ``Counted``.
     """
 
     update: Tree
@@ -68,7 +68,8 @@ class LocalUpdate(NamedTuple):
       run: (problem, shard, context) -> Trained.
       gradient: (problem, shard, context) -> gradient of the problem at ``start`` over
         all rows of the client, like ``start``; None if it cannot tell.
-      init: start -> memory before a client's first round, ``()`` if it keeps nothing.
+      init: start -> memory before a client's first round, ``()`` if it keeps nothing;
+        it may have the shapes of ``start``, unless clients differ in size.
       model: the model that it trains, for algorithms that cut it; None if unknown.
       seen: number of a client's rows -> how many rows ``run`` learns from, each as
         often as it is seen, float32: both ends know it without a word.

@@ -179,9 +179,21 @@ def test_an_error_names_the_callback(tiny: Config, tmp_path: Path) -> None:
         run(short, tmp_path / "c", quiet=True, callbacks=[Early()])
 
 
+class Short:
+    def round(self, record: Any) -> None:
+        pass
+
+
+class Long:
+    def end(self, summary: Any, state: Any, *, loud: bool = False) -> None:
+        pass
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        (Short(), r"round of the callback Short is called as round\(record, state\); "),
+        (Long(), r"called as end\(summary\); it takes end\(summary, state, loud\)"),
         (Diary, r"callbacks are objects: give Diary\(\), not the class"),
         (print, "start, round, evaluation, end; builtin_function_or_method has none"),
     ],

@@ -5,6 +5,7 @@ Local updates here are made up, so that a round compiles in no time.
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from fedjax_compress import algorithms, registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import metrics
 from fedjax_compress.simulate import Simulator
-from fedjax_compress.typing import Model
+from fedjax_compress.typing import Counted, Metric, Model
 
 SIZES = np.array([1, 2, 3, 4, 5])
 
@@ -66,6 +67,38 @@ def test_of_several_rounds_in_a_call_each_has_its_own():
     assert [r["train_own"] for r in records] == [pytest.approx(46 / 12)] * 3
 
 
+def pooled(size):
+    """Of 5 rows 1 is right: shares of the clients have another mean."""
+    right = jnp.where(size > 3, 1, 0)
+    metric = Metric(lambda *x: x[0], metrics.ratio, "higher", "%")
+    return {"share": Counted(metric, [right, jnp.where(size > 1, size, 0.0)])}
+
+
+@pytest.mark.parametrize("options", [{"lanes": 1}, {"lanes": 3}, {"devices": 2}])
+def test_sums_over_clients_are_finished_once(options):
+    """Clients of 1, 2, 4 and 5 rows: (0 + 0 + 1 + 1) / (0 + 2 + 4 + 5)."""
+    record = record_of(simulator_of(pooled, rounds_per_call=2, **options), 2)
+    assert record["train_share"] == pytest.approx(2 / 11)
+
+
+def test_a_metric_is_counted_over_a_clients_own_rows():
+    """F1 of a client of 3 rows beside one of 2, as by hand; 70 rows take two blocks."""
+    f1 = metrics.f1()
+    net = Model(
+        lambda key: jnp.ones(3), lambda w, c, key: c["features"] - w[0],
+        lambda *x: x, {"f1": f1},
+    )  # fmt: skip
+    says = np.tile([2.0, 2.0, 0.0, 0.0, 2.0], 14)[:, None].astype(np.float32)
+    labels = np.tile([1, 0, 1, 0, 1], 14)[:, None].astype(np.int32)
+    data = labelled(says, labels, np.repeat([0, 1], [3, 67]).astype(np.int32), 2)
+    for client, rows in ((0, slice(0, 3)), (1, slice(3, 70))):
+        shard = data.shard(jnp.asarray(client), jnp.asarray(67))
+        found = jax.jit(lambda s: metrics.counted(f1, net, jnp.ones(3), s))(shard)
+        said, true = says[rows] > 1, labels[rows] > 0
+        wanted = [(said & true).sum(), (said & ~true).sum(), (~said & true).sum()]
+        assert [int(x) for x in found.sums] == wanted
+
+
 TWO = {"f1": metrics.f1(), "error": metrics.squared_error()}
 LOWER = {"error": metrics.squared_error()}
 
@@ -79,6 +112,13 @@ def model_of(found):
     [
         ({"own": jnp.ones(2)}, None, None, r"metric 'own' .* one number, \[\], not fl"),
         ({3: 1.0}, None, None, "must have a name, not 3"),
+        (
+            {"own": Counted(metrics.f1()._replace(finish=lambda s: s), jnp.ones(2))},
+            None,
+            None,
+            r"metric 'own' .* must be finished to one number, not float32",
+        ),
+        ({"loss": Counted(metrics.f1(), jnp.ones(3))}, None, None, "'loss' .* one num"),
         ({"own": 1.0}, "train_own", None, "'train_own', which is a name of the record"),
         ({}, "test_accuracy", None, "'test_accuracy', which is a name of"),
         ({}, "client_accuracy_p10", None, "'client_accuracy_p10', which is a name of"),

@@ -105,6 +105,7 @@ def test_bad_input_is_one_line(
         ("uplink", "uniform(bits=x)", "bits must be int, not 'x'", 13),
         ("uplink", "uniform(bit=4)", "did you mean 'bits'?", 0),
         ("local", "sgd(lr=-1)", "local: sgd: lr must be", 0),
+        ("model", "lora(mlp(hidden=(8,)))", "in quotes: 'mlp(hidden=(8,))'", 5),
         ("data", "npz(path=/a.npz)", "put paths and the like in quotes", 9),
     ],
 )
@@ -123,6 +124,17 @@ def test_bad_specs_have_a_caret(
     assert text == f"  {spec}"
     assert caret == f"  {' ' * column}^"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_within_a_model_says_so_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reason, text, _ = error_of(["run", "--model", "lora('mlp(deep=3)')"], capsys)
+    assert reason == "model: mlp has no option 'deep'; known: hidden"
+    assert text == "  mlp(deep=3)"
 
 
 def bad_arrays(name: str) -> dict[str, np.ndarray]:

@@ -280,7 +280,8 @@ UPLINKS = ["error_feedback(on_vector(top_k(0.2)))"]
 import json, re, sys
 import jax, numpy as np
 from fedjax_compress import algorithms, clients, compress, registry, tree
-from fedjax_compress.simulate import Simulator, distributed
+from fedjax_compress.runtime import distributed
+from fedjax_compress.simulate import Simulator
 from fedjax_compress.typing import Setup, Task
 
 def run(uplink, devices):

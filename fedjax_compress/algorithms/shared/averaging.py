@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from fedjax_compress import tree
 from fedjax_compress.algorithms.shared import exchange
@@ -17,6 +18,7 @@ from fedjax_compress.typing import (
     ClientState,
     Context,
     Key,
+    Keys,
     Params,
     Payload,
     Problem,
@@ -93,7 +95,9 @@ def averaging(
         state = up.init(sent.like(params))
         if sent.stateless:
             exchange.refuse_state(state, sent.stateless)
-        return local.init(params), state
+        key, first = jax.random.key(0), jnp.zeros((), jnp.int32)
+        before = Context(Keys(key, key), first, key, params)
+        return local.init(sent.problem(params, before).start), state
 
     def broadcast(
         server: FedAvgServer, context: Context

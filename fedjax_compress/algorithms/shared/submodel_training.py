@@ -17,6 +17,7 @@ from fedjax_compress.algorithms.shared.absent_classes import (
     without,
 )
 from fedjax_compress.algorithms.shared.widths import Width, cuts_for
+from fedjax_compress.checks import returned
 from fedjax_compress.checks.returned import within
 from fedjax_compress.errors import InputError
 from fedjax_compress.submodel import Kept, Selector
@@ -165,7 +166,15 @@ def cut_training(
 
     def client_init(params: Params) -> ClientState:
         refuse_state(uplink, "uplink", params)
-        return local.init(params), ()
+        parts = [
+            submodel.extract(params, cuts, {g: jnp.arange(n) for g, n in counts})
+            for counts in (width.counts.items() for width in widths)
+        ]
+        memory, *others = [local.init(part) for part in parts]
+        for other in others:
+            what = f"what local keeps at a client of {name} of another size"
+            returned.like(what, other, memory, "that of the largest")
+        return memory, ()
 
     def record_init(params: Params) -> Record:
         return selector.client_init(cuts.groups)
