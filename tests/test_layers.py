@@ -23,7 +23,7 @@ LAYERS = [
         "aggregate",
         "server",
     ],
-    ["algorithms", "runtime"],
+    ["algorithms", "clock", "runtime"],
     ["simulate"],
     ["bench"],
     ["report"],

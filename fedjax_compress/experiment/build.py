@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import clients
+from fedjax_compress import clients, tree
 from fedjax_compress import data as datasets
 from fedjax_compress.checks.returned import within
 from fedjax_compress.clients import ClientData
+from fedjax_compress.clock import Clock
 from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import layout
 from fedjax_compress.experiment.components import (
+    Course,
     build_course,
     build_model,
     check_links,
@@ -31,6 +33,7 @@ from fedjax_compress.experiment.config import (
     recorded,
     with_field,
 )
+from fedjax_compress.models import forward_macs
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.runtime import distributed, host
 from fedjax_compress.simulate import (
@@ -41,7 +44,8 @@ from fedjax_compress.simulate import (
     Simulator,
 )
 from fedjax_compress.simulate.phases import Phases
-from fedjax_compress.typing import Algorithm, Key, Model, Params
+from fedjax_compress.simulate.timing import Work
+from fedjax_compress.typing import Algorithm, Key, Model, Params, Task
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
@@ -215,6 +219,8 @@ def build(
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
     sampling = made(config, "sampling")
+    clock = made(config, "clock")
+    clock = None if clock == Clock() else clock
     found = layout.find(config, course.first, data, params, sampling, say)
     simulator = Simulator(
         course.first,
@@ -226,6 +232,8 @@ def build(
         devices=found.choice.devices,
         convolution=found.choice.convolution,
         later=course.later,
+        clock=clock,
+        work=works_of(course, model, dataset.task) if clock else (),
         # The runner stops for these, so a longer program would stay partly empty.
         rounds_per_call=min(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
@@ -249,6 +257,18 @@ def build(
         dataset, data, model, course.first, simulator, evaluate, params, found.note,
         personal,
     )  # fmt: skip
+
+
+def works_of(course: Course, model: Model, task: Task) -> list[Work]:
+    """What clients compute, in each phase of a run."""
+    algorithms = [course.first, *(algorithm for _, algorithm in course.later)]
+    found = []
+    for algorithm, local in zip(algorithms, course.locals, strict=True):
+        trained = algorithm.trains or (model,)
+        shapes = [jax.eval_shape(m.init, jax.random.key(0)) for m in trained]
+        macs = tuple(float(forward_macs(m, task)) for m in trained)
+        found.append(Work(local.seen, macs, tuple(tree.count(s) for s in shapes)))
+    return found
 
 
 def left_open(config: Config) -> list[str]:

@@ -10,6 +10,7 @@ import jax
 from fedjax_compress import compress, registry, spec
 from fedjax_compress.checks import parts as checked
 from fedjax_compress.checks import returned
+from fedjax_compress.clock import Clock
 from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import (
@@ -48,6 +49,7 @@ _TYPES: dict[str, Any] = {
     "aggregate": Aggregator,
     "algorithm": Algorithm,
     "link": Compressor,
+    "clock": Clock,
 }
 """What a SPEC of a kind makes, where that is no function."""
 
@@ -228,10 +230,12 @@ class Course(NamedTuple):
     Attributes:
       first: one client and one server step, from round 1 on.
       later: (finished rounds, algorithm) of each phase after the first.
+      locals: what clients compute, in each phase.
     """
 
     first: Algorithm
     later: list[tuple[int, Algorithm]]
+    locals: tuple[LocalUpdate, ...] = ()
 
 
 def build_course(config: Config, model: Model) -> Course:
@@ -239,15 +243,16 @@ def build_course(config: Config, model: Model) -> Course:
     mean = made(config, "aggregate")
     steps = [steps_of(config, "local", model), steps_of(config, "server")]
     links = [phases_of(config, name) for name in LINKS]
-    found = []
+    found, locals_ = [], []
     begins = {phase.after for each in steps for phase in each}
     begins |= {phase.after for each in links for phase in each}
     for after in sorted(begins):
         local, server = (_last(each, after).part for each in steps)
         up, down = (_last(each, after).compressor for each in links)
         setup = Setup(local, mean, server, up, down)
+        locals_.append(local)
         found.append((after, made(config, "algorithm", setup)))
-    return Course(found[0][1], found[1:])
+    return Course(found[0][1], found[1:], tuple(locals_))
 
 
 def _last(phases: list[Any], after: int) -> Any:

@@ -116,6 +116,13 @@ class Config:
     algorithm: Spec = option(
         "fedavg", "algorithm that joins the parts above", Role.PROGRAM, kind="algorithm"
     )
+    clock: Spec = option(
+        "none",
+        "virtual time: links, devices and whom a round waits for, a pipe, as in "
+        "network(mobile_2020) | devices(phone) | over_selection(1.3)",
+        Role.EARLY | Role.LATER,
+        kind="clock",
+    )
     devices: int = option(
         0,
         "devices over which the cohort is spread, of all processes together; a CPU "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedjax_compress.models import losses, metrics
 from fedjax_compress.models._char_lstm import char_lstm
 from fedjax_compress.models._cnn import cnn, emnist_cnn
-from fedjax_compress.models._cost import Cost, cost
+from fedjax_compress.models._cost import Cost, cost, forward_macs
 from fedjax_compress.models._partial import lora, partial, partly, with_additions
 from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
 from fedjax_compress.models.convolution.forms import Form, convolution_form
@@ -30,6 +30,7 @@ __all__ = [
     "cost",
     "crop_flip",
     "emnist_cnn",
+    "forward_macs",
     "from_linen",
     "from_nnx",
     "logistic",

@@ -41,19 +41,29 @@ def cost(model: Model, task: Task) -> Cost:
 
     XLA counts the body of a loop once, so for recurrent networks ``flops`` is too low.
     """
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    columns = jax.eval_shape(lambda: example(task, 1))
-
-    def forward(params: Any, columns: Any) -> Any:
-        return model.apply(params, columns, None)
+    params, columns = _shapes(model, task)
 
     def loss(params: Any, columns: Any) -> Any:
-        return jnp.mean(model.losses(forward(params, columns), columns)[0])
+        outputs = model.apply(params, columns, None)
+        return jnp.mean(model.losses(outputs, columns)[0])
 
     with convolution_form("direct"):
-        macs = _macs(jax.make_jaxpr(forward)(params, columns).jaxpr)
         flops = _flops(jax.jit(jax.grad(loss)).lower(params, columns))
-    return Cost(tree.count(params), macs, flops)
+    return Cost(tree.count(params), forward_macs(model, task), flops)
+
+
+def forward_macs(model: Model, task: Task) -> int:
+    """Multiply-accumulates of a forward pass on one row; compiles nothing."""
+    params, columns = _shapes(model, task)
+    with convolution_form("direct"):
+        forward = jax.make_jaxpr(lambda p, c: model.apply(p, c, None))
+        return _macs(forward(params, columns).jaxpr)
+
+
+def _shapes(model: Model, task: Task) -> tuple[Any, Any]:
+    """Of the parameters, and of the columns of one row."""
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    return params, jax.eval_shape(lambda: example(task, 1))
 
 
 def _flops(step: Any) -> float:

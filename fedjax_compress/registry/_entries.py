@@ -41,6 +41,7 @@ _ROOMS = {
     "aggregate": "aggregate",
     "server": "server",
     "algorithm": "algorithms",
+    "clock": "clock",
 }
 """The room whose modules register the built-in entries of a kind."""
 

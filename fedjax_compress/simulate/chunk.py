@@ -30,6 +30,9 @@ from fedjax_compress.typing import (
     View,
 )
 
+COUNTED, REACHED, BEFORE = 0, 1, 2
+"""What becomes of a client: its report counts; or it does not, and it keeps the state
+that it has reached, or the one from before the round."""
 _BROADCAST, _CLIENT = 0, 1
 _PRIVATE, _SHARED = 0, 1
 
@@ -45,6 +48,7 @@ class LaneRecord(NamedTuple):
       down, nominal_down: int32, likewise of what was sent to the client alone; 0 where
         that is nothing.
       ok: bool, False for a report that is not finite, and for a dummy.
+      counts: bool, False besides for one that is not waited for.
       loss: float32, mean training loss of the client.
       examples: float32, rows that the client learned from.
       metrics: float32 each, what else the client tells.
@@ -55,6 +59,7 @@ class LaneRecord(NamedTuple):
     down: Array
     nominal_down: Array
     ok: Array
+    counts: Array
     loss: Array
     examples: Array
     metrics: Metrics
@@ -109,12 +114,15 @@ class Seats(NamedTuple):
       slots: where each client's state stands in the store; out of range for a dummy.
       tiers: the tier of each client, the same in all lanes of a chunk but for dummies,
         which have 0; None where there are no tiers.
+      fates: int8, what becomes of each client, ``COUNTED`` and so on; None where all
+        count.
     """
 
     ids: Array
     places: Array
     slots: Array
     tiers: Array | None = None
+    fates: Array | None = None
 
 
 class Hub(NamedTuple):
@@ -157,7 +165,12 @@ def run_chunk(
         inputs["tier"] = seats.tiers
 
     def lane(
-        client: Array, place: Array, real: Array, inputs: dict, kept: Kept
+        client: Array,
+        place: Array,
+        real: Array,
+        inputs: dict,
+        kept: Kept,
+        fate: Array | None,
     ) -> tuple:
         context = client_context(hub.context, hub.root, client, inputs)
         shard = data.shard(place, largest)
@@ -170,21 +183,28 @@ def run_chunk(
         )
         made = Kept(report.state, handed_in.record(record, kept.record))
         ok = report.ok & tree.all_finite((acc, made)) & real
+        counts, after = ok, made
+        if fate is not None:
+            counts = ok & (fate == COUNTED)
+            mine = tree.where(counts, made.record, kept.record)
+            after = tree.where(fate <= REACHED, Kept(made.state, mine), kept)
         told = LaneRecord(
             *_sizes(report.payload, always=True),
             *_sizes(alone),
             ok,
+            counts,
             report.metrics["loss"],
             report.metrics["examples"],
             handed_in.own_metrics(report.metrics),
         )
         return (
-            tree.where(ok, acc, tree.zeros_like(acc)),
-            tree.where(ok, made, kept),
+            tree.where(counts, acc, tree.zeros_like(acc)),
+            tree.where(ok, after, kept),
             told,
         )
 
-    accs, kept, told = _every_lane(lane)(ids, place, real, inputs, kept)
+    each = ids, place, real, inputs, kept, seats.fates
+    accs, kept, told = _every_lane(lane)(*each)
     return (accs if hub.stacks else tree.sum_first(accs)), kept, told
 
 

@@ -13,11 +13,13 @@ import numpy as np
 
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData, HostStore
+from fedjax_compress.clock import Clock
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan, states
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.foresee import messages
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
@@ -30,6 +32,7 @@ from fedjax_compress.simulate.plan import (
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
+from fedjax_compress.simulate.timing import Reading, Timed, Timer, Watch, Work
 from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
 
 
@@ -41,11 +44,13 @@ class RunState(NamedTuple):
       store: state and record of every client, device arrays [clients, ...]. Empty where
         the simulator keeps them on the host: ``Simulator.snapshot`` has them.
       round: number of rounds finished.
+      clock: where the virtual clock stands; at 0 without one.
     """
 
     server: Server
     store: Tree
     round: int
+    clock: Reading = Reading()
 
 
 class Simulator:
@@ -73,6 +78,9 @@ class Simulator:
       generator: of random bits, see ``randomness.root_key``.
       convolution: form of the convolutions that leave it open.
       later: (finished rounds, algorithm) of those that take over after so many.
+      clock: virtual time; None for none. ``cohort`` is then how many reports are
+        wanted, and the rules of the clock may invite more.
+      work: what clients compute, for each phase; with a clock.
 
     Raises:
       InputError: cohort larger than the population, more devices than there are, or
@@ -94,11 +102,18 @@ class Simulator:
         generator: str = "mix",
         convolution: Form = "auto",
         later: Sequence[tuple[int, Algorithm]] = (),
+        clock: Clock | None = None,
+        work: Sequence[Work] = (),
     ):
         self.algorithm = algorithm
         self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
         plan.check_sizes(cohort, len(self.sizes), lanes, rounds_per_call)
+        self.timer: Timer | None = None
+        self.timed: Timed | None = None
+        if clock is not None:
+            self.timer = Timer(clock, work, seed, self.sizes, cohort)
+            cohort = self.timer.invited
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.placement = Placement(devices or choose_devices(cohort))
         self.devices = devices = self.placement.devices
@@ -107,6 +122,7 @@ class Simulator:
         self.convolution: Form = convolution
         self._streams = plan.streams(data, resident_limit)
         self.rounds_per_call = 1 if self._streams else rounds_per_call
+        self._source = data
         self._rows = data if self._streams else self.placement.replicate(data)
         self._key = root_key(seed, generator)
         self._root = self.placement.replicate(jax.random.key_data(self._key))
@@ -158,6 +174,12 @@ class Simulator:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
         self._params = self.placement.replicate(params)
+        if self.timer is not None:
+            each = self.phases.algorithms
+            with self.programs.compiling():
+                self.timer.messages = [messages(a, self._source, params) for a in each]
+            if self.timer.sequential:
+                self.rounds_per_call = 1
         store = self._new_store(chunk.kept_init(self.algorithm, params))
         return RunState(self.placement.replicate(server), store, 0)
 
@@ -194,14 +216,19 @@ class Simulator:
         if self._streams:
             seats = planner.chunks * self.lanes
             stream = Stream(self._rows, self.placement, seats)
-        return Supplier(planner, self.rounds_per_call, self.clients, stream)
+        watch = None if self.timer is None else Watch(self.timer, self.phases.at)
+        return Supplier(planner, self.rounds_per_call, self.clients, stream, watch)
 
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
         store = (
             self._host.tree if self._host else states.saved(state.store, self.clients)
         )
-        return {"server": state.server, "store": store}
+        return {"server": state.server, "store": store} | self._read(state)
+
+    def _read(self, state: RunState) -> dict[str, np.ndarray]:
+        """Where the clock stands, as it is saved; nothing without one."""
+        return {} if self.timer is None else {"clock": np.array(state.clock)}
 
     def client_states(self, state: RunState, ids: np.ndarray) -> ClientState:
         """The states of some clients, leaves [n, ...], in the newest state of a run.
@@ -223,7 +250,8 @@ class Simulator:
         """What a ``snapshot`` looks like, on whatever devices it was made."""
         kept, clients = state.store, self.clients
         store = self._host.tree if self._host else states.expected(kept, clients)
-        return {"server": jax.device_get(state.server), "store": store}
+        server = jax.device_get(state.server)
+        return {"server": server, "store": store} | self._read(state)
 
     def place(self, saved: Tree, finished: int) -> RunState:
         """The state after ``finished`` rounds, from a ``snapshot`` saved then."""
@@ -235,7 +263,9 @@ class Simulator:
             store = ()
         else:
             store = states.dense(self._template, store, self.clients)
-        return RunState(self.placement.replicate(saved["server"]), store, finished)
+        clock = Reading(*map(float, saved["clock"])) if self.timer else Reading()
+        server = self.placement.replicate(saved["server"])
+        return RunState(server, store, finished, clock)
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
         """Runs ``rounds`` rounds.
@@ -282,14 +312,17 @@ class Simulator:
         assert self._supplier is not None
         begin = time.perf_counter()
         compiled_before = self.compile_seconds
-        supply = self._supplier.take(state.round, rounds)
+        supply = self._supplier.take(state.round, rounds, state.clock)
+        kept = self._in_use(state.server)
         inputs = self._inputs(state, supply)
         residence = Residence(self.lanes, self.resident, not self._streams)
         program = self.programs.get(self.phases.at(state.round), inputs, residence)
         server, store, record = program(*inputs)
         done = state.round + rounds
         after = self.phases.within(done, min(after, self.rounds_per_call))
-        self._supplier.begin(done, after)
+        if self.timer is None or not self.timer.sequential:
+            last = supply.plans[-1].end if supply.plans else Reading()
+            self._supplier.begin(done, after, last)
         record = (
             self.placement.gather(record.lanes),
             record.down,
@@ -305,12 +338,41 @@ class Simulator:
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
         count = metrics.rounds_run(record, rounds)
+        timed = self._timed(supply, record, count, state.clock, kept)
         rows = [
-            metrics.line(state.round + i + 1, supply.ids[i], record, i, seconds / count)
+            metrics.line(
+                state.round + i + 1, supply.ids[i], record, i, seconds / count, timed[i]
+            )
             for i in range(count)
         ]
         done = rows[-1]["round"] - bool(rows[-1].get("diverged"))
-        return RunState(server, store, done), rows
+        clock = state.clock if timed[-1] is None else timed[-1].reading
+        return RunState(server, store, done, clock), rows
+
+    def _in_use(self, server: Server) -> np.ndarray:
+        """Parameters in use in each layer before a round, for a clock of layers."""
+        if self.timer is None or self.timer.clock.layers is None:
+            return np.zeros(0)
+        local = self.placement.local
+        seen = jax.device_get(self.algorithm.observe(local(server)))
+        return self.timer.in_use(seen, local(self._params))
+
+    def _timed(
+        self,
+        supply: Supply,
+        record: rounds_.RoundRecord,
+        count: int,
+        before: Reading,
+        kept: np.ndarray,
+    ) -> list[Timed | None]:
+        """The time of each round; the last is kept for pictures."""
+        found: list[Timed | None] = [None] * count
+        for i, foreseen in zip(range(count), supply.plans, strict=False):
+            assert self.timer is not None
+            down, up = metrics.bytes_of(supply.ids[i], record, i)
+            found[i] = one = self.timer.settle(foreseen, down, up, before, kept)
+            before, self.timed = one.reading, one
+        return found
 
     def _inputs(self, state: RunState, supply: Supply) -> tuple:
         """The arguments of the program."""
@@ -320,7 +382,7 @@ class Simulator:
         if self._host is not None and supply.states is not None:
             self._host.renew(supply.ids, supply.states)
             store = supply.states.arrays()
-        who = supply.ids, supply.places, supply.slots, supply.tiers
+        who = supply.ids, supply.places, supply.slots, supply.tiers, supply.fates
         seats = chunk.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return (

@@ -26,7 +26,9 @@ from fedjax_compress.typing import (
 OWN_NAMES = (
     "round", "train_loss", "clients", "dropped", "bytes_up", "bytes_down",
     "nominal_bytes_up", "nominal_bytes_down", "seconds", "clients_per_second",
-    "test_loss", "diverged",
+    "test_loss", "diverged", "virtual_seconds", "download_seconds", "compute_seconds",
+    "upload_seconds", "waiting_seconds", "energy_joules", "lost", "late", "sent",
+    "failed",
 )  # fmt: skip
 """Names in every record; an algorithm's ``observe`` has others."""
 _KNOWN = ("loss", "examples", "steps", "processed")

@@ -11,6 +11,7 @@ from fedjax_compress.errors import Diverged
 from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.plan import DUMMY
 from fedjax_compress.simulate.round import RoundRecord
+from fedjax_compress.simulate.timing import Timed
 from fedjax_compress.typing import Counted
 from fedjax_compress.wire import Ledger
 
@@ -22,7 +23,12 @@ def rounds_run(record: RoundRecord, most: int) -> int:
 
 
 def line(
-    number: int, ids: np.ndarray, record: RoundRecord, i: int, seconds: float
+    number: int,
+    ids: np.ndarray,
+    record: RoundRecord,
+    i: int,
+    seconds: float,
+    timed: Timed | None = None,
 ) -> dict:
     """One line of metrics; sums of bytes are Python integers.
 
@@ -30,28 +36,32 @@ def line(
     of their loss: over all whose report is used, weighted by their examples. Of what
     they have ``Counted`` it is the figure that their sums give.
 
+    ``dropped`` are reports that are not finite; with a clock further ones are missing
+    from the means, and only what was begun to be sent is counted.
+
     ``diverged`` stands only in that of a round after which the server's model would
     not have been finite.
     """
     real = ids != DUMMY
     lanes = jax.tree.map(lambda x: np.asarray(x[i])[real], record.lanes)
     order = np.argsort(ids[real])
-    ok = lanes.ok[order]
-    weight = lanes.examples[order][ok].astype(np.float64)
+    ok, counts = lanes.ok[order], lanes.counts[order]
+    weight = lanes.examples[order][counts].astype(np.float64)
     told = {"loss": lanes.loss, **lanes.metrics}
     clients = int(real.sum())
     total = float(weight.sum())
 
     def figure(found: Any) -> float:
         if isinstance(found, Counted):
-            add = lambda x: x[order][ok].sum(0, dtype=np.float64)  # noqa: E731
+            add = lambda x: x[order][counts].sum(0, dtype=np.float64)  # noqa: E731
             sums = jax.tree.map(lambda x: add(x).astype(np.float32), found.sums)
             return float(found.metric.finish(sums))
-        values = found[order][ok].astype(np.float64)
+        values = found[order][counts].astype(np.float64)
         return float((values * weight).sum() / total) if total else float("nan")
 
     ledger = Ledger()
-    ledger.up(lanes.up, lanes.nominal_up)
+    sent = slice(None) if timed is None else timed.sent
+    ledger.up(lanes.up[order][sent], lanes.nominal_up[order][sent])
     # Each client gets the broadcast, and what is sent to it alone.
     down, nominal = int(record.down[i]), int(record.nominal_down[i])
     ledger.down(
@@ -69,6 +79,7 @@ def line(
         "nominal_bytes_down": ledger.nominal_bytes_down,
         "seconds": seconds,
         "clients_per_second": clients / seconds if seconds > 0 else float("inf"),
+        **({} if timed is None else timed.figures),
         **{name: float(value[i]) for name, value in record.server.items()},
         **({} if bool(record.finite[i]) else {"diverged": True}),
     }
@@ -85,3 +96,16 @@ def diverged(state: Any, records: list[dict]) -> Diverged:
         state,
         records,
     )
+
+
+def bytes_of(
+    ids: np.ndarray, record: RoundRecord, i: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes down and up of each client of a round, int64, in the order of ids."""
+    real = ids != DUMMY
+    order = np.argsort(ids[real])
+    down, up = (
+        np.asarray(x[i])[real][order].astype(np.int64)
+        for x in (record.lanes.down, record.lanes.up)
+    )
+    return down + int(record.down[i]), up

@@ -156,11 +156,18 @@ class Planner:
         kinds = 1 if tiers is None else len(tiers.each)
         self.chunks = chunks_of(most, lanes, devices // homes, kinds)
 
-    def __call__(self, number: int) -> np.ndarray:
-        """int32 [devices * chunks, lanes]: who sits where in round ``number``."""
+    def __call__(self, number: int, among: np.ndarray | None = None) -> np.ndarray:
+        """int32 [devices * chunks, lanes]: who sits where in round ``number``.
+
+        Args:
+          number: of the round, from 0.
+          among: int32 [n], the clients of whom the cohort is drawn; None for all.
+        """
+        sizes = self.sizes if among is None else self.sizes[among]
         with within("the sampling"):
-            ids = self.sampling(self.seed, number, self.sizes, self.cohort)
-        ids = check_ids(ids, self.cohort, len(self.sizes), number)
+            ids = self.sampling(self.seed, number, sizes, self.cohort)
+        ids = check_ids(ids, self.cohort, len(sizes), number)
+        ids = ids if among is None else among[ids]
         each = self.devices // self.homes
         tiers = self.tiers_of(number, ids)
         work = (1.0,) if self.tiers is None else self.tiers.work

@@ -167,7 +167,7 @@ def run_round(
         i, seats = at
         one, kept, record = visit(read(store, i, seats.slots), seats)
         store = write(store, i, seats.slots, kept)
-        reports = reports + jnp.sum(record.ok.astype(jnp.float32))
+        reports = reports + jnp.sum(record.counts.astype(jnp.float32))
         acc, side = (acc, one) if stacks else (tree.add(acc, one), ())
         return (acc, reports, store), (record, side)
 
@@ -181,7 +181,7 @@ def run_round(
     (acc, reports, store), (lanes, sides) = jax.lax.scan(chunk, carry, each)
     acc, reports = meet.add((acc, reports))
     if stacks:
-        acc = _stacked(meet.gather((sides, lanes.ok, seats.ids)))
+        acc = _stacked(meet.gather((sides, lanes.counts, seats.ids)))
     stepped = handed_in.server(algorithm.server(server, acc, context), server)
     moved = reports > 0
     model, found = algorithm.network(stepped)

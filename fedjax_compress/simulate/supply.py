@@ -11,6 +11,7 @@ from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
 from fedjax_compress.simulate.states import HostStates, StateBuffer
+from fedjax_compress.simulate.timing import Plan, Reading, Watch
 
 _LINE = 64
 """Bytes to which JAX wants memory aligned that it is to use in place."""
@@ -105,6 +106,8 @@ class Supply(NamedTuple):
       tiers: likewise, the tier of each client; None where there are no tiers.
       data: the cohort's rows on the devices; None where all rows are resident.
       states: the cohort's states; None where they are resident or there are none.
+      fates: int8 like ``ids``, what becomes of each client; None where all count.
+      plans: of each round's time; none without a clock.
     """
 
     first: int
@@ -115,6 +118,8 @@ class Supply(NamedTuple):
     tiers: np.ndarray | None
     data: ClientData | None
     states: StateBuffer | None
+    fates: np.ndarray | None = None
+    plans: tuple[Plan, ...] = ()
 
 
 class Supplier:
@@ -128,44 +133,73 @@ class Supplier:
       most: rounds that one call can hold.
       clients: size of the population.
       stream: reads the cohort's rows; None where all rows are resident.
+      watch: plans the time of rounds; None without a clock.
     """
 
     def __init__(
-        self, planner: Planner, most: int, clients: int, stream: Stream | None
+        self,
+        planner: Planner,
+        most: int,
+        clients: int,
+        stream: Stream | None,
+        watch: Watch | None = None,
     ):
         self.planner, self.most, self.clients = planner, most, clients
-        self.stream = stream
+        self.stream, self.watch = stream, watch
         self.states: HostStates | None = None
         self.worker = ThreadPoolExecutor(1, "supply")
-        self._next: tuple[tuple[int, int], Future[Supply]] | None = None
+        self._next: tuple[tuple, Future[Supply]] | None = None
 
-    def take(self, first: int, rounds: int) -> Supply:
-        """The supply for these rounds: the one made ahead, if it is for them."""
+    def take(self, first: int, rounds: int, before: Reading) -> Supply:
+        """The supply for these rounds: the one made ahead, if it is for them.
+
+        Args:
+          first: rounds finished.
+          rounds: how many follow.
+          before: the clock then.
+        """
         ahead, self._next = self._next, None
-        if ahead is not None and ahead[0] == (first, rounds):
+        if ahead is not None and ahead[0] == self._name(first, rounds, before):
             return ahead[1].result()
-        return self.worker.submit(self._make, first, rounds).result()
+        return self.worker.submit(self._make, first, rounds, before).result()
 
-    def begin(self, first: int, rounds: int) -> None:
+    def begin(self, first: int, rounds: int, before: Reading) -> None:
         """Starts to make the supply for these rounds."""
-        made = self.worker.submit(self._make, first, rounds)
-        self._next = (first, rounds), made
+        made = self.worker.submit(self._make, first, rounds, before)
+        self._next = self._name(first, rounds, before), made
+
+    def _name(self, first: int, rounds: int, before: Reading) -> tuple:
+        """What a supply is for; the clock has a say only where it chooses."""
+        chooses = self.watch is not None and self.watch.chooses
+        return first, rounds, before if chooses else None
 
     def forget(self) -> None:
         """Drops the supply made ahead: client states are about to be replaced."""
         self._next = None
 
-    def _make(self, first: int, rounds: int) -> Supply:
-        plans = [self.planner(first + i) for i in range(rounds)]
-        blank = np.full_like(plans[0], DUMMY)
-        ids = np.stack(plans + [blank] * (self.most - rounds))
+    def _make(self, first: int, rounds: int, before: Reading) -> Supply:
+        seats, plans = [], []
+        for number in range(first, first + rounds):
+            if self.watch is None:
+                seats.append(self.planner(number))
+                continue
+            row, plan, before = self.watch(self.planner, number, before)
+            seats.append(row)
+            plans.append(plan)
+        blank = np.full_like(seats[0], DUMMY)
+        ids = np.stack(seats + [blank] * (self.most - rounds))
         slots = np.where(ids == DUMMY, self.clients, ids)
         places, data = slots, None
         if self.stream is not None:
             places, data = self.stream(ids)
         states = None if self.states is None else self.states.gather(ids)
-        tiers = None
+        tiers = fates = None
         if self.planner.tiers is not None:
             each = enumerate(ids)
             tiers = np.stack([self.planner.tiers_of(first + i, row) for i, row in each])
-        return Supply(first, rounds, ids, places, slots, tiers, data, states)
+        if self.watch is not None and self.watch.chooses:
+            fates = np.zeros(ids.shape, np.int8)
+            for row, who, plan in zip(fates, ids, plans, strict=False):
+                row[:] = self.watch.fates(plan, who)
+        made = Supply(first, rounds, ids, places, slots, tiers, data, states)
+        return made._replace(fates=fates, plans=tuple(plans))

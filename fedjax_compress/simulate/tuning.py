@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import tree
-from fedjax_compress.clients import ClientData, group
+from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import Diverged
 from fedjax_compress.models import Form, convolution_form
 from fedjax_compress.models.convolution.forms import default_form
-from fedjax_compress.numerics.randomness import root_key
-from fedjax_compress.simulate.chunk import client_context, server_context
 from fedjax_compress.simulate.engine import RunState, Simulator
+from fedjax_compress.simulate.foresee import one_client, some
 from fedjax_compress.simulate.plan import DUMMY, choose_devices, choose_lanes, plan
 from fedjax_compress.typing import Algorithm, Params
 
@@ -176,7 +174,7 @@ def measure(
       choice: the candidate.
     """
     ids = _sample(cohort, data.sizes, choice)
-    some = _some(data, ids)
+    few = some(data, ids, _ROWS)
 
     def everybody(seed: int, round: int, sizes: np.ndarray, cohort: int) -> np.ndarray:
         return np.arange(cohort)
@@ -184,7 +182,7 @@ def measure(
     simulator = Simulator(
         # What one client does before the first round says nothing of the others' speed.
         algorithm._replace(begin=None),
-        some,
+        few,
         cohort=len(ids),
         sampling=everybody,
         lanes=choice.lanes,
@@ -199,7 +197,7 @@ def measure(
         jax.block_until_ready(state.server)
         seconds = time.perf_counter() - begin
         best, spent, repeats = min(best, seconds), spent + seconds, repeats + 1
-    return float(some.sizes.sum() / best)
+    return float(few.sizes.sum() / best)
 
 
 def _after(simulator: Simulator, state: RunState) -> RunState:
@@ -213,22 +211,9 @@ def _after(simulator: Simulator, state: RunState) -> RunState:
 
 def asks_for_form(algorithm: Algorithm, data: ClientData, params: Params) -> bool:
     """Whether any convolution that a client computes leaves its form open."""
-    few, root, zero = _some(data, np.arange(1)), root_key(0), jnp.zeros((), jnp.int32)
-
-    def client() -> Any:
-        server, context = (
-            algorithm.init(root, params),
-            server_context(root, zero, params),
-        )
-        message, server = algorithm.broadcast(server, context)
-        view, size = algorithm.receive(message, context), few.size_of(zero)
-        mine = client_context(context, root, zero, {"examples": size, "tier": zero})
-        alone = algorithm.unicast(server, algorithm.record_init(params), mine)
-        state, shard = algorithm.client_init(params), few.shard(zero, size)
-        return algorithm.client(view, alone, state, shard, mine)
-
+    few = some(data, np.arange(1), _ROWS)
     with convolution_form("patches") as questions:
-        jax.eval_shape(client)
+        jax.eval_shape(lambda: one_client(algorithm, algorithm.tier, few, params)[2])
     return bool(questions)
 
 
@@ -241,14 +226,3 @@ def _sample(cohort: np.ndarray, sizes: np.ndarray, choice: Choice) -> np.ndarray
     ids = chunks[:, first : first + wanted].reshape(-1)
     ids = ids[ids != DUMMY]
     return ids if len(ids) else np.asarray(cohort[:1])
-
-
-def _some(data: ClientData, ids: np.ndarray) -> ClientData:
-    """The first rows of a few clients, who are numbered anew."""
-    offsets = np.asarray(data.offsets)
-    sizes = np.minimum(np.diff(offsets)[ids], _ROWS)
-    owner = np.repeat(np.arange(len(ids)), sizes)
-    places = np.concatenate(
-        [offsets[c] + np.arange(n) for c, n in zip(ids, sizes, strict=True)]
-    ).astype(int)
-    return group(data.taken(places), owner, len(ids))

@@ -16,6 +16,7 @@ from fedjax_compress.wire.ledger import Ledger
 from fedjax_compress.wire.measure import (
     HEADER_BYTES,
     bits,
+    foreseen,
     nominal_size,
     size,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "entropy",
     "field_sizes",
     "fields",
+    "foreseen",
     "nominal_size",
     "pack",
     "raw",

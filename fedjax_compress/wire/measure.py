@@ -72,6 +72,21 @@ def nominal_size(payload: Payload) -> Array:
     return _bytes(static + math.ceil(ideal - 1e-6), whole, rest, 0)
 
 
+def foreseen(payload: Payload) -> tuple[int, bool]:
+    """The bytes of the packed message before it is made, and whether they are exact.
+
+    They are where no field's bits depend on its values; the symbols of one that does
+    are counted at ceil(log2(alphabet)) bits each. Works on shapes, or while traced.
+    """
+    bits, exact = 0, True
+    for field in fields(payload):
+        lengths = code_of(_checked(field)).lengths(field)
+        if not isinstance(lengths, int):
+            exact, lengths = False, count(field) * (field.alphabet - 1).bit_length()
+        bits += lengths
+    return HEADER_BYTES + -(-bits // 8), exact
+
+
 def _total(parts) -> tuple[int, Array, Array]:
     """Static bits; and of the data-dependent ones, whole bytes and 0 .. 7 bits."""
     static = 0

@@ -1,0 +1,34 @@
+"""Virtual time and energy: links, devices, availability, and whom a round waits for."""
+
+from fedjax_compress.clock.activity import Activity
+from fedjax_compress.clock.choosing import Choice, Spans, choose, spans, uniform
+from fedjax_compress.clock.clock import Clock, Layers, Part, Power, parse
+from fedjax_compress.clock.devices import device_classes, devices
+from fedjax_compress.clock.energy import energy
+from fedjax_compress.clock.networks import network
+from fedjax_compress.clock.published import prunefl
+from fedjax_compress.clock.trace import trace
+from fedjax_compress.clock.waiting import deadline, dropout, over_selection
+
+__all__ = [
+    "Activity",
+    "Choice",
+    "Clock",
+    "Layers",
+    "Part",
+    "Power",
+    "Spans",
+    "choose",
+    "deadline",
+    "device_classes",
+    "devices",
+    "dropout",
+    "energy",
+    "network",
+    "over_selection",
+    "parse",
+    "prunefl",
+    "spans",
+    "trace",
+    "uniform",
+]

@@ -1,0 +1,105 @@
+"""When clients are there: intervals in a period that repeats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+Array = np.ndarray
+_TRIES = 10_000
+
+
+class Activity(NamedTuple):
+    """Intervals of each client, in a period of its own that repeats for ever.
+
+    A client is there in ``[start, end)``. One without intervals is always there; the
+    clients beyond the last begin again with the first.
+
+    Attributes:
+      starts, ends: float64 [clients, most], seconds from 0 to the period; they rise and
+        do not overlap. Infinity behind the last.
+      period: float64 [clients], seconds.
+      pauses: work waits while a client is away; else it is lost.
+    """
+
+    starts: Array
+    ends: Array
+    period: Array
+    pauses: bool = False
+
+    def active(self, ids: Array, now: float) -> Array:
+        """Whether each client is there at a time, bool [n]."""
+        return self._left(ids, now) > 0
+
+    def finish(self, ids: Array, now: float, need: Array) -> Array:
+        """When each client has had the seconds that it needs, float64 [n].
+
+        Where work pauses, the first instant at which the time that it was there adds up
+        to ``need``; where it is lost, ``now + need`` if it is there all along, else
+        infinity.
+        """
+        if self.pauses:
+            return self._paused(ids, now, need)
+        left = self._left(ids, now)
+        return np.where((left > 0) & (left >= need), now + need, np.inf)
+
+    def _left(self, ids: Array, now: float) -> Array:
+        """Seconds for which each client stays; 0 where it is away.
+
+        Beyond the end of a period, if it is there at the next one's beginning.
+        """
+        place = ids % len(self.period)
+        starts, ends, period = self.starts[place], self.ends[place], self.period[place]
+        t = now % period
+        begun = (starts <= t[:, None]).sum(1)
+        end = np.take_along_axis(ends, np.maximum(begun - 1, 0)[:, None], 1)[:, 0]
+        left = np.where(begun > 0, np.maximum(end - t, 0), 0.0)
+        on = (left > 0) & (end == period) & (starts[:, 0] == 0)
+        whole = ends[:, 0] == period
+        left += np.where(on, np.where(whole, np.inf, ends[:, 0]), 0.0)
+        return np.where(np.isinf(starts[:, 0]), np.inf, left)
+
+    def _paused(self, ids: Array, now: float, need: Array) -> Array:
+        place = ids % len(self.period)
+        starts, ends, period = self.starts[place], self.ends[place], self.period[place]
+        known = np.isfinite(starts)
+        starts = np.where(known, starts, 0.0)
+        lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
+        t = now % period
+        had = np.clip(t[:, None] - starts, 0, lengths).sum(1)  # in this period
+        each, total = lengths.sum(1), need + had
+        always = ~known[:, 0]
+        each = np.where(always, 1.0, each)
+        periods = np.floor(total / each)
+        rest = total - periods * each
+        at_end = (rest <= 0) & (periods > 0)
+        periods, rest = periods - at_end, np.where(at_end, each, rest)
+        sums = np.cumsum(lengths, axis=1)
+        last = np.maximum(known.sum(1) - 1, 0)
+        j = np.minimum((sums < rest[:, None]).sum(1), last)[:, None]
+        into = rest - np.take_along_axis(sums - lengths, j, 1)[:, 0]
+        at = np.take_along_axis(starts, j, 1)[:, 0] + into
+        found = now - t + periods * period + at
+        return np.where(always, now + need, np.maximum(found, now))
+
+    def next_with(self, ids: Array, number: int, now: float) -> float:
+        """The first instant from ``now`` on at which so many of the clients are there.
+
+        Infinity where none is found.
+        """
+        place = ids % len(self.period)
+        starts, period = self.starts[place], self.period[place]
+        for _ in range(_TRIES):
+            there = self.active(ids, now)
+            missing = number - int(there.sum())
+            if missing <= 0:
+                return now
+            waits = starts - (now % period)[:, None]
+            waits = np.where(waits > 0, waits, waits + period[:, None]).min(1)
+            waits = np.sort(waits[~there])
+            if missing > len(waits) or not np.isfinite(waits[missing - 1]):
+                return float("inf")
+            # No earlier, since each of those missing has to come first.
+            now += waits[missing - 1] + 1e-9 * max(1.0, now)
+        return float("inf")
