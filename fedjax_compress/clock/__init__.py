@@ -1,7 +1,7 @@
 """Virtual time and energy: links, devices, availability, and whom a round waits for."""
 
 from fedjax_compress.clock.activity import Activity
-from fedjax_compress.clock.choosing import Choice, Spans, choose, spans, uniform
+from fedjax_compress.clock.choosing import Choice, Spans, choose, length, spans, uniform
 from fedjax_compress.clock.clock import Clock, Layers, Part, Power, parse
 from fedjax_compress.clock.devices import device_classes, devices
 from fedjax_compress.clock.energy import energy
@@ -24,6 +24,7 @@ __all__ = [
     "devices",
     "dropout",
     "energy",
+    "length",
     "network",
     "over_selection",
     "parse",

@@ -32,6 +32,10 @@ class Activity(NamedTuple):
         """Whether each client is there at a time, bool [n]."""
         return self._left(ids, now) > 0
 
+    def stays(self, ids: Array, now: float) -> Array:
+        """Seconds for which each client stays from now on, float64 [n]."""
+        return self._left(ids, now)
+
     def finish(self, ids: Array, now: float, need: Array) -> Array:
         """When each client has had the seconds that it needs, float64 [n].
 

@@ -61,37 +61,44 @@ def spans(link: Array, down: Array, up: Array, compute: Array) -> Spans:
 
 def choose(
     ids: Array,
-    finish: Array,
+    ends: Array,
     lost: Array,
     wanted: int,
     deadline: float = math.inf,
     least: float = 0.0,
 ) -> Choice:
-    """The first ``wanted`` who finish in time, ties by client id.
+    """The first ``wanted`` who report in time, ties by client id.
 
-    The round ends with the last of them. Where fewer finish in time, it ends at the
-    deadline if there is one, else with the last who finishes.
+    The round lasts until the last of them. Where fewer report in time, it lasts until
+    the deadline if there is one, else until the last has reported or is gone.
 
     Args:
       ids: int [n].
-      finish: float64 [n], seconds since the round began; infinity for never.
-      lost: bool [n], who is known never to report.
+      ends: float64 [n], seconds from the beginning of the round to the report, or to
+        when the client is known to be gone.
+      lost: bool [n], who never reports.
       wanted: number of reports.
       deadline: seconds.
       least: share of ``wanted`` below which the round has failed.
     """
-    finish = np.where(lost, math.inf, finish)
-    lost = np.isinf(finish)
-    order = np.lexsort((ids, finish))
-    in_time = order[finish[order] <= min(deadline, np.finfo(float).max)]
-    first = in_time[:wanted]
+    order = np.lexsort((ids, ends))
+    in_time = order[~lost[order] & (ends[order] <= deadline)]
     kept = np.zeros(len(ids), bool)
-    kept[first] = True
-    seconds = float(finish[first].max()) if len(first) else 0.0
-    if len(first) < min(wanted, len(ids)) and deadline < math.inf:
-        seconds = deadline
-    failed = len(first) < max(1, math.ceil(round(least * wanted, 9)))
-    return Choice(kept & (not failed), lost, seconds, failed)
+    kept[in_time[:wanted]] = True
+    seconds = length(ends, kept, lost, wanted, deadline)
+    failed = kept.sum() < max(1, math.ceil(round(least * wanted, 9)))
+    return Choice(kept & (not failed), lost, seconds, bool(failed))
+
+
+def length(
+    ends: Array, kept: Array, lost: Array, wanted: int, deadline: float
+) -> float:
+    """Seconds of a round; arguments as of ``choose``, ``kept``: who has reported."""
+    if kept.sum() >= min(wanted, len(kept)):
+        return float(ends[kept].max())
+    if deadline < math.inf:
+        return deadline
+    return float(ends[kept | lost].max())
 
 
 def uniform(seed: int, number: int, ids: Array, stream: int) -> Array:

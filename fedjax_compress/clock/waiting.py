@@ -74,8 +74,8 @@ def deadline(
 def dropout(rate: float = 0.06, state: State = "before") -> Part:
     """Clients that are invited, train, and never report: dropout(0.06).
 
-    Each with the same chance in each round. A round does not wait for them, unless it
-    has a deadline: then it waits until that.
+    Each with the same chance in each round. A round that lacks a report waits until its
+    deadline; without one until it was due.
 
     Args:
       rate: from 0 to below 1.

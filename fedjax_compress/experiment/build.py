@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -267,7 +267,8 @@ def works_of(course: Course, model: Model, task: Task) -> list[Work]:
         trained = algorithm.trains or (model,)
         shapes = [jax.eval_shape(m.init, jax.random.key(0)) for m in trained]
         macs = tuple(float(forward_macs(m, task)) for m in trained)
-        found.append(Work(local.seen, macs, tuple(tree.count(s) for s in shapes)))
+        seen: Any = local.seen
+        found.append(Work(seen, macs, tuple(tree.count(s) for s in shapes)))
     return found
 
 

@@ -134,6 +134,11 @@ def _rounds(
         if not lost:
             lost = judge(state, fresh[-1])
         told.rounds(fresh, state)
+        if simulator.ends and (
+            failed := [r["round"] for r in fresh if r.get("failed")]
+        ):
+            why = f"too few clients had reported by the deadline of round {failed[0]}"
+            told.stopped = told.stopped or ("the clock", why)
         if told.stopped and not lost:
             judge.score(state, fresh[-1])
         told.evaluation(fresh[-1], state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan, states
 from fedjax_compress.simulate import round as rounds_
-from fedjax_compress.simulate.foresee import messages
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
@@ -32,7 +31,8 @@ from fedjax_compress.simulate.plan import (
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
-from fedjax_compress.simulate.timing import Reading, Timed, Timer, Watch, Work
+from fedjax_compress.simulate.timing import Reading, Timed, Timer, Work
+from fedjax_compress.simulate.watch import Watch
 from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
 
 
@@ -109,11 +109,10 @@ class Simulator:
         self.phases = Phases(algorithm, later)
         self.sizes = np.asarray(data.sizes)
         plan.check_sizes(cohort, len(self.sizes), lanes, rounds_per_call)
-        self.timer: Timer | None = None
-        self.timed: Timed | None = None
+        self.watch: Watch | None = None
         if clock is not None:
-            self.timer = Timer(clock, work, seed, self.sizes, cohort)
-            cohort = self.timer.invited
+            timer = Timer(clock, work, seed, self.sizes, cohort)
+            self.watch, cohort = Watch(timer, self.phases), timer.invited
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.placement = Placement(devices or choose_devices(cohort))
         self.devices = devices = self.placement.devices
@@ -174,14 +173,23 @@ class Simulator:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
         self._params = self.placement.replicate(params)
-        if self.timer is not None:
-            each = self.phases.algorithms
+        if self.watch is not None:
             with self.programs.compiling():
-                self.timer.messages = [messages(a, self._source, params) for a in each]
-            if self.timer.sequential:
+                self.watch.foresee(self._source, params)
+            if self.watch.sequential:
                 self.rounds_per_call = 1
         store = self._new_store(chunk.kept_init(self.algorithm, params))
         return RunState(self.placement.replicate(server), store, 0)
+
+    @property
+    def timed(self) -> Timed | None:
+        """The last round by the clock; None without one, or before there is any."""
+        return None if self.watch is None else self.watch.last
+
+    @property
+    def ends(self) -> bool:
+        """Whether a run ends with a round for which too few clients have reported."""
+        return self.watch is not None and self.watch.timer.clock.ends
 
     @property
     def resident(self) -> bool:
@@ -216,8 +224,8 @@ class Simulator:
         if self._streams:
             seats = planner.chunks * self.lanes
             stream = Stream(self._rows, self.placement, seats)
-        watch = None if self.timer is None else Watch(self.timer, self.phases.at)
-        return Supplier(planner, self.rounds_per_call, self.clients, stream, watch)
+        calls = self.rounds_per_call
+        return Supplier(planner, calls, self.clients, stream, self.watch)
 
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
@@ -228,7 +236,7 @@ class Simulator:
 
     def _read(self, state: RunState) -> dict[str, np.ndarray]:
         """Where the clock stands, as it is saved; nothing without one."""
-        return {} if self.timer is None else {"clock": np.array(state.clock)}
+        return {} if self.watch is None else {"clock": np.array(state.clock)}
 
     def client_states(self, state: RunState, ids: np.ndarray) -> ClientState:
         """The states of some clients, leaves [n, ...], in the newest state of a run.
@@ -263,7 +271,7 @@ class Simulator:
             store = ()
         else:
             store = states.dense(self._template, store, self.clients)
-        clock = Reading(*map(float, saved["clock"])) if self.timer else Reading()
+        clock = Reading(*map(float, saved["clock"])) if self.watch else Reading()
         server = self.placement.replicate(saved["server"])
         return RunState(server, store, finished, clock)
 
@@ -320,7 +328,7 @@ class Simulator:
         server, store, record = program(*inputs)
         done = state.round + rounds
         after = self.phases.within(done, min(after, self.rounds_per_call))
-        if self.timer is None or not self.timer.sequential:
+        if self.watch is None or not self.watch.sequential:
             last = supply.plans[-1].end if supply.plans else Reading()
             self._supplier.begin(done, after, last)
         record = (
@@ -338,7 +346,12 @@ class Simulator:
         seconds = time.perf_counter() - begin
         seconds -= self.compile_seconds - compiled_before
         count = metrics.rounds_run(record, rounds)
-        timed = self._timed(supply, record, count, state.clock, kept)
+        clock = state.clock
+        timed: list[Any] = [None] * count
+        if self.watch is not None:
+            sizes = [metrics.bytes_of(supply.ids[i], record, i) for i in range(count)]
+            timed = self.watch.settle(supply.plans, sizes, clock, kept)
+            clock = timed[-1].reading
         rows = [
             metrics.line(
                 state.round + i + 1, supply.ids[i], record, i, seconds / count, timed[i]
@@ -346,33 +359,15 @@ class Simulator:
             for i in range(count)
         ]
         done = rows[-1]["round"] - bool(rows[-1].get("diverged"))
-        clock = state.clock if timed[-1] is None else timed[-1].reading
         return RunState(server, store, done, clock), rows
 
     def _in_use(self, server: Server) -> np.ndarray:
         """Parameters in use in each layer before a round, for a clock of layers."""
-        if self.timer is None or self.timer.clock.layers is None:
-            return np.zeros(0)
-        local = self.placement.local
+        watch, local = self.watch, self.placement.local
+        if watch is None or watch.timer.clock.layers is None:
+            return np.zeros(0, int)
         seen = jax.device_get(self.algorithm.observe(local(server)))
-        return self.timer.in_use(seen, local(self._params))
-
-    def _timed(
-        self,
-        supply: Supply,
-        record: rounds_.RoundRecord,
-        count: int,
-        before: Reading,
-        kept: np.ndarray,
-    ) -> list[Timed | None]:
-        """The time of each round; the last is kept for pictures."""
-        found: list[Timed | None] = [None] * count
-        for i, foreseen in zip(range(count), supply.plans, strict=False):
-            assert self.timer is not None
-            down, up = metrics.bytes_of(supply.ids[i], record, i)
-            found[i] = one = self.timer.settle(foreseen, down, up, before, kept)
-            before, self.timed = one.reading, one
-        return found
+        return watch.in_use(seen, local(self._params))
 
     def _inputs(self, state: RunState, supply: Supply) -> tuple:
         """The arguments of the program."""

@@ -11,7 +11,8 @@ from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
 from fedjax_compress.simulate.states import HostStates, StateBuffer
-from fedjax_compress.simulate.timing import Plan, Reading, Watch
+from fedjax_compress.simulate.timing import Plan, Reading
+from fedjax_compress.simulate.watch import Watch
 
 _LINE = 64
 """Bytes to which JAX wants memory aligned that it is to use in place."""
@@ -183,7 +184,7 @@ class Supplier:
             if self.watch is None:
                 seats.append(self.planner(number))
                 continue
-            row, plan, before = self.watch(self.planner, number, before)
+            row, plan, before = self.watch.plan(self.planner, number, before)
             seats.append(row)
             plans.append(plan)
         blank = np.full_like(seats[0], DUMMY)

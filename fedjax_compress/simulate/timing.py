@@ -6,16 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from fedjax_compress import tree
-from fedjax_compress.clock import Choice, Clock, Spans, choose, spans, uniform
+from fedjax_compress.clock import Choice, Clock, Spans, choose, length, spans, uniform
 from fedjax_compress.errors import InputError
-from fedjax_compress.simulate.chunk import BEFORE, COUNTED, REACHED
 from fedjax_compress.simulate.foresee import Messages
-from fedjax_compress.simulate.plan import DUMMY, Planner
-from fedjax_compress.typing import Params
 
 Array = np.ndarray
 _DROPOUT = 0x44524F50
@@ -177,19 +172,25 @@ class Timer:
             up = up * before.up / up.mean()
         found = spans(self.links[ids], np.asarray(known.down)[tiers], up, compute)
         chance = uniform(self.seed, number, ids, _DROPOUT)
-        lost = chance < self.clock.dropout
-        choice = choose(
-            ids, self._finish(ids, begin, found), lost, self.wanted,
-            self.clock.deadline, self.clock.least,
-        )  # fmt: skip
+        ends, lost = self._ends(ids, begin, found, chance < self.clock.dropout)
+        rules = self.clock.deadline, self.clock.least
+        choice = choose(ids, ends, lost, self.wanted, *rules)
         return Plan(ids, begin, begin - before.now, compute, found, choice)
 
-    def _finish(self, ids: Array, begin: float, found: Spans) -> Array:
-        """Seconds from the beginning of a round to each report."""
+    def _ends(
+        self, ids: Array, begin: float, found: Spans, lost: Array
+    ) -> tuple[Array, Array]:
+        """Seconds until each client has reported, or is gone, and who is lost.
+
+        One that drops out is gone when its report was due.
+        """
         activity = self.clock.activity
         if activity is None:
-            return found.total
-        return activity.finish(ids, begin, found.total) - begin
+            return found.total, lost
+        finish = activity.finish(ids, begin, found.total)
+        away = np.isinf(finish)
+        stays = np.minimum(activity.stays(ids, begin), found.total)
+        return np.where(away, stays, finish - begin), lost | away
 
     def settle(
         self,
@@ -210,18 +211,15 @@ class Timer:
         choice, clock = plan.choice, self.clock
         found = spans(self.links[plan.ids], down, up, plan.compute)
         begin = plan.begin if clock.chooses else before.now
-        finish, used = self._finish(plan.ids, begin, found), choice.kept
-        seconds = choice.seconds
-        late = clock.deadline < math.inf and used.sum() < self.wanted
+        ends, _ = self._ends(plan.ids, begin, found, choice.lost)
+        used, lost = choice.kept, choice.lost
+        seconds = length(ends, used, lost, self.wanted, clock.deadline)
         if clock.layers is not None:
             assert kept is not None
             seconds = clock.layers.seconds(kept)
-            finish = np.full(len(plan.ids), seconds)
-            found = Spans(0 * finish, finish, 0 * finish)
-        elif used.any() and not late:
-            seconds = float(finish[used].max())
+            found = Spans(*(np.full(len(plan.ids), x) for x in (0.0, seconds, 0.0)))
         before_up = found.download + found.compute
-        sent = ~choice.lost & (used | (before_up < seconds))
+        sent = ~lost & (used | (before_up < seconds))
         share = lambda x: float(x[used].mean()) if used.any() else 0.0  # noqa: E731
         figures: dict[str, Any] = {
             "virtual_seconds": plan.waited + seconds,
@@ -265,66 +263,6 @@ class Timer:
             + power.idle * waiting
             + power.tail
         )
-
-    def in_use(self, seen: dict[str, Any], params: Params) -> Array:
-        """Parameters in use in each layer, int64, for a clock of layers.
-
-        Args:
-          seen: what the algorithm observes of the server; all are in use where there is
-            no density of a layer.
-          params: the model's.
-
-        Raises:
-          InputError: the clock has times for another number of weight tensors.
-        """
-        layers = self.clock.layers
-        assert layers is not None
-        found = {
-            path: leaf.size
-            for path, leaf in zip(tree.paths(params), jax.tree.leaves(params))  # noqa: B905
-            if leaf.ndim > 1
-        }
-        if len(found) != layers.layers:
-            raise InputError(
-                f"clock: {layers.name} has times for {layers.layers} weight tensors, "
-                f"the model has {len(found)}"
-            )
-        shares = [float(seen.get(f"density/{path}", 1.0)) for path in found]
-        return np.rint(np.array(shares) * np.array(list(found.values()))).astype(int)
-
-
-class Watch:
-    """Plans one round after the other, as ``Supplier`` needs them.
-
-    Args:
-      timer: reads the clock.
-      phase_at: finished rounds -> number of the phase.
-
-    Attributes:
-      chooses: whether any client may not count.
-    """
-
-    def __init__(self, timer: Timer, phase_at: Callable[[int], int]):
-        self.timer, self.phase_at = timer, phase_at
-        self.chooses = timer.clock.chooses
-
-    def __call__(
-        self, planner: Planner, number: int, before: Reading
-    ) -> tuple[Array, Plan, Reading]:
-        """Who sits where, the plan of the round, and the clock behind it as foreseen."""
-        among, begin = self.timer.candidates(before.now)
-        seats = planner(number, among)
-        ids = np.sort(seats[seats != DUMMY])
-        tiers = planner.tiers_of(number, ids)
-        phase = self.phase_at(number)
-        plan = self.timer.plan(number, ids, tiers, phase, before, begin)
-        return seats, plan, plan.end
-
-    def fates(self, plan: Plan, ids: Array) -> Array:
-        """int8 like ``ids``: what becomes of the client of each lane."""
-        place = np.minimum(np.searchsorted(plan.ids, ids), len(plan.ids) - 1)
-        other = REACHED if self.timer.clock.keeps else BEFORE
-        return np.where(plan.choice.kept[place], COUNTED, other).astype(np.int8)
 
 
 def _drawn(name: str, found: Any, shape: tuple[int, ...]) -> Array:
