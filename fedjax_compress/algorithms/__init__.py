@@ -1,6 +1,7 @@
 """Systems assembled from the rooms below, one file each."""
 
 from fedjax_compress.algorithms._fedavg import fedavg
+from fedjax_compress.algorithms._fedbuff import fedasync, fedbuff
 from fedjax_compress.algorithms._federated_dropout import federated_dropout
 from fedjax_compress.algorithms._federated_pruning import federated_pruning
 from fedjax_compress.algorithms._fetch_sgd import FetchSgdServer, fetch_sgd
@@ -20,7 +21,9 @@ __all__ = [
     "LotteryServer",
     "MaskServer",
     "SubmodelServer",
+    "fedasync",
     "fedavg",
+    "fedbuff",
     "federated_dropout",
     "federated_pruning",
     "fetch_sgd",

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedjax_compress.errors import InputError
+
 Array = np.ndarray
 _TRIES = 10_000
 
@@ -13,20 +15,21 @@ _TRIES = 10_000
 class Activity(NamedTuple):
     """Intervals of each client, in a period of its own that repeats for ever.
 
-    A client is there in ``[start, end)``. One without intervals is always there; the
-    clients beyond the last begin again with the first.
+    A client is there in ``[start, end)``. One without intervals is always there.
 
     Attributes:
       starts, ends: float64 [clients, most], seconds from 0 to the period; they rise and
-        do not overlap. Infinity behind the last.
+        do not touch. Infinity behind the last.
       period: float64 [clients], seconds.
       pauses: work waits while a client is away; else it is lost.
+      repeats: clients beyond the last begin again with the first; else there are none.
     """
 
     starts: Array
     ends: Array
     period: Array
     pauses: bool = False
+    repeats: bool = True
 
     def active(self, ids: Array, now: float) -> Array:
         """Whether each client is there at a time, bool [n]."""
@@ -48,12 +51,22 @@ class Activity(NamedTuple):
         left = self._left(ids, now)
         return np.where((left > 0) & (left >= need), now + need, np.inf)
 
+    def _place(self, ids: Array) -> Array:
+        size = len(self.period)
+        if not self.repeats and ids.size and ids.max() >= size:
+            raise InputError(
+                f"clock: the trace has {size} clients and the run at least "
+                f"{ids.max() + 1}; give more rows, or repeat=true to begin again with "
+                "the first"
+            )
+        return ids % size
+
     def _left(self, ids: Array, now: float) -> Array:
         """Seconds for which each client stays; 0 where it is away.
 
         Beyond the end of a period, if it is there at the next one's beginning.
         """
-        place = ids % len(self.period)
+        place = self._place(ids)
         starts, ends, period = self.starts[place], self.ends[place], self.period[place]
         t = now % period
         begun = (starts <= t[:, None]).sum(1)
@@ -65,16 +78,16 @@ class Activity(NamedTuple):
         return np.where(np.isinf(starts[:, 0]), np.inf, left)
 
     def _paused(self, ids: Array, now: float, need: Array) -> Array:
-        place = ids % len(self.period)
+        place = self._place(ids)
         starts, ends, period = self.starts[place], self.ends[place], self.period[place]
         known = np.isfinite(starts)
         starts = np.where(known, starts, 0.0)
         lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
         t = now % period
         had = np.clip(t[:, None] - starts, 0, lengths).sum(1)  # in this period
-        each, total = lengths.sum(1), need + had
-        always = ~known[:, 0]
-        each = np.where(always, 1.0, each)
+        at_once = ~known[:, 0] | (need <= 0) | np.isinf(need)
+        each, total = lengths.sum(1), np.where(at_once, 0, need) + had
+        each = np.where(known[:, 0], each, 1.0)
         periods = np.floor(total / each)
         rest = total - periods * each
         at_end = (rest <= 0) & (periods > 0)
@@ -85,25 +98,30 @@ class Activity(NamedTuple):
         into = rest - np.take_along_axis(sums - lengths, j, 1)[:, 0]
         at = np.take_along_axis(starts, j, 1)[:, 0] + into
         found = now - t + periods * period + at
-        return np.where(always, now + need, np.maximum(found, now))
+        return np.where(at_once, now + need, np.maximum(found, now))
 
     def next_with(self, ids: Array, number: int, now: float) -> float:
         """The first instant from ``now`` on at which so many of the clients are there.
 
         Infinity where none is found.
         """
-        place = ids % len(self.period)
+        place = self._place(ids)
         starts, period = self.starts[place], self.period[place]
+        # Where all have one period, nothing is new after it.
+        last = now + period[0] if (period == period[:1]).all() else np.inf
         for _ in range(_TRIES):
             there = self.active(ids, now)
             missing = number - int(there.sum())
             if missing <= 0:
-                return now
+                return float(now)
             waits = starts - (now % period)[:, None]
             waits = np.where(waits > 0, waits, waits + period[:, None]).min(1)
             waits = np.sort(waits[~there])
             if missing > len(waits) or not np.isfinite(waits[missing - 1]):
                 return float("inf")
             # No earlier, since each of those missing has to come first.
-            now += waits[missing - 1] + 1e-9 * max(1.0, now)
+            then = now + waits[missing - 1]
+            now = then if then > now else np.nextafter(now, np.inf)
+            if now > last:
+                break
         return float("inf")

@@ -131,10 +131,14 @@ def parse(text: str) -> Clock:
     for call in spec.parse(text).calls:
         entry = registry.lookup(call, "clock", text=text)
         for name, value in registry.build_call(entry, call, text).items():
-            # Who keeps what is said by several rules.
-            if name in said and not (name == "keeps" and value == found[name]):
-                what = f"{said[name]} and {call.name} say the same ({name})"
-                raise SpecError(f"{what}; leave one out", text, call.position)
+            both = f"{said.get(name)} and {call.name}"
+            if name == "keeps":  # said by several rules
+                if found.get(name, value) != value:
+                    reason = f"{both} differ in state; give both the same"
+                    raise SpecError(reason, text, call.position)
+            elif name in said:
+                reason = f"{both} say the same ({name}); leave one out"
+                raise SpecError(reason, text, call.position)
             said[name], found[name] = call.name, value
     clock = Clock(**found)
     if clock.layers and len(found) > 1:

@@ -50,7 +50,7 @@ def devices(
     Reference: rough figures of what such devices reach while they train, from memory;
     measure your own.
     """
-    if gflops < 0 or sigma < 0 or coding < 0:
+    if gflops < 0 or not 0 <= sigma < np.inf or not 0 <= coding < np.inf:
         raise InputError(
             "gflops must be above 0, sigma and coding at least 0, not "
             f"{gflops:g}, {sigma:g}, {coding:g}"
@@ -81,7 +81,8 @@ def device_classes(
     Raises:
       InputError: a number out of its range, or shares that do not fit.
     """
-    if not gflops or min(gflops) <= 0 or sigma < 0 or coding < 0:
+    drawn = 0 <= sigma < np.inf and 0 <= coding < np.inf
+    if not gflops or min(gflops) <= 0 or not drawn:
         raise InputError(
             "gflops must be above 0, one for each class, sigma and coding at least 0"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from fedjax_compress.clock.clock import Part, Power
@@ -38,7 +39,7 @@ def energy(
     Reference: Huang et al. 2012, table of power models (from memory); watts of phones
     while computing are 2 to 4 (from memory).
     """
-    if compute < 0 or idle < 0:
+    if not 0 <= compute < math.inf or not 0 <= idle < math.inf:
         raise InputError(f"watts must be at least 0, not {compute:g} and {idle:g}")
     up, down, base, joules = _RADIOS[radio]
     watts = (up / 1e3, down / 1e3, base / 1e3)

@@ -74,7 +74,7 @@ def network(
     base = PROFILES[profile]
     if down < 0 or up < 0:
         raise InputError(f"rates must be above 0 Mbit/s, not down {down:g}, up {up:g}")
-    if sigma < 0 or not -1 <= correlation <= 1:
+    if not 0 <= sigma < np.inf or not -1 <= correlation <= 1:
         raise InputError(
             "sigma must be at least 0 and correlation from -1 to 1, not "
             f"{sigma:g} and {correlation:g}"

@@ -16,10 +16,18 @@ from fedjax_compress.clock.clock import Draw, Part
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import nearest, register
 
-_UNITS = {"down": 1e6, "up": 1e6, "latency": 1e-3, "gflops": 1e9, "row_ms": 1e-3}
-_COLUMNS = (*_UNITS, "active", "period")
+_UNITS = {
+    "down": 1e6,
+    "up": 1e6,
+    "latency": 1e-3,
+    "gflops": 1e9,
+    "row_ms": 1e-3,
+    "period": 1.0,
+}
+_COLUMNS = (*_UNITS, "active")
 Away = Literal["lost", "pauses", "ignored"]
-_INTERVAL = re.compile(r"([0-9.eE+]+)-([0-9.eE+]+)")
+_NUMBER = r"((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
+_INTERVAL = re.compile(f"{_NUMBER}-{_NUMBER}")
 
 
 @register("clock")
@@ -60,7 +68,8 @@ def trace(path: str, repeat: bool = False, away: Away = "lost") -> Part:
     if "row_ms" in each:
         found["rows"] = _drawn(path, each["row_ms"], repeat)
     if "active" in rows and away != "ignored":
-        found["activity"] = _activity(path, rows, away == "pauses")
+        times = each.get("period")
+        found["activity"] = _activity(path, rows["active"], times, away, repeat)
     return found
 
 
@@ -84,17 +93,7 @@ def _read(path: str) -> dict[str, list[Any]]:
     if place.suffix == ".parquet":
         found = _parquet(place)
     elif place.suffix == ".csv":
-        with place.open(newline="", encoding="utf-8") as stream:
-            lines = csv.reader(stream)
-            names = [name.strip() for name in next(lines, [])]
-            table = [line for line in lines if line]
-        for number, line in enumerate(table, 2):
-            if len(line) != len(names):
-                raise InputError(
-                    f"{path}, line {number}: {len(line)} values in {len(names)} columns"
-                )
-        columns = zip(*table, strict=True) if table else ([] for _ in names)
-        found = dict(zip(names, map(list, columns), strict=True))
+        found = _csv(place)
     else:
         raise InputError(f"{path} must end in .csv or .parquet")
     for name in found:
@@ -108,6 +107,27 @@ def _read(path: str) -> dict[str, list[Any]]:
     if not found[next(iter(found))]:
         raise InputError(f"{path} has no rows")
     return found
+
+
+def _csv(path: Path) -> dict[str, list[Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.reader(stream)
+            names = [name.strip() for name in next(lines, [])]
+            table = [(lines.line_num, line) for line in lines if line]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}") from None
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path} has two columns {twice!r}")
+    for number, line in table:
+        if len(line) != len(names):
+            raise InputError(
+                f"{path}, line {number}: {len(line)} values in {len(names)} columns"
+            )
+    return {name: [line[i] for _, line in table] for i, name in enumerate(names)}
 
 
 def _parquet(path: Path) -> dict[str, list[Any]]:
@@ -133,9 +153,11 @@ def _numbers(path: str, rows: dict[str, list[Any]], name: str) -> np.ndarray:
     except (TypeError, ValueError):
         wrong = next(x for x in rows[name] if not _is_number(x))
         raise InputError(f"{path}: {name} must be numbers, not {wrong!r}") from None
-    bad = np.flatnonzero(~(found >= least))
+    most = math.inf if name in ("down", "up", "gflops") else np.finfo(float).max
+    bad = np.flatnonzero(~((found >= least) & (found <= most)))
     if len(bad):
         words = "at least 0" if not least else "above 0"
+        words += " and finite" if found[bad[0]] > most else ""
         raise InputError(
             f"{path}: {name} must be {words}, not {found[bad[0]]:g} (client {bad[0]})"
         )
@@ -150,28 +172,29 @@ def _is_number(text: Any) -> bool:
     return True
 
 
-def _activity(path: str, rows: dict[str, list[Any]], pauses: bool) -> Activity:
-    each = [_intervals(path, i, text) for i, text in enumerate(rows["active"])]
+def _activity(
+    path: str, texts: list[Any], period: np.ndarray | None, away: Away, repeat: bool
+) -> Activity:
+    each = [_intervals(path, i, text) for i, text in enumerate(texts)]
     most = max(1, *(len(one) for one in each))
     table = np.full((len(each), most, 2), np.inf)
     for row, one in zip(table, each, strict=True):
         row[: len(one)] = np.reshape(one, (-1, 2))
-    ends = np.where(np.isfinite(table[:, :, 1]), table[:, :, 1], 0).max(1)
-    if "period" in rows:
-        period = _numbers(path, rows | {"up": rows["period"]}, "up") / _UNITS["up"]
-    else:
+    ends = np.array([one[-1][1] if one else 0.0 for one in each])
+    if period is None:
         period = np.full(len(each), ends.max() or 1.0)
     if (bad := np.flatnonzero(ends > period)).size:
         raise InputError(
             f"{path}: client {bad[0]} is active until {ends[bad[0]]:g}, after its "
             f"period of {period[bad[0]]:g} seconds"
         )
-    return Activity(table[:, :, 0], table[:, :, 1], period, pauses)
+    starts, stops = table[:, :, 0], table[:, :, 1]
+    return Activity(starts, stops, period, away == "pauses", repeat)
 
 
 def _intervals(path: str, client: int, text: Any) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
-    for word in str(text or "").split():
+    for word in ("" if text is None else str(text)).split():
         match = _INTERVAL.fullmatch(word)
         if match is None:
             raise InputError(
@@ -179,10 +202,12 @@ def _intervals(path: str, client: int, text: Any) -> list[tuple[float, float]]:
                 f"in 0-3600 7200-9000, not {word!r}"
             )
         start, end = float(match[1]), float(match[2])
-        if start >= end or (found and start < found[-1][1]):
+        if not start < end < math.inf or (found and start < found[-1][1]):
             raise InputError(
                 f"{path}: active of client {client}: intervals must rise and not "
                 f"overlap, and {word} does not"
             )
+        if found and start == found[-1][1]:
+            start = found.pop()[0]
         found.append((start, end))
     return found

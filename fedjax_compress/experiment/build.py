@@ -221,6 +221,11 @@ def build(
     sampling = made(config, "sampling")
     clock = made(config, "clock")
     clock = None if clock == Clock() else clock
+    if course.first.asynchronous and clock is None:
+        raise InputError(
+            f"algorithm: {recorded(config).algorithm} waits for nobody, so it needs a "
+            "clock; give one, as in network(mobile_2020) | devices(phone, sigma=0.6)"
+        )
     found = layout.find(config, course.first, data, params, sampling, say)
     simulator = Simulator(
         course.first,

@@ -100,7 +100,11 @@ def server_context(root: Key, number: Array, params: Params) -> Context:
 def client_context(
     server: Context, root: Key, client: Array, inputs: dict[str, Array]
 ) -> Context:
-    """What one client is told in the same round."""
+    """What one client is told in the same round, or in that in which it has begun."""
+    if "staleness" in inputs:
+        number = server.round - inputs["staleness"]
+        common = broadcast_keys(root, number).shared
+        server = server._replace(round=number, common=common)
     keys = client_keys(root, server.round, client)
     return server._replace(keys=keys, inputs=inputs)
 
@@ -114,6 +118,7 @@ class Seats(NamedTuple):
       slots: where each client's state stands in the store; out of range for a dummy.
       tiers: the tier of each client, the same in all lanes of a chunk but for dummies,
         which have 0; None where there are no tiers.
+      staleness: int32, rounds since each client began; None where all begin now.
       fates: int8, what becomes of each client, ``COUNTED`` and so on; None where all
         count.
     """
@@ -123,6 +128,7 @@ class Seats(NamedTuple):
     slots: Array
     tiers: Array | None = None
     fates: Array | None = None
+    staleness: Array | None = None
 
 
 class Hub(NamedTuple):
@@ -163,6 +169,8 @@ def run_chunk(
     inputs = {"examples": sizes}
     if seats.tiers is not None:
         inputs["tier"] = seats.tiers
+    if seats.staleness is not None:
+        inputs["staleness"] = seats.staleness
 
     def lane(
         client: Array,

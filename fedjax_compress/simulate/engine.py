@@ -32,7 +32,7 @@ from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
 from fedjax_compress.simulate.timing import Reading, Timed, Timer, Work
-from fedjax_compress.simulate.watch import Watch
+from fedjax_compress.simulate.watch import Watch, watch_of
 from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
 
 
@@ -112,7 +112,8 @@ class Simulator:
         self.watch: Watch | None = None
         if clock is not None:
             timer = Timer(clock, work, seed, self.sizes, cohort)
-            self.watch, cohort = Watch(timer, self.phases), timer.invited
+            self.watch = watch_of(timer, self.phases, sampling)
+            cohort = timer.invited
         self.cohort, self.sampling, self.seed = cohort, sampling, seed
         self.placement = Placement(devices or choose_devices(cohort))
         self.devices = devices = self.placement.devices
@@ -236,7 +237,7 @@ class Simulator:
 
     def _read(self, state: RunState) -> dict[str, np.ndarray]:
         """Where the clock stands, as it is saved; nothing without one."""
-        return {} if self.watch is None else {"clock": np.array(state.clock)}
+        return {} if self.watch is None else self.watch.saved(state.clock)
 
     def client_states(self, state: RunState, ids: np.ndarray) -> ClientState:
         """The states of some clients, leaves [n, ...], in the newest state of a run.
@@ -271,7 +272,7 @@ class Simulator:
             store = ()
         else:
             store = states.dense(self._template, store, self.clients)
-        clock = Reading(*map(float, saved["clock"])) if self.watch else Reading()
+        clock = self.watch.loaded(saved) if self.watch else Reading()
         server = self.placement.replicate(saved["server"])
         return RunState(server, store, finished, clock)
 
@@ -377,7 +378,10 @@ class Simulator:
         if self._host is not None and supply.states is not None:
             self._host.renew(supply.ids, supply.states)
             store = supply.states.arrays()
-        who = supply.ids, supply.places, supply.slots, supply.tiers, supply.fates
+        who = (
+            supply.ids, supply.places, supply.slots, supply.tiers, supply.fates,
+            supply.staleness,
+        )  # fmt: skip
         seats = chunk.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return (

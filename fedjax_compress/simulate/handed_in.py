@@ -28,7 +28,7 @@ OWN_NAMES = (
     "nominal_bytes_up", "nominal_bytes_down", "seconds", "clients_per_second",
     "test_loss", "diverged", "virtual_seconds", "download_seconds", "compute_seconds",
     "upload_seconds", "waiting_seconds", "energy_joules", "lost", "late", "sent",
-    "failed",
+    "failed", "stale", "staleness",
 )  # fmt: skip
 """Names in every record; an algorithm's ``observe`` has others."""
 _KNOWN = ("loss", "examples", "steps", "processed")

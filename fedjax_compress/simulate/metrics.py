@@ -68,6 +68,10 @@ def line(
         lanes.down.astype(np.int64) + down,
         lanes.nominal_down.astype(np.int64) + nominal,
     )
+    if timed is not None:  # of those who were not waited for and were lost
+        more = timed.plan.wasted
+        ledger.up(np.array([more.up]), np.array([more.up]))
+        ledger.down(np.array([more.down]), np.array([more.down]))
     return {
         "round": number,
         **{handed_in.trained_name(name): figure(found) for name, found in told.items()},

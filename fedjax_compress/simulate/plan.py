@@ -167,7 +167,10 @@ class Planner:
         with within("the sampling"):
             ids = self.sampling(self.seed, number, sizes, self.cohort)
         ids = check_ids(ids, self.cohort, len(sizes), number)
-        ids = ids if among is None else among[ids]
+        return self.seats(number, ids if among is None else among[ids])
+
+    def seats(self, number: int, ids: np.ndarray) -> np.ndarray:
+        """The same for a cohort that has been drawn."""
         each = self.devices // self.homes
         tiers = self.tiers_of(number, ids)
         work = (1.0,) if self.tiers is None else self.tiers.work

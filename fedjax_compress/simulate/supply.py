@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
 from fedjax_compress.simulate.states import HostStates, StateBuffer
 from fedjax_compress.simulate.timing import Plan, Reading
-from fedjax_compress.simulate.watch import Watch
+from fedjax_compress.simulate.watch import Watch, ages
 
 _LINE = 64
 """Bytes to which JAX wants memory aligned that it is to use in place."""
@@ -109,6 +110,7 @@ class Supply(NamedTuple):
       states: the cohort's states; None where they are resident or there are none.
       fates: int8 like ``ids``, what becomes of each client; None where all count.
       plans: of each round's time; none without a clock.
+      staleness: int32 like ``ids``; None where all begin with the round.
     """
 
     first: int
@@ -121,6 +123,7 @@ class Supply(NamedTuple):
     states: StateBuffer | None
     fates: np.ndarray | None = None
     plans: tuple[Plan, ...] = ()
+    staleness: np.ndarray | None = None
 
 
 class Supplier:
@@ -194,13 +197,23 @@ class Supplier:
         if self.stream is not None:
             places, data = self.stream(ids)
         states = None if self.states is None else self.states.gather(ids)
-        tiers = fates = None
+        tiers = fates = staleness = None
         if self.planner.tiers is not None:
             each = enumerate(ids)
             tiers = np.stack([self.planner.tiers_of(first + i, row) for i, row in each])
         if self.watch is not None and self.watch.chooses:
-            fates = np.zeros(ids.shape, np.int8)
-            for row, who, plan in zip(fates, ids, plans, strict=False):
-                row[:] = self.watch.fates(plan, who)
+            fates = _of_lanes(ids, plans, self.watch.fates, np.int8)
+        if plans and plans[0].staleness is not None:
+            staleness = _of_lanes(ids, plans, ages, np.int32)
         made = Supply(first, rounds, ids, places, slots, tiers, data, states)
-        return made._replace(fates=fates, plans=tuple(plans))
+        return made._replace(fates=fates, plans=tuple(plans), staleness=staleness)
+
+
+def _of_lanes(
+    ids: np.ndarray, plans: list[Plan], of: Callable[..., np.ndarray], dtype: Any
+) -> np.ndarray:
+    """What each round's plan says of the client of each lane; 0 where none is."""
+    found = np.zeros(ids.shape, dtype)
+    for row, who, plan in zip(found, ids, plans, strict=False):
+        row[:] = of(plan, who)
+    return found

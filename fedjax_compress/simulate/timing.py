@@ -40,10 +40,30 @@ class Reading(NamedTuple):
       now: virtual seconds since the run began.
       up: mean bytes of the last round's reports; 0 before there are any, and where all
         sizes are known beforehand.
+      begun: clients that have begun so far, where nobody waits.
+      jobs: what clients are at then: when each ends, its id, the round in which it has
+        begun, and whether it reports.
     """
 
     now: float = 0.0
     up: float = 0.0
+    begun: int = 0
+    jobs: tuple[tuple[float, int, int, bool], ...] = ()
+
+
+class Wasted(NamedTuple):
+    """Clients that nobody waits for and whose work is lost.
+
+    Attributes:
+      stale: reports that were too old.
+      lost: clients that never reported.
+      down, up: bytes of both, as foreseen.
+    """
+
+    stale: int = 0
+    lost: int = 0
+    down: int = 0
+    up: int = 0
 
 
 class Plan(NamedTuple):
@@ -56,6 +76,9 @@ class Plan(NamedTuple):
       compute: float64 [n], seconds.
       spans: foreseen.
       choice: whose report counts, and for how long the round is foreseen to last.
+      staleness: int32 [n], rounds since each began; None where all begin with it.
+      after: the clock behind it, where nobody waits.
+      wasted: what did not become a report.
     """
 
     ids: Array
@@ -64,11 +87,14 @@ class Plan(NamedTuple):
     compute: Array
     spans: Spans
     choice: Choice
+    staleness: Array | None = None
+    after: Reading | None = None
+    wasted: Wasted = Wasted()
 
     @property
     def end(self) -> Reading:
         """The clock behind it, as foreseen; right where sizes are."""
-        return Reading(self.begin + self.choice.seconds)
+        return self.after or Reading(self.begin + self.choice.seconds)
 
 
 class Timed(NamedTuple):
@@ -162,6 +188,23 @@ class Timer:
           before: the clock after the last round.
           begin: when this one begins.
         """
+        found = self.foreseen(number, ids, phase, before, tiers)
+        chance = uniform(self.seed, number, ids, _DROPOUT)
+        ends, lost = self.ends(ids, begin, found, chance < self.clock.dropout)
+        rules = self.clock.deadline, self.clock.least
+        choice = choose(ids, ends, lost, self.wanted, *rules)
+        return Plan(ids, begin, begin - before.now, found.compute, found, choice)
+
+    def foreseen(
+        self,
+        number: int,
+        ids: Array,
+        phase: int,
+        before: Reading,
+        tiers: Array | None = None,
+    ) -> Spans:
+        """What clients need, by the sizes that are known beforehand; as in ``plan``."""
+        tiers = np.zeros(len(ids), int) if tiers is None else tiers
         work, known = self.work[phase], self.messages[phase]
         operations = self.clock.coding * 2.0 * np.asarray(work.parameters)[tiers]
         rows = np.asarray(work.rows(self.sizes[ids]), float)
@@ -170,14 +213,9 @@ class Timer:
         up = np.asarray(known.up, float)[tiers]
         if not known.exact and before.up:
             up = up * before.up / up.mean()
-        found = spans(self.links[ids], np.asarray(known.down)[tiers], up, compute)
-        chance = uniform(self.seed, number, ids, _DROPOUT)
-        ends, lost = self._ends(ids, begin, found, chance < self.clock.dropout)
-        rules = self.clock.deadline, self.clock.least
-        choice = choose(ids, ends, lost, self.wanted, *rules)
-        return Plan(ids, begin, begin - before.now, compute, found, choice)
+        return spans(self.links[ids], np.asarray(known.down)[tiers], up, compute)
 
-    def _ends(
+    def ends(
         self, ids: Array, begin: float, found: Spans, lost: Array
     ) -> tuple[Array, Array]:
         """Seconds until each client has reported, or is gone, and who is lost.
@@ -211,7 +249,7 @@ class Timer:
         choice, clock = plan.choice, self.clock
         found = spans(self.links[plan.ids], down, up, plan.compute)
         begin = plan.begin if clock.chooses else before.now
-        ends, _ = self._ends(plan.ids, begin, found, choice.lost)
+        ends, _ = self.ends(plan.ids, begin, found, choice.lost)
         used, lost = choice.kept, choice.lost
         seconds = length(ends, used, lost, self.wanted, clock.deadline)
         if clock.layers is not None:
@@ -220,17 +258,7 @@ class Timer:
             found = Spans(*(np.full(len(plan.ids), x) for x in (0.0, seconds, 0.0)))
         before_up = found.download + found.compute
         sent = ~lost & (used | (before_up < seconds))
-        share = lambda x: float(x[used].mean()) if used.any() else 0.0  # noqa: E731
-        figures: dict[str, Any] = {
-            "virtual_seconds": plan.waited + seconds,
-            "download_seconds": share(found.download),
-            "compute_seconds": share(found.compute),
-            "upload_seconds": share(found.upload),
-            "waiting_seconds": share(seconds - found.total),
-        }
-        if clock.power is not None:
-            joules = self._joules(plan.ids, found, seconds, choice)
-            figures["energy_joules"] = float(joules.sum())
+        figures = self.figures(plan, found, seconds)
         if clock.chooses:
             figures["lost"] = int(choice.lost.sum())
             figures["late"] = int((~choice.lost & ~used).sum())
@@ -242,6 +270,24 @@ class Timer:
             mean = float(np.mean(up[used]))
         reading = Reading(begin + seconds, mean)
         return Timed(used, sent, figures, reading, found, plan)
+
+    def figures(self, plan: Plan, found: Spans, seconds: float) -> dict[str, Any]:
+        """Of a record: the round's duration, and what its reports took on the mean."""
+        used = plan.choice.kept
+        share = lambda x: float(x[used].mean()) if used.any() else 0.0  # noqa: E731
+        waits = plan.staleness is None
+        figures: dict[str, Any] = {
+            "virtual_seconds": plan.waited + seconds,
+            "download_seconds": share(found.download),
+            "compute_seconds": share(found.compute),
+            "upload_seconds": share(found.upload),
+            "waiting_seconds": share(seconds - found.total) if waits else 0.0,
+        }
+        if self.clock.power is not None:
+            last = seconds if waits else 0.0
+            joules = self._joules(plan.ids, found, last, plan.choice)
+            figures["energy_joules"] = float(joules.sum())
+        return figures
 
     def _joules(
         self, ids: Array, found: Spans, seconds: float, choice: Choice

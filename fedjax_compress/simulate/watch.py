@@ -14,7 +14,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.chunk import BEFORE, COUNTED, REACHED
 from fedjax_compress.simulate.foresee import messages
 from fedjax_compress.simulate.phases import Phases
-from fedjax_compress.simulate.plan import DUMMY, Planner
+from fedjax_compress.simulate.plan import DUMMY, Planner, Sampling
 from fedjax_compress.simulate.timing import Plan, Reading, Timed, Timer
 from fedjax_compress.typing import Metrics, Params
 
@@ -47,6 +47,15 @@ class Watch:
     def sequential(self) -> bool:
         """Whether a round can be planned only once the one before it is over."""
         return self.timer.sequential
+
+    def saved(self, reading: Reading) -> dict[str, Array]:
+        """A reading as checkpoints keep it."""
+        return {"clock": np.array([reading.now, reading.up])}
+
+    def loaded(self, saved: dict[str, Array]) -> Reading:
+        """A reading that was ``saved``."""
+        now, up = map(float, saved["clock"])
+        return Reading(now, up)
 
     def plan(
         self, planner: Planner, number: int, before: Reading
@@ -97,6 +106,22 @@ class Watch:
             before = self.last.reading
             found.append(self.last)
         return found
+
+
+def ages(plan: Plan, ids: Array) -> Array:
+    """int32 like ``ids``: rounds since the client of each lane has begun."""
+    assert plan.staleness is not None
+    place = np.minimum(np.searchsorted(plan.ids, ids), len(plan.ids) - 1)
+    return plan.staleness[place]
+
+
+def watch_of(timer: Timer, phases: Phases, sampling: Sampling) -> Watch:
+    """The clock of rounds, or that of an algorithm that does not wait."""
+    from fedjax_compress.simulate.deliveries import Deliveries
+
+    if phases.algorithms[0].asynchronous is None:
+        return Watch(timer, phases)
+    return Deliveries(timer, phases, sampling)
 
 
 def _in_use(layers: Layers, seen: dict[str, Any], params: Params) -> Array:

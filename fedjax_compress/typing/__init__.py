@@ -2,6 +2,7 @@
 
 from fedjax_compress.typing._algorithm import (
     Algorithm,
+    Asynchronous,
     Beginning,
     Report,
     Stacked,
@@ -53,6 +54,7 @@ __all__ = [
     "Aggregator",
     "Algorithm",
     "Array",
+    "Asynchronous",
     "Batch",
     "Beginning",
     "Claims",

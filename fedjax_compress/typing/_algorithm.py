@@ -98,6 +98,21 @@ class Beginning(NamedTuple):
     run: Callable[[Server, Shard, Context], Server]
 
 
+class Asynchronous(NamedTuple):
+    """An algorithm whose clients begin and end at any time; a round is a server step.
+
+    A client's context is that of the round in which it has begun, and its inputs hold
+    ``staleness``, how many rounds ago that was.
+
+    Attributes:
+      concurrency: clients that train at the same time; 0 chooses.
+      max_staleness: reports that are older do not count.
+    """
+
+    concurrency: int
+    max_staleness: int
+
+
 class Algorithm(NamedTuple):
     """ONE client and ONE server step; nothing but payloads passes between the two.
 
@@ -129,6 +144,7 @@ class Algorithm(NamedTuple):
       begin: what one client does before the first round; None for nothing.
       personal: (parameters of the network, state of a client) -> those that this client
         would use itself; None where they are the network's.
+      asynchronous: clients that nobody waits for; None for rounds.
       trains: the models that clients train, one for each tier; none if unknown.
     """
 
@@ -148,6 +164,7 @@ class Algorithm(NamedTuple):
     begin: Beginning | None = None
     personal: Callable[[Params, ClientState], Params] | None = None
     trains: tuple[Model, ...] = ()
+    asynchronous: Asynchronous | None = None
 
     @property
     def tier(self) -> Tier:
