@@ -46,10 +46,11 @@ ROOMS_OF = {
     "rich": {"report", "experiment", "cli"},
     "tyro": {"experiment", "cli"},
     "zstandard": {"wire"},
+    "pyarrow": {"clock"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }
-WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax"}
+WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax", "pyarrow"}
 # What is written in terms of such a library, and so is imported when used as well.
 ITSELF_WHEN_USED = {f"{PACKAGE}.runtime.orbax_files"}
 

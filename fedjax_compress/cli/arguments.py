@@ -118,6 +118,20 @@ def _is_whole(text: str) -> bool:
     return True
 
 
+def view_of(options: Any) -> dict[str, Any]:
+    """How results are to be shown.
+
+    Raises:
+      InputError: the target is no number.
+    """
+    text = options.target
+    try:
+        target = None if text is None else float(text)
+    except ValueError:
+        raise InputError(f"--target needs a number, not {text!r}") from None
+    return {"axis": options.axis, "target": target, "quiet": options.quiet}
+
+
 def print_all_characters() -> None:
     """Shows what the terminal's encoding lacks as escapes, instead of failing there."""
     for stream in (sys.stdout, sys.stderr):

@@ -19,6 +19,7 @@ from fedjax_compress.cli.arguments import (
     positionals,
     print_all_characters,
     shape_of,
+    view_of,
 )
 from fedjax_compress.cli.foreign import explain
 from fedjax_compress.errors import Diverged, InputError, Lost
@@ -57,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Exit status: 0 done; 2 something the user gave cannot be used (one line says
     what); 3 another process of the run has ended before; 4 the server's model has
-    diverged; 130 after Ctrl-C and 143
-    after SIGTERM, with everything saved; 141 when the reader of the output has gone.
+    diverged; 130 after Ctrl-C and 143 after SIGTERM, with everything saved; 141 when
+    the reader of the output has gone.
     """
     try:
         status = _status(argv)
@@ -252,15 +253,15 @@ def _compare(options: Any, base: Config) -> None:
     from fedjax_compress.runtime import use_compilation_cache
 
     use_compilation_cache()
-    only = tuple(options.only)
-    run_grid(grid._replace(base=config), options.output, only=only, quiet=options.quiet)
+    how = view_of(options) | {"only": tuple(options.only)}
+    run_grid(grid._replace(base=config), options.output, **how)
 
 
 def _report(options: Any, base: Config) -> None:
     from fedjax_compress.report import report
 
     bring(options.imports)
-    report(list(options.folders), options.output, quiet=options.quiet)
+    report(list(options.folders), options.output, **view_of(options))
 
 
 def _bench(options: Any, base: Config) -> None:

@@ -51,6 +51,20 @@ def _flag(name: str, text: str) -> _Field:
 
 
 _IMPORTS = "imports"
+_VIEW = (
+    _own(
+        "axis",
+        "bytes",
+        "bytes|rounds|time|energy",
+        "what plots show scores against; time and energy need a clock (default: bytes)",
+    ),
+    _own(
+        "target",
+        None,
+        "SCORE",
+        "a score, such as 0.8: what it takes to reach it is shown as well",
+    ),
+)
 _QUIET = _flag("quiet", "show nothing but errors")
 
 
@@ -148,6 +162,7 @@ def compare_options(base: Config) -> type:
             _own("output", None, "DIR", output),
             ("scheme", schemes, ()),
             ("only", only, ()),
+            *_VIEW,
             *settings,
             _QUIET,
         ],
@@ -166,6 +181,7 @@ def report_options(base: Config) -> type:
         [
             ("folders", folders, ()),
             _own("output", None, "DIR", output),
+            *_VIEW,
             _setting(_IMPORTS, ()),
             _QUIET,
         ],

@@ -68,7 +68,7 @@ def convert_fedscale(capacity: str, availability: str | None, output: str) -> in
     number = max(map(len, each))
     try:
         with open(output, "w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream)
+            table = csv.writer(stream, lineterminator="\n")
             table.writerow(names)
             for i in range(number):
                 table.writerow([x for rows in each for x in rows[i % len(rows)]])

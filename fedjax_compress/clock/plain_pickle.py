@@ -9,10 +9,13 @@ from typing import Any
 
 from fedjax_compress.errors import InputError
 
-_VALUES = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING "
-    "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8".split()
+_INTEGERS = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"})
+_FLOATS = frozenset({"FLOAT", "BINFLOAT"})
+_TEXTS = frozenset(
+    {"STRING", "BINSTRING", "SHORT_BINSTRING"}  # of Python 2
+    | {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 )
+_VALUES = _INTEGERS | _FLOATS | _TEXTS
 _BYTES = frozenset({"BINBYTES", "SHORT_BINBYTES", "BINBYTES8"})
 _PUT = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _GET = frozenset({"GET", "BINGET", "LONG_BINGET"})

@@ -21,16 +21,15 @@ from fedjax_compress.experiment.grid import (
 )
 from fedjax_compress.experiment.toml import load_toml
 from fedjax_compress.report import files, grid_plots
+from fedjax_compress.report.axes import AS_USUAL, BYTES, View
 from fedjax_compress.report.reporting import (
-    Figures,
     Finished,
     draw_curves,
-    figures_of,
     read_finished,
     score_of,
-    spread,
-    table,
+    to_target,
 )
+from fedjax_compress.report.tables import Figures, figures_of, spread, table
 
 
 def is_finished(job: Job, folder: str | Path | None) -> bool:
@@ -107,27 +106,34 @@ def say_shorter(console: Console, left_out: list[Job], folder: Path) -> None:
 
 
 def publish_grid(
-    grid: Grid, runs: list[tuple[Job, Finished]], folder: Path, console: Console
+    grid: Grid,
+    runs: list[tuple[Job, Finished]],
+    folder: Path,
+    console: Console,
+    how: View = AS_USUAL,
 ) -> Figures:
     """Writes ``grid.json`` and ``grid.png`` and shows the table.
 
     A grid of one seed gets the curves of its runs as well, in ``compare.png``.
     """
     one, score = len(grid.seeds) == 1, score_of([run for _, run in runs])
-    content = to_json(grid, runs)
-    grid_plots.draw_grid(content["schemes"], folder / files.GRID_PLOT, score)
+    how.check((job.title, run.summary) for job, run in runs)
+    content = to_json(grid, runs, how)
+    schemes, plot = content["schemes"], folder / files.GRID_PLOT
+    grid_plots.draw_grid(schemes, plot, score, how.axis)
     if one:
         named = [run._replace(name=job.scheme) for job, run in runs]
-        draw_curves(named, folder, score)
+        draw_curves(named, folder, score, how)
     files.write_json(folder / files.GRID_RESULT, content)
-    console.print(table(content["schemes"], console, score))
+    console.print(table(schemes, console, score, how.target))
     names = [files.GRID_RESULT, files.GRID_PLOT, *([files.COMPARISON_PLOT] * one)]
-    best = [scheme["name"] for scheme in content["schemes"] if scheme["pareto"]]
+    best = [scheme["name"] for scheme in schemes if scheme["pareto"]]
+    of = "" if how.axis is BYTES else f" of {score.words} against {how.axis.title}"
     lines = [
         "one seed, so no spread"
         if one
         else f"± is the standard deviation over {len(grid.seeds)} seeds",
-        f"on the Pareto front (*): {', '.join(best)}",
+        f"on the Pareto front{of} (*): {', '.join(best)}",
         f"files: {folder}: {', '.join(names)}",
     ]
     for line in lines:
@@ -135,11 +141,14 @@ def publish_grid(
     return content
 
 
-def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
+def to_json(
+    grid: Grid, runs: list[tuple[Job, Finished]], how: View = AS_USUAL
+) -> Figures:
     """All figures: of each scheme, and of each of its runs.
 
     ``megabytes`` is what travelled both ways, in 10^6 bytes, over all rounds; a scheme
-    is on the front if no other sends as little and has as good a score, by their means.
+    is on the front if no other sends as little (or takes as little of what the axis
+    shows) and has as good a score, by their means.
     ``diverged`` is how many of its runs have; such a scheme has no score, and is on no
     front.
     """
@@ -148,7 +157,7 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
     for scheme in grid.schemes:
         own = [(job, run) for job, run in runs if job.scheme == scheme.name]
         config = own[0][0].config
-        summaries = [run.summary for _, run in own]
+        summaries = [run.summary | to_target(run, how) for _, run in own]
         totals = [(s["bytes_up"] + s["bytes_down"]) / 1e6 for s in summaries]
         schemes.append(
             {
@@ -161,10 +170,10 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
                     {
                         "seed": job.config.seed,
                         "folder": job.folder,
-                        **run.summary,
+                        **summary,
                         "curve": run.curve,
                     }
-                    for job, run in own
+                    for (job, run), summary in zip(own, summaries, strict=True)
                 ],
             }
         )
@@ -172,11 +181,14 @@ def to_json(grid: Grid, runs: list[tuple[Job, Finished]]) -> Figures:
     whole = [found for found in schemes if not found["diverged"]]
     for found in whole:
         worth = score.worth(found[score.key]["mean"])
-        points.append((found["megabytes"]["mean"], worth))
+        cost = spread([how.axis.amount(one) for one in found["runs"]])["mean"]
+        points.append((cost, worth))
     best = {id(f) for f, b in zip(whole, front(points), strict=True) if b}
     for found in schemes:
         found["pareto"] = id(found) in best
-    return {"seeds": list(grid.seeds), "schemes": schemes}
+    aim = {} if how.target is None else {"target": how.target}
+    head = {"seeds": list(grid.seeds), "axis": how.axis.name, **aim}
+    return {**head, "schemes": schemes}
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[bool]:

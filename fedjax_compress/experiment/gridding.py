@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from fedjax_compress.data import Dataset
 from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import show
@@ -19,7 +17,7 @@ from fedjax_compress.experiment.build import (
     request_devices,
 )
 from fedjax_compress.experiment.callbacks import Callback
-from fedjax_compress.experiment.components import check_specs
+from fedjax_compress.experiment.components import check_specs, made
 from fedjax_compress.experiment.config import (
     Config,
     Role,
@@ -50,7 +48,7 @@ from fedjax_compress.experiment.runner import run
 from fedjax_compress.experiment.stopped import Stopped
 from fedjax_compress.registry import nearest
 from fedjax_compress.registry.imports import merged
-from fedjax_compress.report import files
+from fedjax_compress.report import axes, files
 from fedjax_compress.report.progress import make_console
 from fedjax_compress.report.reporting import read_finished
 from fedjax_compress.report.scores import Score, common, of_model
@@ -61,6 +59,8 @@ def compare(
     schemes: tuple[Scheme, ...] = SCHEMES,
     output: str | Path | None = None,
     *,
+    axis: str = "bytes",
+    target: float | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -69,10 +69,11 @@ def compare(
     Args:
       config: what all schemes have in common, but for what is their own.
       schemes: what to compare.
-      output, callbacks, quiet: as of ``run_grid``, which gives the rest.
+      output, axis, target, callbacks, quiet: as of ``run_grid``, which gives the rest.
     """
     grid = Grid(config, schemes, (config.seed,))
-    return run_grid(grid, output, callbacks=callbacks, quiet=quiet)
+    how = {"axis": axis, "target": target, "callbacks": callbacks, "quiet": quiet}
+    return run_grid(grid, output, **how)  # type: ignore[arg-type]
 
 
 def run_grid(
@@ -80,6 +81,8 @@ def run_grid(
     output: str | Path | None = None,
     *,
     only: tuple[str, ...] = (),
+    axis: str = "bytes",
+    target: float | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -98,21 +101,27 @@ def run_grid(
         makes the next free ``runs/compare-NNN``.
       only: names of the schemes to run now; none: all. What is made of the results
         takes in those that are finished in the folder.
+      axis: what plots show scores against, and the front is by: ``bytes``, ``rounds``,
+        ``time`` or ``energy``, of which the last two need a clock.
+      target: a score; what each run takes to reach it is told: ``bytes_to_target``,
+        ``seconds_to_target``.
       callbacks: of every run, one after the other, each of which calls their ``start``.
         A run that one of them ends is finished, and kept as such.
       quiet: show nothing.
 
     Raises:
       InputError: something cannot work, which is looked for in all runs before one
-        begins; no such scheme; or the folder holds something else, such as another
-        grid.
+        begins; no such scheme or axis; or the folder holds something else, such as
+        another grid.
       Stopped: SIGTERM or Ctrl-C; what has been done is kept.
     """
+    view = axes.view(axis, target)
     found = jobs(grid)
     grid = recorded_grid(grid)
     request_devices(grid.base.devices)
     for job in found:
         with_field(_named(job), check_specs, job.config)
+        with_field(_named(job), _check_axis, job.config, view.axis)
     if output is not None:
         check_folder(Path(output), grid, found)
     _check_names(only, grid)
@@ -129,7 +138,7 @@ def run_grid(
             files.write_atomically(path, dump_grid(grid))
             for old in (files.GRID_RESULT, files.GRID_PLOT, files.COMPARISON_PLOT):
                 (folder / old).unlink(missing_ok=True)  # of fewer rounds
-        _introduce(console, grid, folder)
+        show.grid(console, grid, folder)
         for number, job in enumerate(chosen, start=1):
             uplink = recorded(job.config).uplink
             title = f"{number}/{len(chosen)} {job.title}: {uplink}"
@@ -137,7 +146,7 @@ def run_grid(
             if job.folder in todo:
                 again = (
                     f"the same compare command with --output {files.quoted(folder)}"
-                    if only
+                    if only or view != axes.AS_USUAL
                     else files.resume_command(folder)
                 )
                 data = datasets[_key(job.config.data)]
@@ -159,7 +168,7 @@ def run_grid(
         say_shorter(console, [j for j in found if j.folder not in kept], folder)
         shown = grid._replace(schemes=tuple(s for s in grid.schemes if s.name in names))
         console.print()
-        return publish_grid(shown, finished, folder, console)
+        return publish_grid(shown, finished, folder, console, view)
 
 
 def resume_grid(
@@ -167,6 +176,8 @@ def resume_grid(
     rounds: int | None = None,
     *,
     imports: Sequence[str] = (),
+    axis: str = "bytes",
+    target: float | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -177,7 +188,7 @@ def resume_grid(
       rounds: more than the grid has makes its runs longer, but for schemes that have
         a number of rounds of their own; None for those of the grid.
       imports: where files of the same name as the grid's are now, or further ones.
-      callbacks, quiet: as of ``run_grid``.
+      axis, target, callbacks, quiet: as of ``run_grid``.
 
     Raises:
       InputError: the folder holds no grid, or one of more rounds.
@@ -198,7 +209,21 @@ def resume_grid(
         imports=merged(grid.base.imports, imports),
     )
     grid = grid._replace(base=base)
-    return run_grid(grid, folder, callbacks=callbacks, quiet=quiet)
+    how = {"axis": axis, "target": target, "callbacks": callbacks, "quiet": quiet}
+    return run_grid(grid, folder, **how)  # type: ignore[arg-type]
+
+
+def _check_axis(config: Config, axis: axes.Axis) -> None:
+    """Raises InputError where a run will have nothing for an axis."""
+    if not axis.lacks:
+        return
+    clock = made(config, "clock")
+    takes = (clock.network, clock.devices, clock.rows, clock.layers, clock.activity)
+    needed = (clock.power,) if axis is axes.ENERGY else takes
+    if all(part is None for part in needed):
+        raise InputError(
+            f"axis {axis.name} needs {axis.lacks}, not clock {recorded(config).clock!r}"
+        )
 
 
 def _check_names(only: tuple[str, ...], grid: Grid) -> None:
@@ -271,26 +296,3 @@ def _run_job(
     except Stopped as stopped:
         raise Stopped(stopped.signal, place, stopped.round, again) from None
     return ""
-
-
-def _introduce(console: Console, grid: Grid, folder: Path) -> None:
-    """What all runs have in common."""
-    base, count = grid.base, len(grid.seeds)
-    own = {name for scheme in grid.schemes for name in scheme.settings}
-
-    def common(name: str) -> str:
-        return f"{getattr(base, name)}{' unless a scheme says' if name in own else ''}"
-
-    size = f"{len(grid.schemes)} schemes, {count} seed{'s' if count > 1 else ''} each"
-    rounds = f"{common('rounds')}, {base.cohort} clients each"
-    show.lines(
-        console,
-        [
-            ("grid", size),
-            ("data", f"{common('data')}, {common('partition')}"),
-            ("model", common("model")),
-            ("local", common("local")),
-            ("rounds", rounds),
-            ("output", str(folder)),
-        ],
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 from rich.console import Console
@@ -23,6 +23,10 @@ from fedjax_compress.report.scores import of_model
 from fedjax_compress.runtime import Stop, distributed
 from fedjax_compress.runtime.meeting import Link
 from fedjax_compress.simulate import RunState
+from fedjax_compress.simulate.timing import Timed
+
+if TYPE_CHECKING:
+    from fedjax_compress.report.round_plot import Bars
 
 Summary = dict[str, Any]
 
@@ -189,11 +193,24 @@ def _finish(
     early: tuple[str, str] | None,
 ) -> Summary:
     """Writes summary and plot; ``early``: which callback has ended the run, and why."""
-    from fedjax_compress.report import plots
+    from fedjax_compress.report import plots, round_plot
 
     summary = summarize(config, history, parts, params)
     if early:
         summary |= {"stopped_by": early[0], "stop_reason": early[1]}
     plots.draw_run(history, summary, folder / files.PLOT)
+    if (timed := parts.simulator.timed) is not None:
+        path = folder / files.ROUND_PLOT
+        round_plot.draw_round(history[-1]["round"], _bars(timed), path)
     files.write_json(folder / files.SUMMARY, summary)
     return summary
+
+
+def _bars(timed: Timed) -> Bars:
+    """The clients of a round as they are drawn."""
+    from fedjax_compress.report.round_plot import Bars
+
+    plan, lost = timed.plan, timed.plan.choice.lost
+    seconds = timed.figures["virtual_seconds"] - plan.waited
+    end = seconds if plan.staleness is None else None
+    return Bars(plan.ids, *timed.spans, end, ~timed.kept & ~lost, lost)

@@ -14,6 +14,7 @@ from fedjax_compress import tree
 from fedjax_compress.data import describe_features, describe_target
 from fedjax_compress.experiment.build import Parts
 from fedjax_compress.experiment.config import Config
+from fedjax_compress.experiment.grid import Grid
 from fedjax_compress.report import files, words
 from fedjax_compress.report.scores import of_summary
 from fedjax_compress.typing import rows_of
@@ -59,10 +60,36 @@ def header(console: Console, config: Config, parts: Parts, folder: Path) -> None
             ("local", config.local),
             ("up", config.uplink),
             ("down", config.downlink),
+            *([("clock", config.clock)] if parts.simulator.watch is not None else []),
             (
                 "engine",
                 f"{config.devices} {device.platform} device{plural}{maker}, {layout}",
             ),
+            ("output", str(folder)),
+        ],
+    )
+
+
+def grid(console: Console, wanted: Grid, folder: Path) -> None:
+    """What all runs of a grid have in common."""
+    base, count = wanted.base, len(wanted.seeds)
+    own = {name for scheme in wanted.schemes for name in scheme.settings}
+
+    def common(name: str) -> str:
+        return f"{getattr(base, name)}{' unless a scheme says' if name in own else ''}"
+
+    size = f"{len(wanted.schemes)} schemes, {count} seed{'s' if count > 1 else ''} each"
+    rounds = f"{common('rounds')}, {base.cohort} clients each"
+    timed = base.clock != "none" or "clock" in own
+    lines(
+        console,
+        [
+            ("grid", size),
+            ("data", f"{common('data')}, {common('partition')}"),
+            ("model", common("model")),
+            ("local", common("local")),
+            ("rounds", rounds),
+            *([("clock", common("clock"))] if timed else []),
             ("output", str(folder)),
         ],
     )
@@ -73,9 +100,29 @@ def _saved(factor: float) -> str:
     return "about as many as" if text == "as many" else f"{text} than"
 
 
+def _virtual(found: dict[str, Any]) -> str:
+    """How long the rounds have taken by the clock, for what, and at what energy."""
+    text = words.virtual(found["virtual_seconds"])
+    shares = {
+        "download": found["download_share"],
+        "computing": found["compute_share"],
+        "upload": found["upload_share"],
+        "waiting": found["waiting_share"],
+    }
+    if None not in shares.values():
+        each = ", ".join(f"{100 * v:.0f} % {name}" for name, v in shares.items())
+        text = f"{text} ({each})"
+    if "energy_joules" in found:
+        text += f", {words.joules(found['energy_joules'])}"
+    gone = [f"{found[n]:,} {n}" for n in ("late", "lost", "stale") if found.get(n)]
+    return text + (f"; reports: {', '.join(gone)}" if gone else "")
+
+
 def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
     """How a run has ended and where its files are."""
-    names = (files.CONFIG, files.METRICS, files.SUMMARY, files.PLOT)
+    names = [files.CONFIG, files.METRICS, files.SUMMARY, files.PLOT]
+    if (folder / files.ROUND_PLOT).exists():
+        names.append(files.ROUND_PLOT)
     score = of_summary(found)
     rows = [
         (
@@ -98,6 +145,7 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
             f"{words.short(found['clients_per_second'])} clients/s; "
             f"{words.duration(found['compile_seconds'])} to compile them",
         ),
+        *([("virtual time", _virtual(found))] if "virtual_seconds" in found else []),
         ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),
     ]
     kinds = ("own model", score.personal_keys), ("by client", score.client_keys)

@@ -18,6 +18,8 @@ from fedjax_compress.typing import Params
 _SCORED = "test_", "client_", "personal_"
 _COSTS = ("client_parameters", "client_macs", "client_flops")
 _SUMS = ("bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down", "dropped")
+_TIMED = ("virtual_seconds", "energy_joules", "late", "lost", "stale", "sent", "failed")
+_PARTS = ("download", "compute", "upload")
 
 
 def summarize(
@@ -29,7 +31,7 @@ def summarize(
 
     ``saved_up`` and ``saved_down`` say how many times fewer bytes travelled than
     with the same messages uncompressed: 32 bits a parameter for each client of each
-    cohort, no header, over the true bytes.
+    cohort, no header, over the true bytes. Up, for each client that has sent.
 
     ``seconds`` and ``clients_per_second`` are those of the rounds alone, without
     compiling (``compile_seconds``, of the last start), evaluating and saving.
@@ -46,6 +48,7 @@ def summarize(
     messages = sum(record["clients"] for record in history)
     seconds = sum(record["seconds"] for record in history)
     uncompressed = 4 * parameters * messages
+    up = 4 * parameters * sum(map(_sent, history))
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(_SCORED)}
     if last.get("diverged"):
@@ -61,8 +64,9 @@ def summarize(
             "cohort": config.cohort,
             **sums,
             "fp32_bytes": uncompressed,
-            "saved_up": uncompressed / max(sums["bytes_up"], 1),
+            "saved_up": up / max(sums["bytes_up"], 1),
             "saved_down": uncompressed / max(sums["bytes_down"], 1),
+            **_by_the_clock(history),
             "seconds": seconds,
             "compile_seconds": parts.simulator.compile_seconds,
             "clients_per_second": messages / seconds if seconds > 0 else 0.0,
@@ -77,6 +81,34 @@ def summarize(
             "versions": versions(),
         }
     )
+
+
+def _sent(record: Record) -> int:
+    """How many clients of a round have sent something."""
+    found: int = record.get("sent", record["clients"] + record.get("stale", 0))
+    return found
+
+
+def _by_the_clock(history: list[Record]) -> dict[str, Any]:
+    """Totals of what the virtual clock says, and what the time was for.
+
+    What is left of a round's time is waiting, but where nobody waits for others. There
+    shares are those of the clients' time.
+    """
+    if "virtual_seconds" not in history[0]:
+        return {}
+    names = [n for n in _TIMED if any(n in record for record in history)]
+    found = {n: sum(record.get(n, 0) for record in history) for n in names}
+    shares = {n: sum(r[f"{n}_seconds"] for r in history) for n in _PARTS}
+    waits = [r for r in history if "staleness" not in r]
+    shares["waiting"] = sum(
+        max(r["virtual_seconds"] - sum(r[f"{n}_seconds"] for n in _PARTS), 0.0)
+        for r in waits
+    )
+    whole = sum(shares.values())
+    return found | {
+        f"{n}_share": x / whole if whole else None for n, x in shares.items()
+    }
 
 
 def _costs(parts: Parts) -> dict[str, Any]:

@@ -26,6 +26,7 @@ KINDS = {
     "aggregate": "--aggregate: how updates become one",
     "server": "--server: what the server does with it",
     "algorithm": "--algorithm: what joins the parts",
+    "clock": "--clock, a pipe: what takes how long, and whom a round waits for",
 }
 
 

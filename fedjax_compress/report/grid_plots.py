@@ -1,4 +1,5 @@
-"""Score against megabytes: points of a grid with their front, curves of runs."""
+"""Score against megabytes, rounds, virtual time or energy: curves of runs, and points
+of a grid with their front."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedjax_compress.report import words
+from fedjax_compress.report.axes import BYTES, Axis
 from fedjax_compress.report.labels import End, label_ends
 from fedjax_compress.report.plots import PALETTE, new_figure, save, style
 from fedjax_compress.report.records import Record
 from fedjax_compress.report.scores import ACCURACY, Score
+from fedjax_compress.report.tables import spread
 
 _BEST, _OTHER = PALETTE[1], "#6b6b6b"
 _MANY = 12
@@ -32,10 +35,10 @@ class Below(MaxNLocator):
         return [t for t in ticks if t <= self.high + 1e-9]
 
 
-def _new_axes(x: str, score: Score, more: str = "") -> Axes:
-    """A figure whose x axis is megabytes, logarithmic, and whose y axis a score."""
+def _new_axes(axis: Axis, x: str, score: Score, more: str = "") -> Axes:
+    """A figure whose x axis is a cost, logarithmic, and whose y axis a score."""
     axes = new_figure(10, 6.4).add_subplot()
-    title = f"Test {score.words} against what travelled"
+    title = f"Test {score.words} against {axis.title}"
     style(axes, title, x, f"{score.axis}{more}")
     axes.set_xscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: score.tick(v)))
@@ -67,24 +70,31 @@ def _finish(
 
 
 def draw_curves(
-    curves: list[tuple[str, list[Record]]], path: Path, score: Score = ACCURACY
+    curves: list[tuple[str, list[Record]]],
+    path: Path,
+    score: Score = ACCURACY,
+    axis: Axis = BYTES,
 ) -> Figure:
-    """Score against the megabytes that travelled, one line for each run.
+    """Score against what it has cost so far, one line for each run.
 
     Args:
       curves: name and evaluated rounds of each run; a round holds ``test_NAME`` of the
-        score, and the bytes so far, ``bytes_up`` and ``bytes_down``.
+        score, and what the axis shows, such as the bytes so far, ``bytes_up`` and
+        ``bytes_down``.
       path: the PNG.
       score: by what all are judged.
+      axis: the costs.
     """
-    where = "MB sent up and down so far, by all clients (logarithmic)"
-    axes = _new_axes(where, score)
+    amounts = [[axis.amount(r) or 0.0 for r in rounds] for _, rounds in curves]
+    unit = axis.unit(max((x for found in amounts for x in found), default=0.0))
+    where = f"{axis.curve.format(unit=unit.name)} (logarithmic)"
+    axes = _new_axes(axis, where, score)
     ends: list[End] = []
     seen: list[float] = []
     for i, (name, rounds) in enumerate(curves):
         if not rounds:  # it diverged before it was evaluated
             continue
-        x = [(r["bytes_up"] + r["bytes_down"]) / 1e6 for r in rounds]
+        x = [amount / unit.size for amount in amounts[i]]
         y = [r[score.key] for r in rounds]
         color = PALETTE[i % len(PALETTE)]
         line = _STYLES[i // len(PALETTE) % len(_STYLES)]
@@ -96,7 +106,10 @@ def draw_curves(
 
 
 def draw_grid(
-    schemes: list[dict[str, Any]], path: Path, score: Score = ACCURACY
+    schemes: list[dict[str, Any]],
+    path: Path,
+    score: Score = ACCURACY,
+    axis: Axis = BYTES,
 ) -> Figure:
     """A point for each scheme, its mean and spread, and the Pareto front.
 
@@ -104,20 +117,22 @@ def draw_grid(
 
     Args:
       schemes: as in ``grid.json``: ``name``, ``pareto``, and ``megabytes``,
-        ``bytes_up``, ``bytes_down`` and the score with ``mean`` and ``spread``.
+        ``bytes_up``, ``bytes_down`` and the score with ``mean`` and ``spread``; for
+        another axis than bytes its ``runs``.
       path: the PNG.
       score: by what all are judged.
+      axis: the costs, by which ``pareto`` is.
     """
-    schemes, what = _by_what_differs(schemes)
+    schemes, where = _placed(schemes, axis)
     axes = _new_axes(
-        f"MB sent {what}, by all clients (logarithmic); "
-        "filled and joined: nothing better for less",
+        axis,
+        f"{where} (logarithmic); filled and joined: nothing better for less",
         score,
         ", mean and spread over seeds",
     )
     ends = []
     for scheme in schemes:
-        x, y = scheme["megabytes"]["mean"], scheme[score.key]["mean"]
+        x, y = scheme["x"]["mean"], scheme[score.key]["mean"]
         if y is None:
             continue
         color = _BEST if scheme["pareto"] else _OTHER
@@ -130,10 +145,25 @@ def draw_grid(
     return _finish(axes, ends, _range(schemes, score), score, path, size)
 
 
+def _placed(
+    schemes: list[dict[str, Any]], axis: Axis
+) -> tuple[list[dict[str, Any]], str]:
+    """The schemes with the ``x`` to draw, mean and spread, and what it is."""
+    if axis is BYTES:
+        places, way = _by_what_differs(schemes)
+        unit = axis.units[0]
+    else:
+        costs = [spread([axis.amount(r) for r in s["runs"]]) for s in schemes]
+        unit, way = axis.unit(max(cost["mean"] for cost in costs)), ""
+        places = [_in_units(cost, unit.size) for cost in costs]
+    drawn = [s | {"x": place} for s, place in zip(schemes, places, strict=True)]
+    return drawn, axis.point.format(unit=unit.name, way=way)
+
+
 def _by_what_differs(
     schemes: list[dict[str, Any]],
 ) -> tuple[list[dict[str, Any]], str]:
-    """The schemes with the ``megabytes`` to draw, and what these are."""
+    """The megabytes to draw, and what these are."""
 
     def constant(way: str) -> float | None:
         found = {s[way]["mean"] for s in schemes}
@@ -141,22 +171,22 @@ def _by_what_differs(
 
     up, down = constant("bytes_up"), constant("bytes_down")
     if (up is None) == (down is None):
-        return schemes, "up and down"
+        return [s["megabytes"] for s in schemes], "up and down"
     same, way, other, name = (
         (down, "bytes_up", "up", "down")
         if up is None
         else (up, "bytes_down", "down", "up")
     )
     assert same is not None
-    drawn = [s | {"megabytes": _in_megabytes(s[way])} for s in schemes]
-    return drawn, f"{other} (every scheme: {words.millions(same)} MB {name})"
+    places = [_in_units(s[way], 1e6) for s in schemes]
+    return places, f"{other} (every scheme: {words.millions(same)} MB {name})"
 
 
-def _in_megabytes(figures: dict[str, Any]) -> dict[str, Any]:
+def _in_units(figures: dict[str, Any], size: float) -> dict[str, Any]:
     around = figures["spread"]
     return {
-        "mean": figures["mean"] / 1e6,
-        "spread": None if around is None else around / 1e6,
+        "mean": figures["mean"] / size,
+        "spread": None if around is None else around / size,
     }
 
 
@@ -166,7 +196,7 @@ def _draw_point(
     axes.errorbar(
         x,
         y,
-        xerr=_bar(scheme["megabytes"]),
+        xerr=_bar(scheme["x"]),
         yerr=_bar(scheme[score.key]),
         fmt="o",
         color=color,
@@ -185,9 +215,9 @@ def _bar(figures: dict[str, Any]) -> float | None:
 
 
 def _draw_front(axes: Axes, best: list[dict[str, Any]], score: Score) -> None:
-    """Steps: the best score that so many megabytes can buy."""
+    """Steps: the best score that so much can buy."""
     points = sorted(
-        (s["megabytes"]["mean"], s[score.key]["mean"])
+        (s["x"]["mean"], s[score.key]["mean"])
         for s in best
         if s[score.key]["mean"] is not None
     )

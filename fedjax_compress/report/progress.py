@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fedjax_compress.report.records import Record
 from fedjax_compress.report.scores import ACCURACY, Score
-from fedjax_compress.report.words import duration, megabytes, number, short
+from fedjax_compress.report.words import duration, megabytes, number, short, virtual
 
 PLAIN_WIDTH = 240
 """Columns where the output is no terminal: tables are as wide as they need."""
@@ -67,6 +67,7 @@ class Progress:
         self.first = len(before)
         self.last: float | None = None
         self.up = self.down = self.dropped = 0
+        self.virtual: float | None = None
         self._begin: float | None = None
         self._shown = 0.0
         self._live: Live | None = None
@@ -98,6 +99,8 @@ class Progress:
         self.down += record["bytes_down"]
         self.dropped += record["dropped"]
         self.last = record.get(self.score.key, self.last)
+        if "virtual_seconds" in record:
+            self.virtual = (self.virtual or 0.0) + record["virtual_seconds"]
 
     def update(self, record: Record) -> None:
         """Takes in and shows the record of the round just finished."""
@@ -131,6 +134,8 @@ class Progress:
             f"down {megabytes(self.down)}",
             f"{short(record['clients_per_second'])} clients/s",
         ]
+        if self.virtual is not None:
+            parts.insert(-1, f"virtual {virtual(self.virtual)}")
         if self.dropped:
             parts.append(f"{self.dropped} dropped")
         left = self._left(record)

@@ -50,10 +50,30 @@ def short(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 42 s, 3 min 20 s, or 2 h 5 min."""
+    """Seconds as 42 s, 3 min 20 s, 2 h 5 min, or from two days on 3 days 4 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    hours = whole // 3600
+    if hours < 48:
+        return f"{hours} h {whole % 3600 // 60} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def virtual(seconds: float | None) -> str:
+    """A duration that may be short, as 41.2 ms or 3.4 s; a dash where there is none."""
+    if seconds is None:
+        return "-"
+    if 0 < seconds < 1:
+        return f"{short(1e3 * seconds)} ms"
+    return f"{short(seconds, 2)} s" if 0 < seconds < 10 else duration(seconds)
+
+
+def joules(energy: float) -> str:
+    """Energy as 320 J, 12.3 kJ, or 4.56 MJ."""
+    size, unit = (1e6, "MJ") if energy >= 999_500 else (1e3, "kJ")
+    if energy < 999.5:
+        size, unit = 1, "J"
+    return f"{short(energy / size)} {unit}"

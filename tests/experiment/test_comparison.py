@@ -25,7 +25,8 @@ from fedjax_compress.experiment import (
 from fedjax_compress.experiment.grid import parse_scheme
 from fedjax_compress.experiment.toml import format_toml
 from fedjax_compress.report import files, grid_plots, records, report
-from fedjax_compress.report.reporting import curve_of, figures_of, read_finished, table
+from fedjax_compress.report.reporting import curve_of, read_finished
+from fedjax_compress.report.tables import figures_of, table
 
 
 def scheme(name: str, uplink: str, downlink: str | None = None) -> Scheme:
@@ -136,7 +137,7 @@ def test_curves_are_named_by_their_schemes(
     """There is one seed, which says nothing."""
     drawn: list[str] = []
 
-    def draw(curves: list[tuple[str, Any]], path: Path, score: Any) -> None:
+    def draw(curves: list[tuple[str, Any]], *rest: Any) -> None:
         drawn.extend(name for name, _ in curves)
 
     monkeypatch.setattr(grid_plots, "draw_curves", draw)

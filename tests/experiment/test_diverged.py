@@ -32,7 +32,8 @@ from fedjax_compress.experiment.grid import jobs
 from fedjax_compress.experiment.judging import Judge
 from fedjax_compress.experiment.saving import ProgramWarning, Saver
 from fedjax_compress.report import files, records, report
-from fedjax_compress.report.reporting import read_finished, table
+from fedjax_compress.report.reporting import read_finished
+from fedjax_compress.report.tables import table
 from fedjax_compress.typing import ServerOptimizer, Stage
 
 BASE = Config(

@@ -29,7 +29,7 @@ from fedjax_compress.experiment import (
 )
 from fedjax_compress.report import files, records, report
 from fedjax_compress.report.grid_plots import draw_grid
-from fedjax_compress.report.reporting import spread, table
+from fedjax_compress.report.tables import spread, table
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BASE = Config(

@@ -21,7 +21,7 @@ from fedjax_compress import registry
 from fedjax_compress.errors import Diverged, InputError
 from fedjax_compress.experiment import Config, Scheme, build, compare, run, trained
 from fedjax_compress.models import from_linen
-from fedjax_compress.report import files, grid_plots, records, report, reporting
+from fedjax_compress.report import files, grid_plots, records, report, reporting, tables
 
 ROWS, TESTED = 90, 30
 BASE = Config(
@@ -285,8 +285,8 @@ def test_folders_of_earlier_versions_are_judged_by_accuracy(
         (tmp_path / name).write_text((finished / name).read_text())
     old, new = (reporting.read_finished(place) for place in (tmp_path, finished))
     assert old.curve == new.curve
-    found = reporting.figures_of([old.summary])
-    assert found == reporting.figures_of([new.summary])
+    found = tables.figures_of([old.summary])
+    assert found == tables.figures_of([new.summary])
     assert "test_accuracy" in found
 
 

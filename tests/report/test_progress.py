@@ -70,6 +70,16 @@ def test_figures_are_sums_since_the_first_round() -> None:
     assert "3 min 14 s left" in line  # 97 rounds of the 2 s that the record tells
 
 
+def test_virtual_time_adds_up_where_there_is_a_clock() -> None:
+    before = [record(1, virtual_seconds=3600.0)]
+    progress = Progress(Console(file=io.StringIO()), 9, before)
+    progress.update(record(2, virtual_seconds=7200.0))
+    line = progress.line(record(2))
+    assert "  virtual 3 h 0 min  1,234 clients/s" in line
+    plain = Progress(Console(file=io.StringIO()), 9, [])
+    assert "virtual" not in plain.line(record(1))
+
+
 def test_narrow_terminals_get_a_shorter_line() -> None:
     line = (
         "round 141/400  accuracy 91.9 %  loss 0.110  up 5.22 MB  down 10.3 MB  "

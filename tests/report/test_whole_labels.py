@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from fedjax_compress.cli import bench_plots
-from fedjax_compress.report import grid_plots, plots
+from fedjax_compress.report import grid_plots, plots, round_plot
 
 LONG = "a scheme that somebody has named at great length, with its options"
 
@@ -81,6 +82,21 @@ def test_run(pruned: bool, tmp_path: Path) -> None:
     summary = {"fp32_bytes": 10**15, "bytes_down": 10**15, "bytes_up": 9 * 10**14}
     summary |= {"saved_up": 1.1, "saved_down": 1.0}
     check_whole(plots.draw_run(history, summary, tmp_path / "r.png"))
+
+
+@pytest.mark.parametrize("count", [1, 60])
+@pytest.mark.parametrize("waits", [True, False])
+def test_round(count: int, waits: bool, tmp_path: Path) -> None:
+    """Late clients of days, of which the picture says so at its side."""
+    seconds = 1000.0 * np.arange(1, count + 1)
+    gone = seconds > 9000 if waits else np.zeros(count, bool)
+    lost = gone & (np.arange(count) % 2 == 0)
+    ids = np.arange(count) + 123_456_789
+    bars = round_plot.Bars(
+        ids, seconds, seconds, 9 * seconds, min(99e3, seconds[-1] * 11) if waits else
+        None, gone & ~lost, lost,
+    )  # fmt: skip
+    check_whole(round_plot.draw_round(100_000, bars, tmp_path / "r.png"))
 
 
 def measured(contender: str, clients: int) -> dict[str, Any]:

@@ -36,6 +36,16 @@ from fedjax_compress.report import words
         (words.duration(59.4), "59 s"),
         (words.duration(200), "3 min 20 s"),
         (words.duration(7500), "2 h 5 min"),
+        (words.duration(3 * 86_400 + 4 * 3600), "3 days 4 h"),
+        (words.virtual(None), "-"),
+        (words.virtual(0.0), "0 s"),
+        (words.virtual(0.04123), "41.2 ms"),
+        (words.virtual(3.44), "3.4 s"),
+        (words.virtual(200), "3 min 20 s"),
+        (words.joules(320.4), "320 J"),
+        (words.joules(12_345), "12.3 kJ"),
+        (words.joules(999_700), "1 MJ"),
+        (words.joules(4_560_000), "4.56 MJ"),
     ],
 )
 def test_words(found: str, text: str) -> None:
