@@ -221,7 +221,7 @@ def build(
     sampling = made(config, "sampling")
     clock = made(config, "clock")
     clock = None if clock == Clock() else clock
-    if course.first.asynchronous and clock is None:
+    if clock is None and getattr(course.first, "asynchronous", None):
         raise InputError(
             f"algorithm: {recorded(config).algorithm} waits for nobody, so it needs a "
             "clock; give one, as in network(mobile_2020) | devices(phone, sigma=0.6)"

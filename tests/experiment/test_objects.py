@@ -14,6 +14,7 @@ from fedjax_compress import (
     aggregate,
     algorithms,
     clients,
+    clock,
     compress,
     data,
     local,
@@ -52,6 +53,7 @@ TEXTS = Config(
     uplink="error_feedback(top_k(0.1))",
     downlink="cast(bfloat16)",
     algorithm="fedavg",
+    clock="network(fixed_2020) | over_selection(1.5)",
     lanes=1,
     evaluate_every=2,
     checkpoint_every=2,
@@ -75,6 +77,7 @@ def given(name: str) -> Any:
         "uplink": compress.parse("error_feedback(top_k(0.1))"),
         "downlink": compress.parse("cast(bfloat16)"),
         "algorithm": algorithms.fedavg,
+        "clock": clock.parse("network(fixed_2020) | over_selection(1.5)"),
     }
     return found[name]
 
