@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fedjax_compress.clock._devices import device_classes, devices
+from fedjax_compress.clock._energy import energy
+from fedjax_compress.clock._network import network
+from fedjax_compress.clock._trace import trace
 from fedjax_compress.clock.activity import Activity
 from fedjax_compress.clock.choosing import Choice, Spans, choose, length, spans, uniform
 from fedjax_compress.clock.clock import Clock, Layers, Part, Power, parse
-from fedjax_compress.clock.devices import device_classes, devices
-from fedjax_compress.clock.energy import energy
-from fedjax_compress.clock.networks import network
 from fedjax_compress.clock.published import prunefl
-from fedjax_compress.clock.trace import trace
 from fedjax_compress.clock.waiting import deadline, dropout, over_selection
 
 if TYPE_CHECKING:
