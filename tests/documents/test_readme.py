@@ -18,6 +18,7 @@ import pytest
 from processes import environment
 
 from fedjax_compress import (
+    clock,
     compress,
     data,
     experiment,
@@ -30,6 +31,7 @@ from fedjax_compress import report as reports
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
 from fedjax_compress.cli import benching, sizing
+from fedjax_compress.clock import fedscale
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build, grid
 from fedjax_compress.registry import imports
@@ -88,6 +90,11 @@ def my_file(readme: str) -> str:
     return re.findall(r"`mine\.py`.*?^```python\n(.*?)^```$", readme, re.M | re.S)[0]
 
 
+def phones(readme: str) -> str:
+    """The block that the README calls ``phones.csv``."""
+    return re.findall(r"`phones\.csv`.*?^```csv\n(.*?)^```$", readme, re.M | re.S)[0]
+
+
 @pytest.fixture(scope="module")
 def my_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run that imports ``mine.py``, with its stage by name, and a clock.
@@ -121,10 +128,16 @@ def test_a_file_of_ones_own_is_imported(my_run: Path) -> None:
 
 
 def test_shell_commands_are_understood(
-    shell_line: str, readme: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+    shell_line: str,
+    readme: str,
+    repository: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Options, specifications and targets are right; nothing is run."""
     execute(my_file(readme), monkeypatch)
+    (tmp_path / "phones.csv").write_text(phones(readme))
+    shell_line = shell_line.replace("phones.csv", str(tmp_path / "phones.csv"))
     called: list[str] = []
 
     def check(config: Config, *rest: Any, **more: Any) -> None:
@@ -155,6 +168,7 @@ def test_shell_commands_are_understood(
     monkeypatch.setattr(experiment, "resume", note)
     monkeypatch.setattr(reports, "report", note)
     monkeypatch.setattr(registry, "describe", note)
+    monkeypatch.setattr(fedscale, "convert_fedscale", note)
     words = shlex.split(shell_line, comments=True)
     if words[0] == "srun":
         words = words[words.index("fedjax-compress") :]
@@ -163,6 +177,9 @@ def test_shell_commands_are_understood(
         assert words[1] in targets
     elif words[:2] == ["pip", "install"]:
         assert words[2:] == ["."]
+    elif words[:3] == ["python", "-m", fedscale.__name__]:
+        assert fedscale.main(words[3:]) == 0
+        assert called
     else:
         starts = (["fedjax-compress"], ["python", "-m", "fedjax_compress"])
         start = next(s for s in starts if words[: len(s)] == s)
@@ -182,8 +199,26 @@ def test_the_program_has_the_name_that_is_typed(repository: Path) -> None:
 def test_links_lead_somewhere(readme: str, repository: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", readme)
     assert "notebooks/compare.png" in links
+    headings = re.findall(r"^#+ (.*)$", readme, re.M)
+    inside = {"#" + title.lower().replace(" ", "-") for title in headings}
     local = [link for link in links if not link.startswith("https://")]
+    local = [link for link in local if link not in inside]
     assert [link for link in local if not (repository / link).is_file()] == []
+
+
+def test_measured_clients_are_read_as_the_readme_has_them(
+    readme: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "phones.csv"
+    path.write_text(phones(readme))
+    found = clock.trace(str(path))
+    assert found["network"](0, 2).tolist() == [
+        [36e6, 11.2e6, 0.04],
+        [7.5e6, 1.1e6, 0.095],
+    ]
+    assert found["devices"](0, 2).tolist() == [10e9, 2.5e9]
+    there = found["activity"].active(np.arange(2), 40_000.0)
+    assert there.tolist() == [False, True]
 
 
 def test_what_is_in_is_registered(table) -> None:
