@@ -19,11 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from matplotlib.figure import Figure
 
 from fedjax_compress.experiment import Callback, Config, Grid, Scheme, StopRun, run_grid
 
@@ -141,7 +138,9 @@ def gather(output: Path) -> list[dict[str, Any]]:
             continue
         for scheme in json.loads(place.read_text())["schemes"]:
             name, _, way = scheme["name"].rpartition(", ")
-            runs = [reached(Path(place.parent) / run["folder"]) for run in scheme["runs"]]
+            runs = [
+                reached(Path(place.parent) / run["folder"]) for run in scheme["runs"]
+            ]
             row = {"network": network, "scheme": name, "way": way}
             row |= {"settings": scheme["settings"]}
             rows.append(row | {key: [run[key] for run in runs] for key in runs[0]})

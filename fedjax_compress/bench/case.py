@@ -32,6 +32,7 @@ class Case(NamedTuple):
       algorithm: specification of the engine's algorithm.
       model: specification of another model for the workload's data; empty for its own.
       qat: specification of quantization-aware training.
+      clock: specification of virtual time.
     """
 
     workload: str
@@ -48,6 +49,7 @@ class Case(NamedTuple):
     algorithm: str = "fedavg"
     model: str = ""
     qat: str = "none"
+    clock: str = "none"
 
     @property
     def registered(self) -> int:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fedjax_compress import aggregate, compress, local, registry, server
+from fedjax_compress import aggregate, clock, compress, local, registry, server
 from fedjax_compress.bench.case import Case
-from fedjax_compress.bench.workloads import Workload
+from fedjax_compress.bench.workloads import Workload, task_of
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.tuning import Choice, tune
+from fedjax_compress.simulate.work import work_of
 from fedjax_compress.typing import Params, Setup
 
 
@@ -35,17 +36,21 @@ class Contender(NamedTuple):
 
 def make_simulator(case: Case, given: Workload) -> Simulator:
     """The simulator of a case: the one place where its options are passed on."""
+    trains = local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False)
     algorithm = registry.build(
         "algorithm",
         case.algorithm,
         Setup(
-            local.sgd(given.model, lr=given.lr, batch=given.batch, shuffle=False),
+            trains,
             aggregate.mean(),
             server.fedavg(lr=1.0),
             compress.parse(case.uplink),
             compress.parse(case.downlink),
         ),
     )
+    timed, work = clock.parse(case.clock), []
+    if timed != clock.Clock():
+        work = [work_of(algorithm, trains, given.model, task_of(given))]
     choice = Choice(case.lanes, case.devices, case.convolution)
     if case.tune:
         found = tune(
@@ -61,6 +66,8 @@ def make_simulator(case: Case, given: Workload) -> Simulator:
         devices=choice.devices,
         convolution=choice.convolution,
         rounds_per_call=case.rounds_per_call,
+        clock=timed if work else None,
+        work=work,
     )
 
 
@@ -101,4 +108,10 @@ def engine(case: Case, given: Workload) -> Contender:
     def params() -> Params:
         return simulator.algorithm.network(state.server)[1]
 
-    return Contender(run, given.samples, params, about)
+    def samples(number: int) -> int:
+        if simulator.timed is None:
+            return given.samples(number)
+        # The clock may have chosen others, all of whom have trained.
+        return int(given.sizes[simulator.timed.plan.ids].sum())
+
+    return Contender(run, samples, params, about)

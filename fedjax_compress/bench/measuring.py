@@ -84,6 +84,7 @@ def summarize(case: Case, ready: dict[str, Any], turns: list[dict[str, Any]]) ->
         "algorithm": case.algorithm if is_engine else None,
         "model": case.model or None,
         "qat": case.qat if is_engine else None,
+        "clock": case.clock if is_engine else None,
         "rounds": len(turns),
         "seconds_per_round": seconds,
         "samples_per_second": rate,

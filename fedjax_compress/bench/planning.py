@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, get_args
 
-from fedjax_compress import compress
+from fedjax_compress import clock, compress
 from fedjax_compress.bench.case import BOUND, DEFAULT_CLIENTS, LOOP, Case
 from fedjax_compress.bench.overhead import IDENTITY, links
 from fedjax_compress.bench.workloads import KINDS, check
@@ -14,13 +14,14 @@ from fedjax_compress.registry import check_spec, nearest
 
 SWEPT = (
     "clients", "population", "lanes", "devices", "convolution", "uplink", "algorithm",
-    "qat",
+    "qat", "clock",
 )  # fmt: skip
 """What a sweep may vary."""
 _SPECS = {
     "uplink": "identity;qsgd(bits=4)",
     "algorithm": "fedavg;federated_dropout(keep_rate=0.75)",
     "qat": "none;integer(bits=4)",
+    "clock": "none;network(mobile_2020) | devices(phone)",
 }
 """Specifications that a sweep may vary, with an example; they hold commas."""
 _MOST_DEVICES = 1024
@@ -47,6 +48,7 @@ class Request(NamedTuple):
     algorithm: str = "fedavg"
     model: str = ""
     qat: str = "none"
+    clock: str = "none"
     sweep: str | None = None
     overhead: bool = False
 
@@ -77,6 +79,7 @@ def plan(request: Request) -> list[list[Case]]:
             algorithm=request.algorithm,
             model=request.model,
             qat=request.qat,
+            clock=request.clock,
         )
         groups += _groups(request, case)
     for group in groups:
@@ -175,3 +178,4 @@ def _check_case(case: Case) -> None:
     for name in ("algorithm", "model", "qat"):
         if text := getattr(case, name):
             check_spec(name, text)
+    clock.parse(case.clock)

@@ -148,7 +148,7 @@ def with_model(given: Workload, text: str) -> Workload:
 
     Operations a row are six for each multiply-accumulate of its forward pass.
     """
-    task = _task(given)
+    task = task_of(given)
     model = registry.build("model", text, task)
     params = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
     flops = 6 * cost(model, task).macs
@@ -157,7 +157,7 @@ def with_model(given: Workload, text: str) -> Workload:
 
 def with_qat(given: Workload, text: str) -> Workload:
     """The workload whose clients train with quantized weights, from the same ones."""
-    model = registry.build("qat", text, given.model, _task(given))
+    model = registry.build("qat", text, given.model, task_of(given))
     if model is given.model:
         return given
     drawn = jax.tree.map(np.asarray, model.init(jax.random.key(pools.SEED)))
@@ -165,7 +165,8 @@ def with_qat(given: Workload, text: str) -> Workload:
     return given._replace(model=model, params={**drawn, **given.params})
 
 
-def _task(given: Workload) -> Task:
+def task_of(given: Workload) -> Task:
+    """What its model is for."""
     columns = given.data.columns
     classes = int(columns["labels"].max()) + 1
     return Task(tuple(columns["features"].shape[1:]), classes, given.name == "W3")

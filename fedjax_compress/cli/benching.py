@@ -183,6 +183,7 @@ _COLUMNS = (
     _Column("contender", lambda r: r["contender"]),
     _Column("algorithm", _link("algorithm"), True),
     _Column("qat", _link("qat"), True),
+    _Column("clock", _link("clock"), True),
     _Column("up", _link("uplink"), True),
     _Column("down", _link("downlink"), True),
     _Column("devices", lambda r: _whole(r["devices"]), True),
@@ -200,8 +201,16 @@ _COLUMNS = (
     _Column("device MB", lambda r: _whole(r["device_peak_mb"]), True),
     _Column("loss 1", lambda r: words.number(r["loss_first"], 5)),
 )
-_USUAL = {"up": "identity", "down": "identity", "devices": "1", "population": "3,400"}
-_LEFT = ("workload", "contender", "up", "down")
+_USUAL = {
+    "algorithm": "fedavg",
+    "qat": "none",
+    "clock": "none",
+    "up": "identity",
+    "down": "identity",
+    "devices": "1",
+    "population": "3,400",
+}
+_LEFT = ("workload", "contender", "algorithm", "qat", "clock", "up", "down")
 
 
 def _ratio(value: float | None) -> str:

@@ -207,8 +207,8 @@ def bench_options(base: Config) -> type:
     """Options of ``bench``."""
     sweep = (
         "clients=10,100,1000, population=1000,1000000, lanes=1,2,4, devices=1,2, "
-        "convolution=patches,winograd, 'uplink=SPEC;SPEC', 'algorithm=SPEC;SPEC' or "
-        "'qat=SPEC;SPEC': measure all of these"
+        "convolution=patches,winograd, 'uplink=SPEC;SPEC', 'algorithm=SPEC;SPEC', "
+        "'qat=SPEC;SPEC' or 'clock=SPEC;SPEC': measure all of these"
     )
     return _make(
         "BenchOptions",
@@ -237,6 +237,7 @@ def bench_options(base: Config) -> type:
             _own("algorithm", "fedavg", "SPEC", "algorithm of the engine"),
             _own("model", "", "SPEC", "another model for the workload's data"),
             _own("qat", "none", "SPEC", "quantization-aware training of the engine"),
+            _own("clock", "none", "SPEC", "virtual time of the engine"),
             _setting(_IMPORTS, ()),
             _own("json", None, "FILE", "where all figures go"),
             _own("plot", None, "FILE.png", "where a picture of --sweep goes"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import clients, tree
+from fedjax_compress import clients
 from fedjax_compress import data as datasets
 from fedjax_compress.checks.returned import within
 from fedjax_compress.clients import ClientData
@@ -33,7 +33,6 @@ from fedjax_compress.experiment.config import (
     recorded,
     with_field,
 )
-from fedjax_compress.models import forward_macs
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.runtime import distributed, host
 from fedjax_compress.simulate import (
@@ -44,7 +43,7 @@ from fedjax_compress.simulate import (
     Simulator,
 )
 from fedjax_compress.simulate.phases import Phases
-from fedjax_compress.simulate.timing import Work
+from fedjax_compress.simulate.work import Work, work_of
 from fedjax_compress.typing import Algorithm, Key, Model, Params, Task
 
 _PARTITION_STREAM = 0x50415254
@@ -267,14 +266,8 @@ def build(
 def works_of(course: Course, model: Model, task: Task) -> list[Work]:
     """What clients compute, in each phase of a run."""
     algorithms = [course.first, *(algorithm for _, algorithm in course.later)]
-    found = []
-    for algorithm, local in zip(algorithms, course.locals, strict=True):
-        trained = algorithm.trains or (model,)
-        shapes = [jax.eval_shape(m.init, jax.random.key(0)) for m in trained]
-        macs = tuple(float(forward_macs(m, task)) for m in trained)
-        seen: Any = local.seen
-        found.append(Work(seen, macs, tuple(tree.count(s) for s in shapes)))
-    return found
+    each = zip(algorithms, course.locals, strict=True)
+    return [work_of(algorithm, local, model, task) for algorithm, local in each]
 
 
 def left_open(config: Config) -> list[str]:

@@ -31,8 +31,9 @@ from fedjax_compress.simulate.plan import (
 from fedjax_compress.simulate.programs import Programs, Residence
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
-from fedjax_compress.simulate.timing import Reading, Timed, Timer, Work
+from fedjax_compress.simulate.timing import Reading, Timed, Timer
 from fedjax_compress.simulate.watch import Watch, watch_of
+from fedjax_compress.simulate.work import Work
 from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
 
 
@@ -110,6 +111,10 @@ class Simulator:
         self.sizes = np.asarray(data.sizes)
         plan.check_sizes(cohort, len(self.sizes), lanes, rounds_per_call)
         self.watch: Watch | None = None
+        if clock is None and algorithm.asynchronous is not None:
+            raise InputError(
+                "an algorithm that waits for nobody needs a clock; give one"
+            )
         if clock is not None:
             timer = Timer(clock, work, seed, self.sizes, cohort)
             self.watch = watch_of(timer, self.phases, sampling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,26 +11,12 @@ import numpy as np
 from fedjax_compress.clock import Choice, Clock, Spans, choose, length, spans, uniform
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.foresee import Messages
+from fedjax_compress.simulate.work import Work
 
 Array = np.ndarray
 _DROPOUT = 0x44524F50
 _TRAINING = 6
 """Operations of training for each multiply-accumulate of a forward pass."""
-
-
-class Work(NamedTuple):
-    """What clients compute in a phase.
-
-    Attributes:
-      rows: number of a client's rows -> how many it learns from, each as often as it is
-        seen; arrays.
-      macs: multiply-accumulates of a forward pass on one row, for each tier.
-      parameters: that are decoded and encoded, for each tier.
-    """
-
-    rows: Callable[[Array], Array]
-    macs: tuple[float, ...]
-    parameters: tuple[int, ...]
 
 
 class Reading(NamedTuple):

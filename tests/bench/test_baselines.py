@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from fedjax_compress.bench import Case, Workload, baselines, workload
+from fedjax_compress.bench import Case, Workload, baselines, pools, workload
 from fedjax_compress.bench.contender import engine
 from fedjax_compress.typing import Params
 
@@ -90,3 +90,12 @@ def test_the_bound_keeps_the_fastest_form(given: Workload) -> None:
     assert not np.array_equal(before, contender.params()["output"]["bias"])
     whole = given.samples(1) // given.batch * given.batch
     assert contender.samples(1) == whole
+
+
+def test_with_a_clock_all_who_were_invited_count(given: Workload) -> None:
+    spec = "over_selection(1.5) | devices(phone, sigma=1)"
+    contender = engine(Case("W2", 3, clock=spec), given)
+    assert contender.run(0, 1) > 0
+    # ceil(1.5 * 3) of them train, whoever the round waits for.
+    invited = given.sampling(pools.SEED, 0, given.sizes, 5)
+    assert contender.samples(0) == given.sizes[invited].sum()

@@ -65,6 +65,8 @@ def test_sweeps_are_read() -> None:
     assert parse_sweep("devices=1, 2") == ("devices", [1, 2])
     text = "uplink=identity; hadamard | uniform(bits=4)"
     assert parse_sweep(text) == ("uplink", ["identity", "hadamard | uniform(bits=4)"])
+    (group,) = plan(Request("W2", sweep="clock=none; network(up=2) | devices(phone)"))
+    assert [case.clock for case in group] == ["none", "network(up=2) | devices(phone)"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,7 @@ def test_sweeps_are_read() -> None:
         (Request("W2", sweep="clients=10,0"), "clients must be at least 1"),
         (Request("W2", sweep="uplink=identity;topk(1)"), "did you mean 'top_k'?"),
         (Request("W2", sweep="qat=none;intger"), "did you mean 'integer'?"),
+        (Request("W2", clock="network | device"), "did you mean 'devices'?"),
         (Request(sweep="lanes=1"), "a sweep needs a workload"),
         (Request("W2", sweep="lanes=1", overhead=True), "leave one out"),
         (Request("W2", downlink="cast", overhead=True), "leave downlink out"),

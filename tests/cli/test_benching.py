@@ -120,6 +120,7 @@ def made(contender: str, **values: Any) -> dict[str, Any]:
         "downlink": "identity",
         "algorithm": "fedavg",
         "qat": "none",
+        "clock": "none",
         "devices": 1,
         "lanes": 8 if contender == "engine" else None,
         "seconds_per_round": 0.5,

@@ -202,5 +202,7 @@ def test_rules_that_only_rounds_have():
     for rule in ("over_selection(1.2)", "deadline(5)", "prunefl"):
         with pytest.raises(InputError, match="waits for nobody; leave them out"):
             simulator_of(clock.parse(rule), 12, 2)
+    with pytest.raises(InputError, match="nobody needs a clock; give one"):
+        simulator_of(None, 12, 2)
     with pytest.raises(InputError, match="concurrency is 5, and there are only 4"):
         simulator_of(takes(1.0), 4, 2, made={"concurrency": 5})
