@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_compress import tree
-from fedjax_compress.clients import ClientData, HostStore
+from fedjax_compress.clients import ClientData
 from fedjax_compress.clock import Clock
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
-from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan, states
+from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan
 from fedjax_compress.simulate import round as rounds_
+from fedjax_compress.simulate.keeping import Keeping
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import (
@@ -132,7 +133,7 @@ class Simulator:
         self._key = root_key(seed, generator)
         self._root = self.placement.replicate(jax.random.key_data(self._key))
         self._supplier: Supplier | None = None
-        self._host: HostStates | None = None
+        self._kept: Keeping | None = None
         self.programs = Programs(self.phases, self.placement, self._key, convolution)
 
     @property
@@ -184,7 +185,13 @@ class Simulator:
                 self.watch.foresee(self._source, params)
             if self.watch.sequential:
                 self.rounds_per_call = 1
-        store = self._new_store(chunk.kept_init(self.algorithm, params))
+        template = chunk.kept_init(self.algorithm, params)
+        limit = self.resident_limit
+        self._kept = Keeping(template, self.clients, self.placement, limit)
+        self.rounds_per_call = 1 if self._kept.hosted else self.rounds_per_call
+        self._supplier = self._new_supplier(self._kept.hosted)
+        store = self._kept.begin(self._supplier.worker)
+        self._supplier.states = self._kept.host
         return RunState(self.placement.replicate(server), store, 0)
 
     @property
@@ -202,23 +209,9 @@ class Simulator:
         """Whether client states live on the device between rounds."""
         return self._host is None
 
-    def _new_store(self, template: Tree) -> Tree:
-        need = self.clients * sum(x.nbytes for x in jax.tree.leaves(template))
-        fits = self.devices == 1 and need <= self.resident_limit
-        hosted = bool(jax.tree.leaves(template)) and not fits
-        self.rounds_per_call = 1 if hosted else self.rounds_per_call
-        self._supplier = self._new_supplier(hosted)
-        self._host = None
-        self._template = jax.device_get(template)
-        if hosted:
-            store = HostStore(self._template, self.clients)
-            worker = self._supplier.worker
-            self._host = HostStates(store, self.placement, worker)
-            self._supplier.states = self._host
-            return ()
-        return jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (self.clients, *x.shape)).copy(), template
-        )
+    @property
+    def _host(self) -> HostStates | None:
+        return None if self._kept is None else self._kept.host
 
     def _new_supplier(self, hosted: bool) -> Supplier:
         homes = self.placement.processes if hosted else 1
@@ -235,9 +228,8 @@ class Simulator:
 
     def snapshot(self, state: RunState) -> Tree:
         """All that a checkpoint of ``state``, the newest one, has to hold."""
-        store = (
-            self._host.tree if self._host else states.saved(state.store, self.clients)
-        )
+        assert self._kept is not None
+        store = self._kept.saved(state.store)
         return {"server": state.server, "store": store} | self._read(state)
 
     def _read(self, state: RunState) -> dict[str, np.ndarray]:
@@ -250,33 +242,22 @@ class Simulator:
         Raises:
           InputError: several processes keep them.
         """
-        if self._host is not None:
-            if self.placement.processes > 1:
-                raise InputError(
-                    "states are kept on the host, by each process those of its own "
-                    "clients; ask for them in a run of one process"
-                )
-            found: ClientState = self._host.of(ids).state
-            return found
-        return jax.tree.map(lambda x: x[ids], state.store.state)
+        assert self._kept is not None
+        return self._kept.states(state.store, ids)
 
     def expected(self, state: RunState) -> Tree:
         """What a ``snapshot`` looks like, on whatever devices it was made."""
-        kept, clients = state.store, self.clients
-        store = self._host.tree if self._host else states.expected(kept, clients)
+        assert self._kept is not None
+        store = self._kept.expected(state.store)
         server = jax.device_get(state.server)
         return {"server": server, "store": store} | self._read(state)
 
     def place(self, saved: Tree, finished: int) -> RunState:
         """The state after ``finished`` rounds, from a ``snapshot`` saved then."""
-        store = saved["store"]
         assert self._supplier is not None
+        assert self._kept is not None
         self._supplier.forget()
-        if self._host is not None:
-            self._host.load(store)
-            store = ()
-        else:
-            store = states.dense(self._template, store, self.clients)
+        store = self._kept.loaded(saved["store"])
         clock = self.watch.loaded(saved) if self.watch else Reading()
         server = self.placement.replicate(saved["server"])
         return RunState(server, store, finished, clock)
