@@ -54,7 +54,7 @@ class Keeping:
         )
 
     def saved(self, store: Tree) -> Tree:
-        """All states as a checkpoint holds them: leaves [clients, ...] and their ids."""
+        """All states as a checkpoint holds them, leaves [clients, ...], by id."""
         if self.host is not None:
             return self.host.tree
         if not jax.tree.leaves(store):
