@@ -6,7 +6,9 @@ from fedjax_compress.models import losses, metrics
 from fedjax_compress.models._char_lstm import char_lstm
 from fedjax_compress.models._cnn import cnn, emnist_cnn
 from fedjax_compress.models._cost import Cost, cost, forward_macs
+from fedjax_compress.models._lenet import lenet
 from fedjax_compress.models._partial import lora, partial, partly, with_additions
+from fedjax_compress.models._vgg11 import vgg11
 from fedjax_compress.models.augment import Augment, augmented, crop_flip, normalise
 from fedjax_compress.models.convolution.forms import Form, convolution_form
 from fedjax_compress.models.convolution.layer import Convolution, max_pool
@@ -16,6 +18,14 @@ from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.lstm import LSTM
 from fedjax_compress.models.nnx_model import from_nnx
 from fedjax_compress.models.resnet import resnet12, resnet18
+from fedjax_compress.models.thin_resnets import (
+    resnet8,
+    resnet20,
+    resnet55,
+    resnet56,
+    resnet109,
+    resnet110,
+)
 
 __all__ = [
     "LSTM",
@@ -33,6 +43,7 @@ __all__ = [
     "forward_macs",
     "from_linen",
     "from_nnx",
+    "lenet",
     "logistic",
     "lora",
     "losses",
@@ -42,8 +53,15 @@ __all__ = [
     "normalise",
     "partial",
     "partly",
+    "resnet8",
     "resnet12",
     "resnet18",
+    "resnet20",
+    "resnet55",
+    "resnet56",
+    "resnet109",
+    "resnet110",
     "rewrite_convolutions",
+    "vgg11",
     "with_additions",
 ]

@@ -39,6 +39,38 @@ def layers(
     return Cuts(groups, ties | (more or {}), checked(groups, narrow))
 
 
+def chain(
+    widths: tuple[int, ...],
+    dense: tuple[int, ...],
+    places: int,
+    make: Callable[[tuple[int, ...], tuple[int, ...]], Model],
+) -> Cuts:
+    """Cuts of layers in a row: ``conv_1``, ..., ``dense_1``, ..., ``output``.
+
+    Args:
+      widths: channels of the convolutions.
+      dense: widths of the dense layers.
+      places: of the last maps, each of which a dense layer reads.
+      make: (widths, dense) -> the network of that size.
+    """
+    sizes = {f"conv_{i + 1}": w for i, w in enumerate(widths)}
+    sizes |= {f"dense_{i + 1}": w for i, w in enumerate(dense)}
+    ends: dict[str, Ends] = {}
+    reads: Tie | None = None
+    for name in sizes:
+        if name == "dense_1" and reads is not None:
+            reads = reads._replace(outer=places)
+        ends[name] = (reads, Tie(name))
+        reads = Tie(name)
+    ends["output"] = (reads, None)
+
+    def narrow(counts: dict[str, int]) -> Model:
+        kept = [counts[name] for name in sizes]
+        return make(tuple(kept[: len(widths)]), tuple(kept[len(widths) :]))
+
+    return layers(sizes, ends, narrow, spatial=2)
+
+
 def checked(
     groups: dict[str, int], narrow: Callable[[dict[str, int]], Model]
 ) -> Callable[[dict[str, int]], Model]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-
-import jax
 from flax import linen
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.convolution.forms import Form
-from fedjax_compress.models.convolution.layer import Convolution, max_pool
+from fedjax_compress.models.convolution.layer import max_pool
 from fedjax_compress.models.inputs import check_images, check_positive
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.typing import Array, Key, Model, Task
+from fedjax_compress.models.residual import (
+    BasicBlock,
+    convolution,
+    head,
+    kaiming,
+    norm,
+)
+from fedjax_compress.typing import Array, Model, Task
 
 LEAK = 0.1
 """Slope below zero of ResNet-12's activation."""
-EPSILON = 1e-5
-"""Added to the variance in a normalisation."""
 _SLOPE = 0.01
 """The slope that scales ResNet-12's first kernels: a default, not ``LEAK``."""
 
@@ -29,14 +31,14 @@ class _Block12(linen.Module):
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
-        kernels = _kaiming(_SLOPE)
+        kernels = kaiming(_SLOPE)
         y = x
         for i in (1, 2, 3):
-            y = _convolution(self.features, 3, self.form, kernels, f"conv_{i}")(y)
-            y = _norm(2, f"norm_{i}")(y)
+            y = convolution(self.features, 3, self.form, kernels, f"conv_{i}")(y)
+            y = norm(2, f"norm_{i}")(y)
             y = _leaky_relu(y) if i < 3 else y
-        x = _convolution(self.features, 1, self.form, kernels, "shortcut")(x)
-        return max_pool(_leaky_relu(y + _norm(2, "shortcut_norm")(x)))
+        x = convolution(self.features, 1, self.form, kernels, "shortcut")(x)
+        return max_pool(_leaky_relu(y + norm(2, "shortcut_norm")(x)))
 
 
 class _ResNet12(linen.Module):
@@ -48,27 +50,7 @@ class _ResNet12(linen.Module):
     def __call__(self, x: Array) -> Array:
         for i, width in enumerate(self.widths):
             x = _Block12(width, self.form, name=f"block_{i + 1}")(x)
-        return _head(self.classes, x)
-
-
-class _Block18(linen.Module):
-    features: int
-    stride: int
-    groups: int
-    form: Form
-
-    @linen.compact
-    def __call__(self, x: Array) -> Array:
-        make = functools.partial(
-            _convolution, self.features, form=self.form, kernels=_kaiming(0.0)
-        )
-        y = make(3, name="conv_1", stride=self.stride)(x)
-        y = linen.relu(_norm(self.groups, "norm_1")(y))
-        y = _norm(self.groups, "norm_2")(make(3, name="conv_2")(y))
-        if self.stride > 1 or x.shape[-1] != self.features:
-            x = make(1, name="shortcut", stride=self.stride)(x)
-            x = _norm(self.groups, "shortcut_norm")(x)
-        return linen.relu(y + x)
+        return head(self.classes, x)
 
 
 class _ResNet18(linen.Module):
@@ -79,13 +61,13 @@ class _ResNet18(linen.Module):
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
-        x = _convolution(self.width, 3, self.form, _kaiming(0.0), "stem")(x)
-        x = linen.relu(_norm(self.groups, "stem_norm")(x))
+        x = convolution(self.width, 3, self.form, kaiming(0.0), "stem")(x)
+        x = linen.relu(norm(self.groups, "stem_norm")(x))
         for i in range(8):
             features, stride = self.width * 2 ** (i // 2), 2 if i in (2, 4, 6) else 1
             name = f"block_{i + 1}"
-            x = _Block18(features, stride, self.groups, self.form, name=name)(x)
-        return _head(self.classes, x)
+            x = BasicBlock(features, stride, self.groups, self.form, name=name)(x)
+        return head(self.classes, x)
 
 
 @registry.register("model", context=1)
@@ -195,46 +177,5 @@ def resnet18(
     return from_linen(module, task, conv="direct")
 
 
-def _convolution(
-    features: int,
-    size: int,
-    form: Form,
-    kernels: linen.initializers.Initializer,
-    name: str,
-    stride: int = 1,
-) -> Convolution:
-    return Convolution(
-        features,
-        size,
-        form=form,
-        stride=stride,
-        bias=False,
-        kernel_init=kernels,
-        name=name,
-    )
-
-
-def _norm(groups: int, name: str) -> linen.GroupNorm:
-    return linen.GroupNorm(groups, epsilon=EPSILON, name=name)
-
-
 def _leaky_relu(x: Array) -> Array:
     return linen.leaky_relu(x, LEAK)
-
-
-def _kaiming(slope: float) -> linen.initializers.Initializer:
-    """Normal of mean 0 and variance 2 / (1 + slope**2) / (rows * columns * outputs)."""
-    scale = 2 / (1 + slope**2)
-    return linen.initializers.variance_scaling(scale, "fan_out", "normal")
-
-
-def _head(classes: int, x: Array) -> Array:
-    """The mean over places and a dense layer; called inside a module."""
-    x = x.mean((1, 2))
-    bound = x.shape[-1] ** -0.5
-
-    def uniform(key: Key, shape: tuple[int, ...], *options: object) -> Array:
-        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-    dense = linen.Dense(classes, name="output", kernel_init=uniform, bias_init=uniform)
-    return dense(x)

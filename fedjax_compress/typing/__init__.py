@@ -19,7 +19,15 @@ from fedjax_compress.typing._data import (
     has_pictures,
     rows_of,
 )
-from fedjax_compress.typing._models import Counted, Cuts, Metric, Model, Quantized, Tie
+from fedjax_compress.typing._models import (
+    Counted,
+    Cuts,
+    Halves,
+    Metric,
+    Model,
+    Quantized,
+    Tie,
+)
 from fedjax_compress.typing._parts import (
     Aggregator,
     LocalUpdate,
@@ -64,6 +72,7 @@ __all__ = [
     "Context",
     "Counted",
     "Cuts",
+    "Halves",
     "Key",
     "Keys",
     "LocalUpdate",

@@ -121,6 +121,20 @@ class Quantized(NamedTuple):
     keeps_scale: bool = True
 
 
+class Halves(NamedTuple):
+    """A network as two, one after the other: second(first(columns)) is its outputs.
+
+    Attributes:
+      first: (params, columns [batch, ...], key or None) -> float32 [batch, *shape].
+      second: (params, what the first made, key or None) -> outputs.
+      shape: of what the first makes of one row.
+    """
+
+    first: Callable[[Params, Columns, Key | None], Array]
+    second: Callable[[Params, Array, Key | None], Outputs]
+    shape: tuple[int, ...]
+
+
 class Model(NamedTuple):
     """Pure functions over a nested dict of parameters.
 
@@ -139,6 +153,7 @@ class Model(NamedTuple):
       quantized: what quantization-aware training adds, or None.
       frozen: makes parameters beside the trained ones, by path, that each client is
         sent before its first round; None where both ends have them, or there are none.
+      halves: where it can be parted, or None.
     """
 
     init: Callable[[Key], Params]
@@ -149,3 +164,4 @@ class Model(NamedTuple):
     constrain: Callable[[Params], Params] | None = None
     quantized: Quantized | None = None
     frozen: Callable[[], dict[str, Any]] | None = None
+    halves: Halves | None = None

@@ -30,7 +30,8 @@ KNOWN = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
 of one platform, or call Python."""
 CLIENTS, ROWS, LANES, CHUNKS = 13, 40, 4, 2
 TASK = Task((5,), 3)
-IMAGES, TEXT = Task((16, 16), 4), Task((5,), 7, tokens=True)
+IMAGES, LARGE = Task((16, 16), 4), Task((32, 32), 4)
+TEXT = Task((5,), 7, tokens=True)
 LINKS = {
     "dense": ("uniform(bits=4)",),
     "sparse": ("on_vector(top_k(0.3))", "nonzero(code=fixed)"),
@@ -48,6 +49,14 @@ MODELS = {
     "cnn": "cnn(widths=(2, 3), dense=5)",
     "resnet12": "resnet12(maps=4, conv=direct)",
     "resnet18": "resnet18(width=2, conv=direct)",
+    "resnet8": "resnet8(width=2, blocks=1, conv=direct)",
+    "resnet20": "resnet20(width=2, blocks=1, conv=direct)",
+    "resnet55": "resnet55(width=2, blocks=1, conv=direct)",
+    "resnet56": "resnet56(width=2, blocks=1, conv=direct)",
+    "resnet109": "resnet109(width=2, blocks=1, conv=direct)",
+    "resnet110": "resnet110(width=2, blocks=1, conv=direct)",
+    "lenet": "lenet(width=3)",
+    "vgg11": "vgg11(width=1)",
     "char_lstm": "char_lstm(embedding=2, hidden=3)",
     "partial": "partial('mlp(hidden=(6, 5))', train=output)",
     "lora": "lora('mlp(hidden=(6, 5))', rank=2, train=bias)",
@@ -227,7 +236,7 @@ def assert_gradients_lower(model, task):
 
 
 def test_gradients_of_every_model(model_name):
-    task = TEXT if model_name == "char_lstm" else IMAGES
+    task = {"char_lstm": TEXT, "vgg11": LARGE}.get(model_name, IMAGES)
     text = MODELS.get(model_name, model_name)
     assert_gradients_lower(registry.build("model", text, task), task)
 

@@ -19,6 +19,12 @@ WHOLE = [
     ("logistic", IMAGES),
     ("resnet12", Task((16, 16), 4)),
     ("resnet18", IMAGES),
+    ("resnet8", IMAGES),
+    ("resnet20", IMAGES),
+    ("resnet55", IMAGES),
+    ("resnet56", IMAGES),
+    ("resnet109", IMAGES),
+    ("resnet110", IMAGES),
     ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
     ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
 ]
@@ -35,6 +41,9 @@ GROUPS = [
     ("cnn(widths=(2, 3, 2), dense=5)", Task((11, 13, 3), 4), None),
     ("emnist_cnn", Task((7, 8), 4), {"conv_1": 32, "conv_2": 64, "dense": 128}),
     ("emnist_cnn", Task((9, 10, 3), 4), None),
+    ("lenet(width=3)", Task((13, 35), 4), None),
+    ("lenet", Task((32, 33, 3), 4), None),
+    ("vgg11(width=2)", Task((64, 33), 4), None),
     (
         "char_lstm(embedding=3, hidden=6)",
         TEXT,

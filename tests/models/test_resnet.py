@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain_layers import convolution, dense, images, leaky, norm, pool
 from scipy import stats
 from systems import rows
 
@@ -129,42 +130,6 @@ def variance_of(kernel):
     return 2 / (1 + 0.01**2) / (size * size * outputs)
 
 
-# Plain numpy, in float64.
-
-
-def convolution(x, layer, stride=1):
-    kernel = layer["kernel"].astype(np.float64)
-    size = kernel.shape[0]
-    pad = size // 2
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    height, width = (range(0, x.shape[axis] - size + 1, stride) for axis in (1, 2))
-    y = np.zeros((len(x), len(height), len(width), kernel.shape[3]))
-    for i, top in enumerate(height):
-        for j, left in enumerate(width):
-            window = x[:, top : top + size, left : left + size]
-            y[:, i, j] = np.einsum("brsc,rsco->bo", window, kernel)
-    return y
-
-
-def norm(x, layer, groups=2):
-    y = np.empty_like(x)
-    for part in np.split(np.arange(x.shape[-1]), groups):
-        for b in range(len(x)):
-            one = x[b][..., part]
-            y[b][..., part] = (one - one.mean()) / np.sqrt(one.var() + 1e-5)
-    return y * layer["scale"] + layer["bias"]
-
-
-def leaky(x, slope=0.1):
-    return np.where(x > 0, x, slope * x)
-
-
-def pool(x):
-    high, wide = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-    parts = [x[:, i:high:2, j:wide:2] for i in range(2) for j in range(2)]
-    return np.max(parts, axis=0)
-
-
 def block_of_twelve(x, p):
     y = leaky(norm(convolution(x, p["conv_1"]), p["norm_1"]))
     y = leaky(norm(convolution(y, p["conv_2"]), p["norm_2"]))
@@ -180,15 +145,6 @@ def block_of_eighteen(x, p, stride, groups):
         x = convolution(x, p["shortcut"], stride)
         x = norm(x, p["shortcut_norm"], groups)
     return leaky(y + x, 0)
-
-
-def dense(x, layer):
-    return x.mean((1, 2)) @ layer["kernel"] + layer["bias"]
-
-
-def images(height, width):
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
 
 
 def outputs(text, features, params):
