@@ -21,6 +21,7 @@ from fedjax_compress.wire.measure import (
     size,
 )
 from fedjax_compress.wire.message import pack, unpack
+from fedjax_compress.wire.ragged import Ragged, ragged
 from fedjax_compress.wire.whole import squeeze, unsqueeze, whole_sizes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "FieldSize",
     "IndexCode",
     "Ledger",
+    "Ragged",
     "Shape",
     "SymbolCode",
     "bits",
@@ -43,6 +45,7 @@ __all__ = [
     "foreseen",
     "nominal_size",
     "pack",
+    "ragged",
     "raw",
     "register_code",
     "shape_of",

@@ -15,12 +15,15 @@ The body holds the fields one after another in pytree order, each in its own cod
 significant bit first, without alignment in between; unused bits are zero. The
 structure is the text with one line ``SHAPE DTYPE ALPHABET CODE`` for each field, as in
 ``[3, 5] uint8 16 fixed``; both ends know it, and its CRC tells when they do not agree.
+Of rows (``Ragged``) their number stands in 32 bits in front of the fields of each, and
+the structure has a line ``ROWS rows`` and the lines of one.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -30,8 +33,16 @@ import numpy as np
 from fedjax_compress.errors import InputError, WireError
 from fedjax_compress.typing import Payload
 from fedjax_compress.wire.code import BitReader, code_of
-from fedjax_compress.wire.field import Field, count, fields, is_word
+from fedjax_compress.wire.field import Field, count, is_word
 from fedjax_compress.wire.measure import HEADER_BYTES
+from fedjax_compress.wire.ragged import (
+    COUNT_BITS,
+    Ragged,
+    joined,
+    number_of_rows,
+    pieces,
+    row,
+)
 
 MAGIC = b"FC"
 VERSION = 1
@@ -47,7 +58,7 @@ def pack(payload: Payload) -> bytes:
     Raises:
       InputError: a symbol outside its alphabet, or an array outside a Field.
     """
-    parts = list(fields(payload))
+    parts = list(pieces(payload))
     stream = np.concatenate([np.zeros(0, np.uint8), *map(written, parts)])
     body = np.packbits(stream).tobytes()
     unused = 8 * len(body) - stream.size
@@ -57,8 +68,13 @@ def pack(payload: Payload) -> bytes:
     return header + body
 
 
-def written(field: Field) -> np.ndarray:
-    """The bits of one field, as uint8 [bits], each 0 or 1."""
+def written(field: Field | Ragged) -> np.ndarray:
+    """The bits of one field, or of rows and their number; uint8 [bits], each 0 or 1."""
+    if isinstance(field, Ragged):
+        used = int(field.used)
+        number = np.unpackbits(np.array([used], ">u4").view(np.uint8))
+        each = [written(part) for i in range(used) for part in pieces(row(field, i))]
+        return np.concatenate([number, *each])
     return code_of(field).encode(unsigned(field), field.alphabet)
 
 
@@ -75,16 +91,16 @@ def unpack(data: bytes, like: Payload) -> Payload:
     Raises:
       WireError: the bytes are not an undamaged message of that structure.
     """
-    parts = list(fields(like))
+    parts = list(pieces(like))
     reader = _open(data, parts)
-    symbols = [_read(reader, f) for f in parts]
+    symbols = [leaf for f in parts for leaf in _read(reader, f)]
     if reader.position != reader.bits.size:
         left = reader.bits.size - reader.position
         raise WireError(f"{left} bits are left after the last field of the message")
     return jax.tree.unflatten(jax.tree.structure(like), symbols)
 
 
-def _open(data: bytes, parts: list[Field]) -> BitReader:
+def _open(data: bytes, parts: list[Field | Ragged]) -> BitReader:
     """Checks the header and all checksums; a reader of the body's bits."""
     if len(data) < HEADER_BYTES:
         raise WireError(
@@ -114,13 +130,21 @@ def _open(data: bytes, parts: list[Field]) -> BitReader:
     return BitReader(bits[: bits.size - unused])
 
 
-def structure(parts: list[Field]) -> int:
+def structure(parts: Iterable[Field | Ragged]) -> int:
     """CRC-32 of the shapes, dtypes, alphabets and codes of the fields."""
-    lines = [
-        f"{list(f.symbols.shape)} {np.dtype(f.symbols.dtype)} {f.alphabet} {f.code}"
-        for f in parts
-    ]
-    return zlib.crc32("\n".join(lines).encode())
+    return zlib.crc32("\n".join(_lines(parts)).encode())
+
+
+def _lines(parts: Iterable[Field | Ragged]) -> list[str]:
+    lines = []
+    for part in parts:
+        if isinstance(part, Ragged):
+            lines.append(f"{number_of_rows(part)} rows")
+            lines += _lines(pieces(row(part, 0)))
+            continue
+        shape, dtype = list(part.symbols.shape), np.dtype(part.symbols.dtype)
+        lines.append(f"{shape} {dtype} {part.alphabet} {part.code}")
+    return lines
 
 
 def unsigned(field: Field) -> np.ndarray:
@@ -159,6 +183,22 @@ def restored(words: np.ndarray, field: Field) -> Any:
     return jnp.asarray(array.reshape(field.symbols.shape))
 
 
-def _read(reader: BitReader, field: Field) -> Any:
-    words = code_of(field).decode(reader, count(field), field.alphabet)
-    return restored(words, field)
+def _read(reader: BitReader, field: Field | Ragged) -> list[Any]:
+    """The arrays of a piece, in pytree order.
+
+    Raises:
+      WireError: more rows than there is room for.
+    """
+    if not isinstance(field, Ragged):
+        words = code_of(field).decode(reader, count(field), field.alphabet)
+        return [restored(words, field)]
+    used = int(np.packbits(reader.take(COUNT_BITS)).view(">u4")[0])
+    if used > number_of_rows(field):
+        raise WireError(f"{used} rows in a message of at most {number_of_rows(field)}")
+    like = row(field, 0)
+    parts, shape = list(pieces(like)), jax.tree.structure(like)
+    rows = []
+    for _ in range(used):
+        leaves = [leaf for part in parts for leaf in _read(reader, part)]
+        rows.append(jax.tree.unflatten(shape, leaves))
+    return jax.tree.leaves(joined(rows, field))
