@@ -4,6 +4,7 @@ from fedjax_compress.algorithms._fedavg import fedavg
 from fedjax_compress.algorithms._fedbuff import fedasync, fedbuff
 from fedjax_compress.algorithms._federated_dropout import federated_dropout
 from fedjax_compress.algorithms._federated_pruning import federated_pruning
+from fedjax_compress.algorithms._fedgkt import fedgkt
 from fedjax_compress.algorithms._fetch_sgd import FetchSgdServer, fetch_sgd
 from fedjax_compress.algorithms._fjord import fjord
 from fedjax_compress.algorithms._heterofl import heterofl
@@ -26,6 +27,7 @@ __all__ = [
     "fedbuff",
     "federated_dropout",
     "federated_pruning",
+    "fedgkt",
     "fetch_sgd",
     "fjord",
     "heterofl",

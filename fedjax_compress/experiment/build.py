@@ -44,7 +44,7 @@ from fedjax_compress.simulate import (
 )
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.work import Work, work_of
-from fedjax_compress.typing import Algorithm, Key, Model, Params, Task
+from fedjax_compress.typing import Algorithm, Key, Model, Params, Population, Task
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
@@ -180,11 +180,19 @@ def rehearse(config: Config, dataset: Dataset) -> Model:
       InputError: model, links or their schedules do not fit the data or each other.
     """
     model = build_model(config, dataset)
-    course = build_course(config, model)
+    # Rows are not dealt for this: no size matters to what is checked here.
+    anybody = Population(dataset.task, config.clients or config.cohort, 1)
+    course = build_course(config, model, anybody)
     params = jax.eval_shape(model.init, _model_key(config))
     check_links(config, params)
     Phases(course.first, course.later).check(root_key(config.seed), params)
     return model
+
+
+def population_of(dataset: Dataset, data: ClientData) -> Population:
+    """What is known of all clients before a run."""
+    sizes = np.asarray(data.sizes)
+    return Population(dataset.task, len(sizes), int(sizes.max()))
 
 
 def _model_key(config: Config) -> Key:
@@ -214,7 +222,7 @@ def build(
         dataset = datasets.scaled(datasets.check(dataset))
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
-    course = build_course(config, model)
+    course = build_course(config, model, population_of(dataset, data))
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
     sampling = made(config, "sampling")
@@ -243,16 +251,23 @@ def build(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
     )
+    judged = course.first.judged or model
+    if course.first.judged is not None and distributed.processes() > 1:
+        raise InputError(
+            f"algorithm: {recorded(config).algorithm} is judged by what its clients "
+            "keep, so it needs a run of one process"
+        )
     scores: list[Callable[[Params], dict[str, float]]] = [
-        Evaluator(model, dataset.test)
+        Evaluator(judged, dataset.test)
     ]
     personal = None
     if config.evaluate_clients:
         rows = test_rows(config, dataset, owner, data)
-        scores.append(ClientEvaluator(model, rows))
+        if course.first.judged is None:
+            scores.append(ClientEvaluator(model, rows))
         # Each process has the states of some clients only.
         if course.first.personal is not None and distributed.processes() == 1:
-            personal = PersonalEvaluator(model, rows, course.first.personal)
+            personal = PersonalEvaluator(judged, rows, course.first.personal)
 
     def evaluate(params: Params) -> dict[str, float]:
         return {k: v for score in scores for k, v in score(params).items()}

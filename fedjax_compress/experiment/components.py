@@ -35,6 +35,7 @@ from fedjax_compress.typing import (
     LocalUpdate,
     Model,
     Params,
+    Population,
     ServerOptimizer,
     Setup,
     Task,
@@ -238,7 +239,9 @@ class Course(NamedTuple):
     locals: tuple[LocalUpdate, ...] = ()
 
 
-def build_course(config: Config, model: Model) -> Course:
+def build_course(
+    config: Config, model: Model, population: Population | None = None
+) -> Course:
     """One client and one server step, in each phase of what changes over rounds."""
     mean = made(config, "aggregate")
     steps = [steps_of(config, "local", model), steps_of(config, "server")]
@@ -249,7 +252,7 @@ def build_course(config: Config, model: Model) -> Course:
     for after in sorted(begins):
         local, server = (_last(each, after).part for each in steps)
         up, down = (_last(each, after).compressor for each in links)
-        setup = Setup(local, mean, server, up, down)
+        setup = Setup(local, mean, server, up, down, population)
         locals_.append(local)
         found.append((after, made(config, "algorithm", setup)))
     return Course(found[0][1], found[1:], tuple(locals_))

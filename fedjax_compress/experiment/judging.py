@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import math
 
+import jax
+import numpy as np
+
 from fedjax_compress import tree
 from fedjax_compress.experiment.build import Parts, current_params
 from fedjax_compress.experiment.config import Config
@@ -12,6 +15,9 @@ from fedjax_compress.report.records import Record
 from fedjax_compress.runtime import distributed
 from fedjax_compress.simulate import RunState
 from fedjax_compress.typing import Params
+
+_JUDGES = 32
+"""Clients whose networks are scored, where each has one of its own."""
 
 
 class Judge:
@@ -59,11 +65,26 @@ class Judge:
         return self._known[1]
 
     def _evaluated(self, params: Params, state: RunState) -> dict[str, float]:
-        found = self.parts.evaluate(params)
+        found = self._of_test_rows(params, state)
         if self.parts.personal is not None:
             states = functools.partial(self.parts.simulator.client_states, state)
             found |= self.parts.personal(params, states)
         return found
+
+    def _of_test_rows(self, params: Params, state: RunState) -> dict[str, float]:
+        """Of the server's model; or the means over clients, at most ``_JUDGES``."""
+        parts, personal = self.parts, self.parts.algorithm.personal
+        if parts.algorithm.judged is None:
+            return parts.evaluate(params)
+        assert personal is not None
+        clients = parts.simulator.clients
+        ids = np.arange(0, clients, -(-clients // _JUDGES))
+        states = parts.simulator.client_states(state, ids)
+        each = [
+            parts.evaluate(personal(params, jax.tree.map(lambda x, i=i: x[i], states)))
+            for i in range(len(ids))
+        ]
+        return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
 
 
 def evaluates(config: Config, finished: int) -> bool:

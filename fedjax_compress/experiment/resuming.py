@@ -255,4 +255,5 @@ def trained(
     made = build(config, dataset)
     start = made.simulator.start(made.params)
     state, _ = loop.restore(recorded(config), made, start, folder)
-    return made.model, made.algorithm.network(state.server)[1]
+    model = made.algorithm.judged or made.model
+    return model, made.algorithm.network(state.server)[1]

@@ -188,6 +188,7 @@ def _changed(
         init=jax.jit(init),
         apply=apply,
         cuts=None,
+        halves=None,
         frozen=frozen if sent == "once" else None,
     )
 

@@ -152,7 +152,7 @@ def augmented(model: Model, change: Augment) -> Model:
       change: such as ``crop_flip(task)``, for the same task.
     """
 
-    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
+    def before(columns: Columns, key: Key | None) -> Columns:
         features = columns["features"]
         own = None if key is None else jax.random.fold_in(key, _CHANGE)
         with within("the augment"):
@@ -160,13 +160,20 @@ def augmented(model: Model, change: Augment) -> Model:
         wanted = "floats of the shape of the features"
         if difference_of_leaf(changed, features):  # what is left alone is right
             floats("the augment", changed, features.shape, wanted)
-        return model.apply(params, {**columns, "features": changed}, key)
+        return {**columns, "features": changed}
 
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
+        return model.apply(params, before(columns, key), key)
+
+    halves = model.halves
+    if halves is not None:
+        whole = halves.first
+        halves = halves._replace(first=lambda p, c, k: whole(p, before(c, k), k))
     cuts = model.cuts
     if cuts is not None:
         inner = cuts.narrow
         cuts = cuts._replace(narrow=lambda counts: augmented(inner(counts), change))
-    return model._replace(apply=apply, cuts=cuts)
+    return model._replace(apply=apply, cuts=cuts, halves=halves)
 
 
 def _check_channels(task: Task, name: str, values: tuple[float, ...]) -> None:

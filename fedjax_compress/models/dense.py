@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from flax import linen
 
@@ -12,18 +13,32 @@ from fedjax_compress.models.adapt import read_features
 from fedjax_compress.models.cutting import Ends, layers
 from fedjax_compress.models.inputs import check_numbers, check_positive, flat
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.typing import Array, Model, Task, Tie
+from fedjax_compress.typing import (
+    Array,
+    Columns,
+    Halves,
+    Key,
+    Model,
+    Params,
+    Task,
+    Tie,
+)
 
 
 class _Dense(linen.Module):
     hidden: Sequence[int]
     classes: int
+    part: Literal["whole", "first", "others"] = "whole"
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         for i, width in enumerate(self.hidden):
+            if self.part == ("first" if i else "others"):
+                continue
             x = linen.relu(linen.Dense(width, name=f"dense_{i + 1}")(x))
-        return linen.Dense(self.classes, name="output")(x)
+        return (
+            x if self.part == "first" else linen.Dense(self.classes, name="output")(x)
+        )
 
 
 @registry.register("model", context=1)
@@ -49,7 +64,8 @@ def mlp(task: Task, hidden: tuple[int, ...] = (64,)) -> Model:
     """Dense layers with ReLU on the flattened features.
 
     Parameters ``dense_1``, ``dense_2``, ... and ``output``, each ``kernel`` [in, out]
-    (normal of variance 1 / in, truncated) and ``bias`` (zeros).
+    (normal of variance 1 / in, truncated) and ``bias`` (zeros). Its halves: the first
+    hidden layer, and the others.
 
     Args:
       task: shape and classes of the data; not tokens.
@@ -78,4 +94,19 @@ def _mlp(task: Task, hidden: tuple[int, ...]) -> Model:
     cuts = layers(dict(zip(names, hidden, strict=True)), ends, narrow)
     module = _Dense(hidden, task.classes)
     read = read_features(functools.partial(flat, task=task))
-    return from_linen(module, task, inputs=read, conv="direct", cuts=cuts)
+    made = from_linen(module, task, inputs=read, conv="direct", cuts=cuts)
+    if not hidden:
+        return made
+
+    def first(params: Params, columns: Columns, key: Key | None) -> Array:
+        x = flat(columns["features"], task)
+        part: Any = _Dense(hidden, task.classes, "first")
+        found: Array = part.apply({"params": params}, x)
+        return found
+
+    def second(params: Params, x: Array, key: Key | None) -> Array:
+        part: Any = _Dense(hidden, task.classes, "others")
+        found: Array = part.apply({"params": params}, x)
+        return found
+
+    return made._replace(halves=Halves(first, second, hidden[:1]))

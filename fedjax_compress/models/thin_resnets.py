@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from flax import linen
 
@@ -270,11 +270,13 @@ def _model(
 
     def first(params: Params, columns: Columns, key: Key | None) -> Array:
         x = images(columns["features"], task)
-        found: Array = module("stem").apply({"params": params}, x)  # type: ignore[assignment]
+        part: Any = module("stem")
+        found: Array = part.apply({"params": params}, x)
         return found
 
     def second(params: Params, maps: Array, key: Key | None) -> Array:
-        found: Array = module("stages").apply({"params": params}, maps)  # type: ignore[assignment]
+        part: Any = module("stages")
+        found: Array = part.apply({"params": params}, maps)
         return found
 
     maps = (*task.shape[:2], width)

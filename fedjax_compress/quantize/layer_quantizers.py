@@ -108,4 +108,4 @@ def quantized_layers(
             return quantized_layers(whole(counts), inner, last, activations, gradients)
 
         cuts = cuts._replace(narrow=narrow)
-    return model._replace(apply=apply, cuts=cuts)
+    return model._replace(apply=apply, cuts=cuts, halves=None)

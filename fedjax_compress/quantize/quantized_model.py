@@ -121,6 +121,7 @@ def quantized(
         init=jax.jit(init),
         apply=apply,
         cuts=cuts,
+        halves=None,
         constrain=constrain
         if quantizer.constrain or quantizer.constrain_learned
         else model.constrain,

@@ -166,7 +166,7 @@ def run_chunk(
     place = jnp.where(real, seats.places, data.clients)
     sizes = data.size_of(place)
     largest = jnp.max(sizes)
-    inputs = {"examples": sizes}
+    inputs = {"client": ids, "examples": sizes}
     if seats.tiers is not None:
         inputs["tier"] = seats.tiers
     if seats.staleness is not None:

@@ -61,7 +61,8 @@ def one_client(
     server = algorithm.init(root, params)
     broadcast, server = algorithm.broadcast(server, context)
     view, size = algorithm.receive(broadcast, context), data.size_of(zero)
-    mine = client_context(context, root, zero, {"examples": size, "tier": zero})
+    inputs = {"client": zero, "examples": size, "tier": zero}
+    mine = client_context(context, root, zero, inputs)
     alone = tier.unicast(server, algorithm.record_init(params), mine)
     state, shard = algorithm.client_init(params), data.shard(zero, size)
     report = tier.client(view, alone, state, shard, mine)

@@ -31,6 +31,7 @@ from fedjax_compress.typing._models import (
 from fedjax_compress.typing._parts import (
     Aggregator,
     LocalUpdate,
+    Population,
     Problem,
     ServerOptimizer,
     Setup,
@@ -82,6 +83,7 @@ __all__ = [
     "Outputs",
     "Params",
     "Payload",
+    "Population",
     "Problem",
     "Quantized",
     "Record",

@@ -146,6 +146,8 @@ class Algorithm(NamedTuple):
         would use itself; None where they are the network's.
       asynchronous: clients that nobody waits for; None for rounds.
       trains: the models that clients train, one for each tier; none if unknown.
+      judged: where part of the network stays with each client: the model of which
+        ``personal`` gives the parameters. Test scores are then means over clients.
     """
 
     init: Callable[[Key, Params], Server]
@@ -165,6 +167,7 @@ class Algorithm(NamedTuple):
     personal: Callable[[Params, ClientState], Params] | None = None
     trains: tuple[Model, ...] = ()
     asynchronous: Asynchronous | None = None
+    judged: Model | None = None
 
     @property
     def tier(self) -> Tier:

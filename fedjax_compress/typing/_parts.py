@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from fedjax_compress.typing._compress import Compressor
-from fedjax_compress.typing._data import Shard
+from fedjax_compress.typing._data import Shard, Task
 from fedjax_compress.typing._models import Model
 from fedjax_compress.typing._rounds import (
     Acc,
@@ -106,6 +106,20 @@ class ServerOptimizer(NamedTuple):
     apply: Callable[[Tree, State, Params, Context], tuple[Params, State]]
 
 
+class Population(NamedTuple):
+    """What is known of all clients before a run.
+
+    Attributes:
+      task: what their rows are.
+      clients: their number.
+      largest: rows of the largest.
+    """
+
+    task: Task
+    clients: int
+    largest: int
+
+
 class Setup(NamedTuple):
     """What an algorithm joins: one object, so that a new part changes no signature.
 
@@ -115,6 +129,7 @@ class Setup(NamedTuple):
       optimizer: the server's step.
       uplink: compressor of what clients send.
       downlink: compressor of what the server sends.
+      population: of the run; None where nobody has said.
     """
 
     local: LocalUpdate
@@ -122,3 +137,4 @@ class Setup(NamedTuple):
     optimizer: ServerOptimizer
     uplink: Compressor
     downlink: Compressor
+    population: Population | None = None

@@ -55,9 +55,9 @@ class Context(NamedTuple):
       round: int32 scalar, 0-based.
       common: shared key of the round, the same for all clients and the server.
       params: the parameters before the first round, which follow from the seed.
-      inputs: one client's row of the planner's table, scalars by name: ``examples``,
-        the number of its rows, ``tier`` where there are tiers, ``staleness`` where
-        nobody waits. Empty at the server.
+      inputs: one client's row of the planner's table, scalars by name: ``client``, its
+        id, ``examples``, the number of its rows, ``tier`` where there are tiers,
+        ``staleness`` where nobody waits. Empty at the server.
     """
 
     keys: Keys

@@ -123,7 +123,7 @@ def _joined(algorithm, accs):
 def _of_client(algorithm, context, root, data, client):
     """Tier, context and rows of a client."""
     size = jnp.asarray(data.sizes[client])
-    tier, inputs = 0, {"examples": size}
+    tier, inputs = 0, {"client": jnp.asarray(client, jnp.int32), "examples": size}
     if algorithm.tiers is not None:
         (tier,) = algorithm.tiers.of(SEED, int(context.round), np.array([client]))
         inputs["tier"] = jnp.asarray(tier, jnp.int32)

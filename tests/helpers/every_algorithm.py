@@ -15,7 +15,7 @@ import numpy as np
 from systems import labelled, local, setup
 
 from fedjax_compress import registry
-from fedjax_compress.typing import Task
+from fedjax_compress.typing import Population, Task
 
 CLIENTS, COHORT, SEED = 13, 9, 3
 WIDTH, CLASSES = 5, 3
@@ -35,22 +35,24 @@ EXAMPLES = {
         "prunefl(times=own, computation=(1e-6, 2e-6), every=2, initial_rounds=12)"
     ),
     "lotteryfl": "lotteryfl(threshold=0.4)",
+    "fedgkt": "fedgkt('mlp(hidden=(4,))', epochs=2, batch=5, distils=both)",
 }
 """For those whose defaults suit no model of 18 parameters."""
 LOW_RANK = "structured_updates(form=low_rank, rank=2)"
 SCORED = "federated_dropout(keep_rate=0.5, select=adaptive, average=holders)"
 MORE = (LOW_RANK, SCORED)
 """Other forms of an algorithm, tested like algorithms of their own."""
+KNOWLEDGE = ("fedgkt",)
 MASKS = ("federated_pruning", "prunefl", "lotteryfl")
 SUBMODELS = ("federated_dropout", SCORED, "heterofl", "fjord")
 UPLINKS = dict.fromkeys(
     ("structured_updates", LOW_RANK, "magnitude_pruning", *SUBMODELS),
     "on_vector(top_k(0.5))",
-) | dict.fromkeys(MASKS, "cast(bfloat16)")
+) | dict.fromkeys((*MASKS, *KNOWLEDGE), "cast(bfloat16)")
 """For those whose uplink may not keep a state."""
-DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS), "cast(bfloat16)")
+DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE), "cast(bfloat16)")
 """Likewise."""
-MODELS = dict.fromkeys((*SUBMODELS, *MASKS), "mlp(hidden=(6,))")
+MODELS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE), "mlp(hidden=(6,))")
 """For those that need units to leave out."""
 
 
@@ -100,6 +102,9 @@ def new_algorithm(name):
         server="fedavgm(lr=1.0, momentum=0.5)",
         uplink=UPLINKS.get(name, UPLINK),
         downlink=DOWNLINKS.get(name, DOWNLINK),
+        population=Population(
+            Task((WIDTH,), CLASSES), CLIENTS, int(data().sizes.max())
+        ),
     )
     return registry.build("algorithm", EXAMPLES.get(name, name), parts)
 

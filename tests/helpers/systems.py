@@ -20,7 +20,12 @@ from fedjax_compress.typing import (
 
 
 def setup(
-    local, aggregate="mean", server="fedavg", uplink="identity", downlink="identity"
+    local,
+    aggregate="mean",
+    server="fedavg",
+    uplink="identity",
+    downlink="identity",
+    population=None,
 ):
     """A Setup; each part but ``local`` may be a SPEC."""
 
@@ -36,6 +41,7 @@ def setup(
         made("server", server),
         link(uplink),
         link(downlink),
+        population,
     )
 
 
@@ -58,7 +64,8 @@ def server_told(params, root=None, number=0):
 def client_told(params, client=0, root=None, number=0, examples=1, **inputs):
     """The context of a client in a round."""
     root = jax.random.key(0) if root is None else root
-    told = {"examples": jnp.asarray(examples, jnp.int32), **inputs}
+    told = {"client": client, "examples": examples}
+    told = {name: jnp.asarray(x, jnp.int32) for name, x in told.items()} | inputs
     server = server_told(params, root, number)
     return client_context(server, root, jnp.asarray(client, jnp.int32), told)
 

@@ -1,0 +1,358 @@
+"""FedGKT: clients send what their small network makes of their rows, not weights."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import registry, tree, wire
+from fedjax_compress.algorithms.shared import exchange
+from fedjax_compress.algorithms.shared.needs import model_of
+from fedjax_compress.algorithms.shared.row_messages import row_link
+from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.errors import InputError
+from fedjax_compress.models.distilling import distillation
+from fedjax_compress.typing import (
+    Algorithm,
+    Array,
+    ClientState,
+    Columns,
+    Context,
+    Halves,
+    Key,
+    Model,
+    Outputs,
+    Params,
+    Payload,
+    Population,
+    Problem,
+    Record,
+    Report,
+    Setup,
+    Shard,
+    Stacked,
+    State,
+    Task,
+)
+
+_TEACHER, _TAUGHT = "teacher", "taught"
+_BLOCK = 64
+"""Rows whose features are made at once."""
+_DOWN, _ORDER, _SERVER = 2, 3, 4
+Distils = Literal["clients", "both"]
+
+
+class Server(NamedTuple):
+    """What the server keeps.
+
+    Attributes:
+      params, optimizer: of its own network.
+      edge: what clients start from.
+      logits: float32 [clients, largest, classes], what it made of each row last.
+      taught: bool [clients], who has had any.
+    """
+
+    params: Params
+    optimizer: State
+    edge: Params
+    logits: Array
+    taught: Array
+
+
+class Rows(NamedTuple):
+    """What has come from a client; zeros behind its ``used`` rows.
+
+    Attributes:
+      features: float32 [largest, ...].
+      logits: float32 [largest, classes].
+      labels: int32 [largest].
+      used: int32.
+      client: int32, its id.
+    """
+
+    features: Array
+    logits: Array
+    labels: Array
+    used: Array
+    client: Array
+
+
+@registry.register("algorithm", context=1)
+@of_checked_parts
+def fedgkt(
+    setup: Setup,
+    server: str = "resnet55",
+    epochs: int = 20,
+    batch: int = 256,
+    temperature: float = 3.0,
+    alpha: float = 1.0,
+    distils: Distils = "clients",
+    matched: bool = True,
+) -> Algorithm:
+    """FedGKT: features and logits up, the server's logits down, no weights at all.
+
+    Each client keeps and trains a small network f_c(f_e(x)), by
+
+        CE(z_c, y) + alpha KD(z_s -> z_c)
+
+    where z_s are the logits that the server has sent for the row, and no KD before
+    there are any. Then it sends H = f_e(x), z_c and, the first time, y of each row. The
+    server trains a larger network on H of all clients of the round, batch after batch,
+    client after client, by CE(z_s, y), or with ``distils=both`` by
+    KD(z_c -> z_s) + alpha CE(z_s, y); and keeps z_s of each row as it was before the
+    last step on it. KD is ``distillation``.
+
+    Travels: up, the uplink's fields for H and z_c of each row, ceil(log2 classes) bits
+    for its label the first time it is sent, and twice the number of rows in 32 bits;
+    down, the downlink's fields for z_s of each row of a client that has sent some, and
+    the number of rows. Links work on the row, and keep no state.
+
+    Evaluated: the client's f_e followed by the server's network; the mean over clients.
+
+    Args:
+      setup: what is joined. ``local`` names a model in halves, such as resnet8; the
+        server's optimizer gets minus the gradient of each step, so that ``fedavg(lr)``
+        is SGD and ``optax(adam, lr=0.001)`` Adam. The aggregator has nothing to do.
+      server: model of the server, of which the features are the input.
+      epochs: of the server, in a round.
+      batch: rows of a step of the server, all of one client.
+      temperature: T of KD.
+      alpha: weight as above.
+      distils: who learns from whom: clients from the server, or both.
+      matched: each row is taught by its own logits; false: by those of another row of
+        the client, as where the authors' code shuffles rows between its two passes.
+
+    Raises:
+      InputError: an option out of its range, a model that has no halves, links that
+        keep a state.
+
+    Reference: He et al. 2020, algorithm 1, and the authors' code.
+    Deviations: features and logits are those of rows as they are evaluated, not of a
+      random crop of them, and no row is left out as incomplete batches are; the
+      optimizer of a client starts anew in each round; the server's rate follows a
+      schedule of rounds, not its best accuracy; weights of rows are not used.
+    """
+    _check(epochs, batch, temperature, alpha)
+    local = setup.local
+    edge = model_of(local, "fedgkt")
+    halves, people = _halves(edge), _population(setup)
+    classes, largest = people.task.classes, people.largest
+    net = registry.build("model", server, Task(halves.shape, classes))
+    up, down = row_link(setup.uplink, "uplink"), row_link(setup.downlink, "downlink")
+    like = {
+        "features": jnp.zeros(halves.shape, jnp.float32),
+        "logits": jnp.zeros(classes, jnp.float32),
+    }
+    taught_by = _taught(edge, temperature, alpha)
+
+    def init(key: Key, params: Params) -> Server:
+        up.check(like)
+        down.check(like["logits"])
+        made = net.init(key)
+        logits = jnp.zeros((people.clients, largest, classes), jnp.float32)
+        taught = jnp.zeros(people.clients, bool)
+        return Server(made, setup.optimizer.init(made), params, logits, taught)
+
+    def client_init(params: Params) -> ClientState:
+        return local.init(params), (params, jnp.zeros((), bool))
+
+    def record_init(params: Params) -> Record:
+        return jnp.zeros(largest, jnp.int32), jnp.zeros((), bool)
+
+    def unicast(state: Server, record: Record, context: Context) -> Payload:
+        mine, told = context.inputs["client"], context.fold(_DOWN)
+        used = jnp.where(state.taught[mine], context.inputs["examples"], 0)
+        return down.encode(state.logits[mine], used, told.keys)
+
+    def client(
+        view: Payload,
+        alone: Payload,
+        state: ClientState,
+        shard: Shard,
+        context: Context,
+    ) -> Report:
+        memory, (params, told) = state
+        teacher = down.decode(alone, like["logits"], context.keys.fold(_DOWN).shared)
+        if not matched:
+            teacher = _others(teacher, shard.size, context.fold(_ORDER))
+        rows = _own_rows(shard, largest)
+        more = {_TEACHER: teacher, _TAUGHT: jnp.broadcast_to(alone.used > 0, largest)}
+        taught = Shard(
+            rows.columns | more, jnp.zeros((), jnp.int32), shard.size, shard.largest
+        )
+        problem = Problem(params, model=lambda t: taught_by, memory=memory)
+
+        def send(trained: Any) -> tuple[Payload, Any]:
+            now = tree.add(params, trained.update)
+            features, logits = _outputs(halves, now, rows.columns, largest)
+            made = {"features": features, "logits": logits}
+            labels = rows.columns["labels"].astype(jnp.int32)
+            payload = {
+                "rows": up.encode(made, shard.size, exchange.uplink_keys(context)),
+                "labels": wire.ragged(
+                    wire.Field(labels, max(classes, 2)), jnp.where(told, 0, shard.size)
+                ),
+            }
+            return payload, (now, jnp.ones((), bool))
+
+        return exchange.report(local, problem, taught, context, send)
+
+    def reduce(
+        state: Server, payload: Payload, weight: Array, record: Record, context: Context
+    ) -> tuple[Rows, Record]:
+        known, told = record
+        made = up.decode(payload["rows"], like, exchange.uplink_key(context))
+        labels = jnp.where(told, known, payload["labels"].each.symbols)
+        rows = Rows(**made, labels=labels, used=payload["rows"].used,
+                    client=context.inputs["client"])  # fmt: skip
+        return rows, (labels, jnp.ones((), bool))
+
+    def step(state: Server, given: Stacked, context: Context) -> Server:
+        rows = given.each._replace(used=jnp.where(given.ok, given.each.used, 0))
+        seats = rows.used.shape[0]
+        blocks = -(-largest // batch)
+        logits = jnp.zeros((seats, largest, classes), jnp.float32)
+        noise = context.fold(_SERVER).keys.private
+
+        def loss(
+            params: Params, features: Array, of: Array, labels: Array, mask: Array,
+            key: Key,
+        ) -> tuple[Array, Array]:  # fmt: skip
+            outputs = net.apply(params, {"features": features}, key)
+            values, _ = net.losses(outputs, {"features": features, "labels": labels})
+            if distils == "both":
+                values = distillation(of, outputs, temperature) + alpha * values
+            total = jnp.maximum(mask.sum(), 1).astype(jnp.float32)
+            return jnp.sum(jnp.where(mask, values, 0.0)) / total, outputs
+
+        def one(t: Array, carry: tuple) -> tuple:
+            params, optimizer, logits = carry
+            seat, block = (t // blocks) % seats, t % blocks
+            index = block * batch + jnp.arange(batch)
+            mask = index < rows.used[seat]
+            place = jnp.minimum(index, largest - 1)
+            grads, outputs = jax.grad(loss, has_aux=True)(
+                params, rows.features[seat, place], rows.logits[seat, place],
+                rows.labels[seat, place], mask, jax.random.fold_in(noise, t),
+            )  # fmt: skip
+            moved = setup.optimizer.apply(
+                tree.scale(grads, -1.0), optimizer, params, context
+            )
+            into = jnp.where(mask, index, largest)
+            logits = logits.at[seat, into].set(outputs, mode="drop")
+            return (*tree.where(mask.any(), moved, (params, optimizer)), logits)
+
+        start = state.params, state.optimizer, logits
+        params, optimizer, logits = jax.lax.fori_loop(
+            0, epochs * seats * blocks, one, start
+        )
+        into = jnp.where(rows.used > 0, rows.client, people.clients)
+        return state._replace(
+            params=params,
+            optimizer=optimizer,
+            logits=state.logits.at[into].set(logits, mode="drop"),
+            taught=state.taught.at[into].set(True, mode="drop"),
+        )
+
+    whole = _whole(edge, halves, net)
+    return Algorithm(
+        init, client_init,
+        lambda state, context: ((), state), lambda payload, context: (),
+        client, reduce, step,
+        lambda state: (whole, {"edge": state.edge, "server": state.params}),
+        unicast=unicast,
+        record_init=record_init,
+        reduction="stack",
+        personal=lambda params, state: params | {"edge": state[1][0]},
+        judged=whole,
+        trains=(edge,),
+    )  # fmt: skip
+
+
+def _check(epochs: int, batch: int, temperature: float, alpha: float) -> None:
+    if epochs < 1 or batch < 1:
+        raise InputError(
+            f"epochs and batch must be at least 1, not {epochs} and {batch}"
+        )
+    if not temperature > 0 or alpha < 0:
+        raise InputError(
+            "temperature must be above 0 and alpha at least 0, not "
+            f"{temperature:g} and {alpha:g}"
+        )
+
+
+def _halves(model: Model) -> Halves:
+    if model.halves is None:
+        raise InputError(
+            "fedgkt needs a model in halves, such as resnet8 or mlp, without qat"
+        )
+    return model.halves
+
+
+def _population(setup: Setup) -> Population:
+    if setup.population is None:
+        raise InputError(
+            "fedgkt needs to know the number of clients and of their rows; give "
+            "Setup(population=Population(task, clients, largest))"
+        )
+    if setup.population.task.predicts != "class":
+        raise InputError("fedgkt needs one class for each row to be predicted")
+    return setup.population
+
+
+def _taught(edge: Model, temperature: float, alpha: float) -> Model:
+    """The client's network with the loss of rows that may have a teacher."""
+
+    def losses(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+        values, weights = edge.losses(outputs, columns)
+        extra = distillation(columns[_TEACHER], outputs, temperature)
+        return values + alpha * jnp.where(columns[_TAUGHT], extra, 0.0), weights
+
+    return edge._replace(losses=losses)
+
+
+def _own_rows(shard: Shard, largest: int) -> Any:
+    """The client's rows by themselves, [largest, ...]."""
+    index = jnp.arange(largest)
+    return shard.take(index, index < shard.size)
+
+
+def _others(teacher: Array, size: Array, context: Context) -> Array:
+    """The logits of each row given to another row of the client, drawn anew."""
+    draws = jax.random.uniform(context.keys.private, (len(teacher),))
+    order = jnp.argsort(jnp.where(jnp.arange(len(teacher)) < size, draws, 2.0))
+    return teacher[order]
+
+
+def _outputs(
+    halves: Halves, params: Params, columns: Columns, largest: int
+) -> tuple[Array, Array]:
+    """Features and logits of all rows as they are evaluated, a block at a time."""
+    size = min(_BLOCK, largest)
+    blocks = -(-largest // size)
+    fill = jnp.minimum(jnp.arange(blocks * size), largest - 1).reshape(blocks, size)
+
+    def one(places: Array) -> tuple[Array, Array]:
+        some = {name: x[places] for name, x in columns.items()}
+        features = halves.first(params, some, None)
+        return features, halves.second(params, features, None)
+
+    made = jax.lax.map(one, fill)
+    features, logits = (x.reshape(blocks * size, *x.shape[2:])[:largest] for x in made)
+    return features, logits
+
+
+def _whole(edge: Model, halves: Halves, net: Model) -> Model:
+    """A client's features followed by the server's network."""
+
+    def init(key: Key) -> Params:
+        first, second = jax.random.split(key)
+        return {"edge": edge.init(first), "server": net.init(second)}
+
+    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
+        features = halves.first(params["edge"], columns, None)
+        return net.apply(params["server"], {**columns, "features": features}, key)
+
+    return Model(init, apply, net.losses, net.metrics)
