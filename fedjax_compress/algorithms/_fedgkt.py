@@ -131,7 +131,8 @@ def fedgkt(
     Reference: He et al. 2020, algorithm 1, and the authors' code.
     Deviations: features and logits are those of rows as they are evaluated, not of a
       random crop of them, and no row is left out as incomplete batches are; the
-      optimizer of a client starts anew in each round; the server's rate follows a
+      optimizer of a client starts anew in each round, unless it is
+      ``optax(..., state=kept)``; the server's rate follows a
       schedule of rounds, not its best accuracy; weights of rows are not used.
     """
     _check(epochs, batch, temperature, alpha)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import optax as library
 
@@ -15,6 +16,8 @@ from fedjax_compress.numerics import by_round
 from fedjax_compress.numerics.by_round import is_known
 from fedjax_compress.registry.libraries import RATE, call_by_name, optimizer, takes_key
 from fedjax_compress.typing import Context, LocalUpdate, Model
+
+State = Literal["fresh", "kept"]
 
 
 @registry.register("local", context=1)
@@ -106,6 +109,7 @@ def optax(
     batch: int = 20,
     last: Last = "keep",
     shuffle: bool = True,
+    state: State = "fresh",
     **options: int | float | bool,
 ) -> LocalUpdate:
     """Any optimizer of optax by its name, as in optax(adam, lr=0.001, b1=0.9).
@@ -116,16 +120,20 @@ def optax(
       lr: learning rate, positive.
       mu: weight of FedProx's proximal term.
       epochs, steps, batch, last, shuffle: as in ``sgd``.
+      state: of the optimizer: fresh in each round, or kept by the client.
       options: further keyword arguments of that function; whole numbers stay whole. An
         optimizer that draws, as noisy_sgd does, gets a key of the client and round,
         unless a ``key`` is given, which is then the same for all of them.
 
     Raises:
       InputError: unknown optimizer or option, an option given twice, or an optimizer
-        that needs more than gradients, as lbfgs and dpsgd do.
+        that needs more than gradients, as lbfgs and dpsgd do; or the state kept of one
+        that draws, whose key is another in each round.
     """
     _positive("lr", lr)
     keyed = takes_key(library, name) and not {"key", "seed"} & set(options)
+    if keyed and state == "kept":
+        raise InputError(f"{name} draws in each round anew; leave state=kept out")
     step = optimizer(library, name, lr, options | ({"key": 0} if keyed else {}))
 
     def drawing(context: Context) -> library.GradientTransformation:
@@ -138,6 +146,7 @@ def optax(
         drawing if keyed else step,
         schedule(epochs, steps, batch, last, shuffle),
         mu,
+        keeps=state == "kept",
     )
 
 

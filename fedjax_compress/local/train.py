@@ -65,8 +65,9 @@ def train(
     optimizer: Optimizer,
     schedule: Schedule,
     proximal: float | Array = 0.0,
+    keeps: bool = False,
 ) -> LocalUpdate:
-    """Steps of an optax optimizer on the client's batches, from a fresh state.
+    """Steps of an optax optimizer on the client's batches, from a state fresh or kept.
 
     The loss of a batch is the mean over its real rows, weighted as the model says, plus
     ``proximal / 2 * ||v - w||^2`` where w are the received parameters.
@@ -92,6 +93,8 @@ def train(
         with ``context.keys.private``, which each client has anew in each round.
       schedule: number of steps and which rows each of them sees.
       proximal: mu of FedProx; 0 is FedAvg.
+      keeps: the optimizer goes on from the state that the client's last round has left;
+        for optimizers that are no function of the context.
 
     Raises:
       InputError: from ``run``, while it is traced: the model or the optimizer gives
@@ -166,10 +169,10 @@ def train(
 
         zero = jnp.zeros((), jnp.float32)
         with as_written():
-            memory = moves.init(problem.start)
+            memory = problem.memory if keeps else moves.init(problem.start)
         start = (problem.start, memory, zero, zero, zero)
         bound = schedule.total(shard.largest)
-        trained, _, loss, counted, seen = jax.lax.fori_loop(0, bound, step, start)
+        trained, memory, loss, counted, seen = jax.lax.fori_loop(0, bound, step, start)
         metrics = {
             "loss": loss / jnp.where(counted > 0, counted, 1.0),
             "examples": schedule.rows(shard.size).astype(jnp.float32),
@@ -177,7 +180,7 @@ def train(
             "processed": seen,
         }
         update = tree.subtract(trained, problem.start)
-        return Trained(update, problem.memory, metrics)
+        return Trained(update, memory if keeps else problem.memory, metrics)
 
     def gradient(problem: Problem, shard: Shard, context: Context) -> Tree:
         """Over all rows once, in the order stored; the model as it is evaluated, so
@@ -201,7 +204,12 @@ def train(
         sums, weights = jax.lax.fori_loop(0, bound, add, start)
         return tree.scale(sums, 1.0 / jnp.where(weights > 0, weights, 1.0))
 
-    return LocalUpdate(run, gradient, model=model, seen=schedule.seen)
+    def first(start: Tree) -> Any:
+        with as_written():
+            return optimizer.init(start)
+
+    made = LocalUpdate(run, gradient, model=model, seen=schedule.seen)
+    return made._replace(init=first) if keeps else made
 
 
 def of_context(optimizer: Optimizer, context: Context) -> optax.GradientTransformation:
