@@ -10,19 +10,24 @@ rates drawn around them) x six schemes x three ways to run rounds (all are waite
 first round whose accuracy is 95 %. Federated Dropout and Federated Pruning are
 algorithms of their own, as FedBuff is one, so 16 of the 18 remain.
 
-The same command goes on where it was stopped. ``--network 4G``, ``--only "FP32, sync"``
-and ``--seeds 0`` run a part. Writes ``results.json``, ``results.md`` and
-``results.png`` beside this file from all runs that are finished in the folder.
+The same command goes on where it was stopped; ``--network 4G`` and ``--only "FP32,
+sync"`` run a part, ``--report`` nothing. Writes ``results.json``, ``results.md`` and
+``results.png`` beside this file of the networks that are finished in the folder. Two
+hours on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from matplotlib.patches import Patch
 
 from fedjax_compress.experiment import Callback, Config, Grid, Scheme, StopRun, run_grid
+from fedjax_compress.report.plots import PALETTE, new_figure, save, style
 
 HERE = Path(__file__).parent
 TARGET, ROUNDS, SEEDS = 0.95, 80, (0, 1, 2)
@@ -57,6 +62,13 @@ SCHEMES: dict[str, dict[str, str]] = {
     },
 }
 WAYS = ("sync", "over-selected", "FedBuff")
+FIGURES = {
+    "bytes_up": ("megabytes_up", 1e6),
+    "bytes_down": ("megabytes_down", 1e6),
+    "virtual_seconds": ("seconds", 1),
+    "energy_joules": ("kilojoules", 1e3),
+}
+"""Of a record: what they are called here, and their unit."""
 BASE = Config(
     data="npz(path='../shared/data/mnist/train.npz', "
     "test='../shared/data/mnist/test.npz', client=writers)",
@@ -81,14 +93,6 @@ class Reached(Callback):
             raise StopRun(f"accuracy has reached {TARGET:.0%}")
 
 
-class Cell(NamedTuple):
-    """A scheme, run in one way on one network."""
-
-    network: str
-    scheme: str
-    way: str
-
-
 def grid(network: str, seeds: tuple[int, ...]) -> Grid:
     """All that is run on a network."""
     schemes = []
@@ -107,44 +111,87 @@ def grid(network: str, seeds: tuple[int, ...]) -> Grid:
 
 def reached(folder: Path) -> dict[str, Any]:
     """Figures of a run up to its first round at the target; None if there is none."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
-    found: dict[str, Any] = dict.fromkeys(
-        ("rounds", "megabytes_up", "megabytes_down", "seconds", "kilojoules")
-    )
-    sums = dict.fromkeys(("bytes_up", "bytes_down", "virtual_seconds"), 0.0)
-    sums |= {"energy_joules": 0.0}
-    for record in records:
-        for name in sums:
+    sums = dict.fromkeys(FIGURES, 0.0)
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        for name in FIGURES:
             sums[name] += record[name]
         if record.get("test_accuracy", 0) >= TARGET:
             found = {
-                "rounds": record["round"],
-                "megabytes_up": round(sums["bytes_up"] / 1e6, 3),
-                "megabytes_down": round(sums["bytes_down"] / 1e6, 3),
-                "seconds": round(sums["virtual_seconds"], 3),
-                "kilojoules": round(sums["energy_joules"] / 1e3, 4),
+                label: sums[name] / unit for name, (label, unit) in FIGURES.items()
             }
-            break
-    return found
+            return {"rounds": record["round"], **found}
+    return dict.fromkeys(("rounds", *(label for label, _ in FIGURES.values())))
 
 
 def gather(output: Path) -> list[dict[str, Any]]:
-    """All cells of which every run is there."""
+    """A row for each scheme, way and network that is done; values by seed."""
     rows = []
     for network in NETWORKS:
-        place = output / network.replace(" ", "_") / "grid.json"
-        if not place.is_file():
+        place = output / network.replace(" ", "_")
+        if not (place / "grid.json").is_file():
             continue
-        for scheme in json.loads(place.read_text())["schemes"]:
+        for scheme in json.loads((place / "grid.json").read_text())["schemes"]:
             name, _, way = scheme["name"].rpartition(", ")
-            runs = [
-                reached(Path(place.parent) / run["folder"]) for run in scheme["runs"]
-            ]
+            runs = [reached(place / run["folder"]) for run in scheme["runs"]]
             row = {"network": network, "scheme": name, "way": way}
-            row |= {"settings": scheme["settings"]}
             rows.append(row | {key: [run[key] for run in runs] for key in runs[0]})
     return rows
+
+
+def middle(row: dict[str, Any], key: str) -> float | None:
+    """The median over seeds; None where a seed has not got there."""
+    values = row[key]
+    return None if None in values else statistics.median(values)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line for each network and scheme; seconds of each way."""
+    found = {(r["network"], r["scheme"], r["way"]): r for r in rows}
+    titles = ["network", "scheme", *(f"{way}: s" for way in WAYS)]
+    titles += ["sync: rounds", "MB up", "MB down", "kJ"]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for network in NETWORKS:
+        for scheme in SCHEMES:
+            cells = [network, scheme]
+            each = [found.get((network, scheme, way)) for way in WAYS]
+            for row in each:
+                cells.append("" if row is None else _seconds(row))
+            for key in ("rounds", "megabytes_up", "megabytes_down", "kilojoules"):
+                value = None if each[0] is None else middle(each[0], key)
+                cells.append("" if value is None else f"{value:.3g}")
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _seconds(row: dict[str, Any]) -> str:
+    value = middle(row, "seconds")
+    if value is None:
+        return f"not in {ROUNDS} rounds"
+    return f"{value:.3g} ({min(row['seconds']):.3g} to {max(row['seconds']):.3g})"
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """A panel for each network: medians as bars, all seeds as points."""
+    figure = new_figure(13, 4.6)
+    panels = figure.subplots(1, len(NETWORKS))
+    for panel, network in zip(panels, NETWORKS, strict=True):
+        for place, way in enumerate(WAYS):
+            mine = [r for r in rows if (r["network"], r["way"]) == (network, way)]
+            for row in mine:
+                y = list(SCHEMES).index(row["scheme"]) + 0.27 * (place - 1)
+                seconds = [x for x in row["seconds"] if x is not None]
+                if (value := middle(row, "seconds")) is not None:
+                    panel.barh(y, value, 0.25, color=PALETTE[place])
+                panel.plot(seconds, [y] * len(seconds), ".", color="black", ms=3)
+        panel.set_yticks(
+            range(len(SCHEMES)), list(SCHEMES) if panel is panels[0] else []
+        )
+        panel.invert_yaxis()
+        style(panel, network, "virtual seconds to 95 %")
+    shown = [Patch(color=PALETTE[i], label=way) for i, way in enumerate(WAYS)]
+    panels[-1].legend(handles=shown, fontsize=8, frameon=False, loc="lower right")
+    save(figure, path)
 
 
 def main() -> None:
@@ -152,16 +199,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/time"))
     parser.add_argument("--network", choices=NETWORKS, action="append")
+    parser.add_argument("--only", action="append", default=[], metavar="SCHEME, WAY")
+    parser.add_argument("--report", action="store_true", help="run nothing")
     args = parser.parse_args()
-    for network in args.network or NETWORKS:
-        folder = args.output / network.replace(" ", "_")
+    for network in () if args.report else args.network or NETWORKS:
         run_grid(
             grid(network, SEEDS),
-            folder,
+            args.output / network.replace(" ", "_"),
+            only=tuple(args.only),
             axis="time",
             target=TARGET,
             callbacks=[Reached()],
         )
+    rows = gather(args.output)
+    (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (HERE / "results.md").write_text(table(rows))
+    draw(rows, HERE / "results.png")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def fedbuff(
 
     Args:
       setup: what is joined; links may keep states.
-      concurrency: M; 0 takes ten times the cohort, or as many as there can be.
+      concurrency: M; 0 takes ten times the cohort, or all clients but a cohort if that
+        is fewer, and at least a cohort.
       exponent: at least 0; 0 weighs all alike.
       max_staleness: a delivery of a larger tau is thrown away; its bytes count. So many
         messages and one more are kept.
@@ -84,8 +85,10 @@ def fedbuff(
       InputError: a number out of its range.
 
     Reference: Nguyen et al. 2022, algorithm 1; the weight is FedScale's and FLSim's.
-    Deviation: the mean has the weights n_i of the aggregator; the paper's 1 / K is
-    ``mean(weight=uniform)``.
+    Deviations: the mean has the weights n_i of the aggregator; the paper's 1 / K is
+    ``mean(weight=uniform)``. Who delivers next follows from sizes as they are foreseen:
+    where they depend on values from the mean of the step before, at first from the
+    width of symbols.
     """
     return _asynchronous(setup, concurrency, exponent, max_staleness, "start")
 
@@ -124,10 +127,10 @@ def fedasync(
 def _asynchronous(
     setup: Setup, concurrency: int, exponent: float, oldest: int, against: Against
 ) -> Algorithm:
-    if concurrency < 0 or oldest < 0 or exponent < 0:
+    if concurrency < 0 or oldest < 0 or not 0 <= exponent <= 100:
         raise InputError(
-            "concurrency, exponent and max_staleness must be at least 0, not "
-            f"{concurrency}, {exponent:g}, {oldest}"
+            "concurrency and max_staleness must be at least 0 and exponent from 0 to "
+            f"100, not {concurrency}, {oldest} and {exponent:g}"
         )
     local, aggregator, optimizer = setup.local, setup.aggregator, setup.optimizer
     up, down = setup.uplink, setup.downlink

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_compress.clock.clock import Part
 from fedjax_compress.errors import InputError
-from fedjax_compress.registry import register
+from fedjax_compress.registry import nearest, register
 
 _STREAM, _CLASSES = (0x434C4F43, 2), (0x434C4F43, 3)
 PROFILES = {
@@ -50,9 +50,12 @@ def devices(
     Reference: rough figures of what such devices reach while they train, from memory;
     measure your own.
     """
-    if gflops < 0 or not 0 <= sigma < np.inf or not 0 <= coding < np.inf:
+    if profile not in PROFILES:
+        raise InputError(f"no profile {profile!r}; {nearest(profile, list(PROFILES))}")
+    drawn = 0 <= sigma <= 20 and 0 <= coding < np.inf
+    if not drawn or not (gflops == 0 or gflops >= 1e-9):
         raise InputError(
-            "gflops must be above 0, sigma and coding at least 0, not "
+            "gflops must be at least 1e-9, sigma from 0 to 20, coding at least 0, not "
             f"{gflops:g}, {sigma:g}, {coding:g}"
         )
     median = 1e9 * (gflops or PROFILES[profile])
@@ -81,16 +84,17 @@ def device_classes(
     Raises:
       InputError: a number out of its range, or shares that do not fit.
     """
-    drawn = 0 <= sigma < np.inf and 0 <= coding < np.inf
-    if not gflops or min(gflops) <= 0 or not drawn:
+    drawn = 0 <= sigma <= 20 and 0 <= coding < np.inf
+    if not gflops or not all(x >= 1e-9 for x in gflops) or not drawn:
         raise InputError(
-            "gflops must be above 0, one for each class, sigma and coding at least 0"
+            "gflops must be at least 1e-9, one for each class, sigma from 0 to 20, "
+            "coding at least 0"
         )
     chances = np.asarray(shares or [1 / len(gflops)] * len(gflops), float)
     if (
         len(chances) != len(gflops)
-        or (chances < 0).any()
-        or abs(chances.sum() - 1) > 1e-6
+        or not (chances >= 0).all()
+        or not abs(chances.sum() - 1) <= 1e-6
     ):
         raise InputError(
             f"shares must be {len(gflops)} numbers, one for each class, that sum to 1"

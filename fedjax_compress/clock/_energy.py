@@ -7,7 +7,7 @@ from typing import Literal
 
 from fedjax_compress.clock.clock import Part, Power
 from fedjax_compress.errors import InputError
-from fedjax_compress.registry import register
+from fedjax_compress.registry import nearest, register
 
 _RADIOS = {
     "lte": (438.39, 51.97, 1288.04, 11.6 * 1.06),
@@ -31,7 +31,7 @@ def energy(
       radio: lte, umts (3G) or wifi: a_u, a_d, b, and the tail (lte: 12.3 J).
       compute: watts while computing.
       idle: watts while a client waits for the others.
-      tail: whether the tail is counted.
+      tail: whether the tail is counted; of short messages it is most of all.
 
     Raises:
       InputError: a number below 0.
@@ -41,6 +41,8 @@ def energy(
     """
     if not 0 <= compute < math.inf or not 0 <= idle < math.inf:
         raise InputError(f"watts must be at least 0, not {compute:g} and {idle:g}")
+    if radio not in _RADIOS:
+        raise InputError(f"no radio {radio!r}; {nearest(radio, list(_RADIOS))}")
     up, down, base, joules = _RADIOS[radio]
     watts = (up / 1e3, down / 1e3, base / 1e3)
     return {"power": Power(*watts, compute, idle, joules if tail else 0.0)}

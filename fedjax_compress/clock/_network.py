@@ -8,7 +8,7 @@ import numpy as np
 
 from fedjax_compress.clock.clock import Part
 from fedjax_compress.errors import InputError
-from fedjax_compress.registry import register
+from fedjax_compress.registry import nearest, register
 
 _STREAM = 0x434C4F43, 1
 
@@ -71,12 +71,20 @@ def network(
     medians of Huang et al. 2012, latency from memory; prunefl_testbed, from the
     constants of the authors' code; weak_3g is a choice of this project.
     """
+    if profile not in PROFILES:
+        raise InputError(f"no profile {profile!r}; {nearest(profile, list(PROFILES))}")
     base = PROFILES[profile]
-    if down < 0 or up < 0:
+    if not (down >= 0 and up >= 0):
         raise InputError(f"rates must be above 0 Mbit/s, not down {down:g}, up {up:g}")
-    if not 0 <= sigma < np.inf or not -1 <= correlation <= 1:
+    fits = [x in (0, np.inf) or 1e-6 <= x <= 1e12 for x in (down, up)]
+    if not all(fits) or not latency <= 1e12:
         raise InputError(
-            "sigma must be at least 0 and correlation from -1 to 1, not "
+            "rates must be from 1e-6 to 1e12 Mbit/s and latency at most 1e12 "
+            f"milliseconds, not down {down:g}, up {up:g}, latency {latency:g}"
+        )
+    if not 0 <= sigma <= 20 or not -1 <= correlation <= 1:
+        raise InputError(
+            "sigma must be from 0 to 20 and correlation from -1 to 1, not "
             f"{sigma:g} and {correlation:g}"
         )
     rates = 1e6 * np.array([down or base.down, up or base.up])

@@ -25,6 +25,10 @@ _UNITS = {
     "period": 1.0,
 }
 _COLUMNS = (*_UNITS, "active")
+_LONGEST = 2**26
+"""Characters of one value: a million intervals."""
+_MOST = 1e15
+"""Seconds of an interval's end."""
 Away = Literal["lost", "pauses", "ignored"]
 _NUMBER = r"((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
 _INTERVAL = re.compile(f"{_NUMBER}-{_NUMBER}")
@@ -42,6 +46,7 @@ def trace(path: str, repeat: bool = False, away: Away = "lost") -> Part:
         row_ms      milliseconds of training for one row, instead of or besides gflops
         active      intervals in seconds, as in 0-3600 7200-9000; empty: always there
         period      seconds after which they repeat (the last end in the file if absent)
+        client      names, which are not used, or 0, 1, 2, ... in this order
 
     Args:
       path: of the file, in quotes.
@@ -53,7 +58,11 @@ def trace(path: str, repeat: bool = False, away: Away = "lost") -> Part:
       InputError: no such file or column, a value that is no number or not above 0,
         intervals that do not rise, or too few rows.
     """
+    if away not in ("lost", "pauses", "ignored"):
+        raise InputError(f"away must be lost, pauses or ignored, not {away!r}")
     rows = _read(path)
+    if "client" in rows:
+        _check_clients(path, rows.pop("client"))
     known = [name for name in _COLUMNS if name in rows]
     size = len(rows[known[0]])
     found: Part = {}
@@ -71,6 +80,19 @@ def trace(path: str, repeat: bool = False, away: Away = "lost") -> Part:
         times = each.get("period")
         found["activity"] = _activity(path, rows["active"], times, away, repeat)
     return found
+
+
+def _check_clients(path: str, names: list[Any]) -> None:
+    """Raises InputError where numbers of clients are not those of their rows."""
+    told = [str(name).strip() for name in names]
+    if not all(name.isdecimal() for name in told):
+        return  # names
+    for i, name in enumerate(told):
+        if name != str(i):
+            raise InputError(
+                f"{path}: row {i} is client {i}, and its column client says {name}; "
+                "sort the rows, or leave that column out"
+            )
 
 
 def _drawn(path: str, values: np.ndarray, repeat: bool) -> Draw:
@@ -111,10 +133,13 @@ def _read(path: str) -> dict[str, list[Any]]:
 
 def _csv(path: Path) -> dict[str, list[Any]]:
     try:
+        csv.field_size_limit(_LONGEST)
         with path.open(newline="", encoding="utf-8-sig") as stream:
             lines = csv.reader(stream)
             names = [name.strip() for name in next(lines, [])]
-            table = [(lines.line_num, line) for line in lines if line]
+            # A blank line of a single column is an empty value of it.
+            each = [(lines.line_num, line or [""]) for line in lines]
+            table = [x for x in each if x[1] != [""] or len(names) == 1]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -202,7 +227,7 @@ def _intervals(path: str, client: int, text: Any) -> list[tuple[float, float]]:
                 f"in 0-3600 7200-9000, not {word!r}"
             )
         start, end = float(match[1]), float(match[2])
-        if not start < end < math.inf or (found and start < found[-1][1]):
+        if not start < end <= _MOST or (found and start < found[-1][1]):
             raise InputError(
                 f"{path}: active of client {client}: intervals must rise and not "
                 f"overlap, and {word} does not"

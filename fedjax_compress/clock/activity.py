@@ -9,7 +9,7 @@ import numpy as np
 from fedjax_compress.errors import InputError
 
 Array = np.ndarray
-_TRIES = 10_000
+_TRIES = 1_000
 
 
 class Activity(NamedTuple):
@@ -51,15 +51,34 @@ class Activity(NamedTuple):
         left = self._left(ids, now)
         return np.where((left > 0) & (left >= need), now + need, np.inf)
 
-    def _place(self, ids: Array) -> Array:
+    def check(self, clients: int) -> None:
+        """Raises InputError where there are fewer than the clients of a run."""
         size = len(self.period)
-        if not self.repeats and ids.size and ids.max() >= size:
+        if not self.repeats and clients > size:
             raise InputError(
-                f"clock: the trace has {size} clients and the run at least "
-                f"{ids.max() + 1}; give more rows, or repeat=true to begin again with "
-                "the first"
+                f"clock: the trace has {size} clients and the run {clients}; give more "
+                "rows, or repeat=true to begin again with the first"
             )
-        return ids % size
+
+    def had(self, ids: Array, now: float | Array, seconds: Array) -> Array:
+        """For how many of the next seconds each client is there, float64 [n]."""
+        place = self._place(ids)
+        starts, ends, period = self.starts[place], self.ends[place], self.period[place]
+        known = np.isfinite(starts)
+        starts = np.where(known, starts, 0.0)
+        lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
+
+        def until(t: Array) -> Array:
+            periods = np.floor(t / period)
+            rest = (t - periods * period)[:, None]
+            whole = periods * lengths.sum(1)
+            return np.asarray(whole + np.clip(rest - starts, 0, lengths).sum(1))
+
+        found = until(now + seconds) - until(np.full(len(place), now))
+        return np.where(known[:, 0], np.clip(found, 0, seconds), seconds)
+
+    def _place(self, ids: Array) -> Array:
+        return ids % len(self.period)
 
     def _left(self, ids: Array, now: float) -> Array:
         """Seconds for which each client stays; 0 where it is away.

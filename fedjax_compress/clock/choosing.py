@@ -35,12 +35,14 @@ class Choice(NamedTuple):
 
     Attributes:
       kept: bool [n], whose report is used.
+      arrived: bool [n], whose report has come in time; none is used if it has failed.
       lost: bool [n], who never reports.
       seconds: how long the round takes.
       failed: fewer reports than the rule demands; none is used.
     """
 
     kept: Array
+    arrived: Array
     lost: Array
     seconds: float
     failed: bool
@@ -87,17 +89,22 @@ def choose(
     kept[in_time[:wanted]] = True
     seconds = length(ends, kept, lost, wanted, deadline)
     failed = kept.sum() < max(1, math.ceil(round(least * wanted, 9)))
-    return Choice(kept & (not failed), lost, seconds, bool(failed))
+    return Choice(kept & (not failed), kept, lost, seconds, bool(failed))
 
 
 def length(
     ends: Array, kept: Array, lost: Array, wanted: int, deadline: float
 ) -> float:
-    """Seconds of a round; arguments as of ``choose``, ``kept``: who has reported."""
+    """Seconds of a round; arguments as of ``choose``, ``kept``: who has reported.
+
+    Never less than they took: who was counted on is waited for, also beyond a deadline
+    that it was foreseen to meet.
+    """
+    last = float(ends[kept].max()) if kept.any() else 0.0
     if kept.sum() >= min(wanted, len(kept)):
-        return float(ends[kept].max())
+        return last
     if deadline < math.inf:
-        return deadline
+        return max(deadline, last)
     return float(ends[kept | lost].max())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedjax_compress.clock.plain_pickle import read_plain_pickle
@@ -84,12 +84,14 @@ def _entries(path: str) -> list[tuple[Any, dict[str, Any]]]:
         raise InputError(f"{path} must hold a dict of clients, and holds none")
     for client, said in found.items():
         if not isinstance(said, dict):
-            raise InputError(f"{path}: client {client!r} must have a dict of values")
+            raise InputError(
+                f"{path}: client {_shown(client)} must have a dict of values"
+            )
     return list(found.items())
 
 
 def _device(path: str, client: Any, said: dict[str, Any]) -> Row:
-    who = f"{path}: client {client!r}"
+    who = f"{path}: client {_shown(client)}"
     rate = _number(who, "communication", said.get("communication"))
     computing = _number(who, "computation", said.get("computation"))
     if not rate > 0 or computing < 0:
@@ -102,7 +104,7 @@ def _device(path: str, client: Any, said: dict[str, Any]) -> Row:
 
 def _times(path: str, client: Any, said: dict[str, Any]) -> Row:
     """Intervals as ``trace`` reads them, and their period."""
-    who = f"{path}: client {client!r}"
+    who = f"{path}: client {_shown(client)}"
     period = _number(who, "finish_time", said.get("finish_time"))
     if not period > 0:
         raise InputError(f"{who}: finish_time must be above 0, not {period:g}")
@@ -126,9 +128,17 @@ def _numbers(who: str, name: str, values: Any) -> list[float]:
     return [_number(who, name, value) for value in values]
 
 
+def _shown(value: Any, how: Callable[[Any], str] = repr) -> str:
+    """A value of a file, however odd, in a few characters."""
+    try:
+        return how(value)[:40]
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__} too long to show"
+
+
 def _number(who: str, name: str, value: Any) -> float:
     if type(value) not in (int, float) or not abs(value) < _MOST:
-        raise InputError(f"{who}: {name} must be a number, not {str(value)[:40]!r}")
+        raise InputError(f"{who}: {name} must be a number, not {_shown(value, str)!r}")
     return value
 
 

@@ -18,7 +18,8 @@ def prunefl(model: Literal["conv2", "vgg11"] = "conv2") -> Part:
     """PruneFL's time of a round, by kept parameters, not bytes: prunefl(vgg11).
 
     T = c + sum_l k_l (p_l + m) with k_l the parameters in use in layer l, 5 local
-    steps; the same for all clients. Without pruning all are in use.
+    steps; the same for all clients. Without pruning all are in use. What messages take
+    is in it, and told as computing.
 
     Args:
       model: conv2 of FEMNIST, or vgg11 of CIFAR-10, with a time for each of their

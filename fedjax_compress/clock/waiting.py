@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from fedjax_compress.clock.clock import Part
@@ -62,9 +63,10 @@ def deadline(
 
     Reference: FLASH waits 270 seconds and wants 0.8 of those selected.
     """
-    if not seconds > 0 or not 0 <= least <= 1:
+    if not (0 < seconds <= 1e15 or seconds == math.inf) or not 0 <= least <= 1:
         raise InputError(
-            f"seconds must be above 0 and least from 0 to 1, not {seconds:g}, {least:g}"
+            "seconds must be above 0 (and at most 1e15) and least from 0 to 1, not "
+            f"{seconds:g}, {least:g}"
         )
     found = {"deadline": seconds, "least": least, "ends": stop}
     return {**found, "keeps": state == "reached"}

@@ -23,7 +23,7 @@ from fedjax_compress.report.scores import of_model
 from fedjax_compress.runtime import Stop, distributed
 from fedjax_compress.runtime.meeting import Link
 from fedjax_compress.simulate import RunState
-from fedjax_compress.simulate.timing import Timed
+from fedjax_compress.simulate.readings import Timed
 
 if TYPE_CHECKING:
     from fedjax_compress.report.round_plot import Bars
@@ -199,18 +199,23 @@ def _finish(
     if early:
         summary |= {"stopped_by": early[0], "stop_reason": early[1]}
     plots.draw_run(history, summary, folder / files.PLOT)
-    if (timed := parts.simulator.timed) is not None:
-        path = folder / files.ROUND_PLOT
-        round_plot.draw_round(history[-1]["round"], _bars(timed), path)
+    simulator, path = parts.simulator, folder / files.ROUND_PLOT
+    if (timed := simulator.timed) is not None and timed.spans.total.any():
+        activity = simulator.watch.timer.clock.activity if simulator.watch else None
+        bars = _bars(timed, activity is not None and activity.pauses)
+        round_plot.draw_round(history[-1]["round"], bars, path)
     files.write_json(folder / files.SUMMARY, summary)
     return summary
 
 
-def _bars(timed: Timed) -> Bars:
-    """The clients of a round as they are drawn."""
+def _bars(timed: Timed, pauses: bool) -> Bars:
+    """The clients of a round as they are drawn; ``pauses``: their work may pause."""
     from fedjax_compress.report.round_plot import Bars
 
     plan, lost = timed.plan, timed.plan.choice.lost
     seconds = timed.figures["virtual_seconds"] - plan.waited
     end = seconds if plan.staleness is None else None
-    return Bars(plan.ids, *timed.spans, end, ~timed.kept & ~lost, lost)
+    download, compute, upload = timed.spans
+    upload = upload * ~lost
+    late = ~plan.choice.arrived & ~lost
+    return Bars(plan.ids, download, compute, upload, end, late, lost, pauses)

@@ -95,6 +95,13 @@ def grid(console: Console, wanted: Grid, folder: Path) -> None:
     )
 
 
+def _bytes(found: dict[str, Any], way: str) -> str:
+    text, factor = words.megabytes(found[f"bytes_{way}"]), found[f"saved_{way}"]
+    if factor is None:
+        return text
+    return f"{text}, {_saved(factor)} FP32 ({words.megabytes(found['fp32_bytes'])})"
+
+
 def _saved(factor: float) -> str:
     text = words.saving(factor)
     return "about as many as" if text == "as many" else f"{text} than"
@@ -107,8 +114,9 @@ def _virtual(found: dict[str, Any]) -> str:
         "download": found["download_share"],
         "computing": found["compute_share"],
         "upload": found["upload_share"],
-        "waiting": found["waiting_share"],
     }
+    if "stale" not in found:  # else nobody waits
+        shares["waiting"] = found["waiting_share"]
     if None not in shares.values():
         each = ", ".join(f"{100 * v:.0f} % {name}" for name, v in shares.items())
         text = f"{text} ({each})"
@@ -130,15 +138,7 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
             f"{score.show(found[score.key])} after {found['rounds']} rounds "
             f"(loss {words.number(found['test_loss'])})",
         ),
-        *[
-            (
-                f"bytes {way}",
-                f"{words.megabytes(found[f'bytes_{way}'])}, "
-                f"{_saved(found[f'saved_{way}'])} FP32 "
-                f"({words.megabytes(found['fp32_bytes'])})",
-            )
-            for way in ("up", "down")
-        ],
+        *[(f"bytes {way}", _bytes(found, way)) for way in ("up", "down")],
         (
             "time",
             f"{words.duration(found['seconds'])} in rounds, "

@@ -49,6 +49,7 @@ def summarize(
     seconds = sum(record["seconds"] for record in history)
     uncompressed = 4 * parameters * messages
     up = 4 * parameters * sum(map(_sent, history))
+    down = 4 * parameters * sum(map(_received, history))
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(_SCORED)}
     if last.get("diverged"):
@@ -64,8 +65,8 @@ def summarize(
             "cohort": config.cohort,
             **sums,
             "fp32_bytes": uncompressed,
-            "saved_up": up / max(sums["bytes_up"], 1),
-            "saved_down": uncompressed / max(sums["bytes_down"], 1),
+            "saved_up": up / sums["bytes_up"] if up else None,
+            "saved_down": down / max(sums["bytes_down"], 1),
             **_by_the_clock(history),
             "seconds": seconds,
             "compile_seconds": parts.simulator.compile_seconds,
@@ -87,6 +88,13 @@ def _sent(record: Record) -> int:
     """How many clients of a round have sent something."""
     found: int = record.get("sent", record["clients"] + record.get("stale", 0))
     return found
+
+
+def _received(record: Record) -> int:
+    """How many clients were sent the model; where nobody waits, besides those of whom a
+    step has had reports."""
+    more = ("stale", "lost") if "staleness" in record else ()
+    return int(record["clients"] + sum(record.get(name, 0) for name in more))
 
 
 def _by_the_clock(history: list[Record]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,6 +40,7 @@ class Bars(NamedTuple):
       end: seconds until the round was over; None where nobody waits for others.
       late: bool, who was not waited for.
       lost: bool, who never reported.
+      pauses: whether what is left of a round may be a time when the client was away.
     """
 
     ids: Array
@@ -49,6 +50,7 @@ class Bars(NamedTuple):
     end: float | None
     late: Array
     lost: Array
+    pauses: bool = False
 
     @property
     def total(self) -> Array:
@@ -68,8 +70,9 @@ def draw_round(number: int, bars: Bars, path: Path) -> Figure:
     """
     invited = len(bars.ids)
     order = np.argsort(bars.total, kind="stable")[-MOST:]
-    arrays = {n: x[order] for n, x in bars._asdict().items() if n != "end"}
-    bars = bars._replace(**arrays)
+    each: dict[str, Any] = bars._asdict()
+    arrays = {n: x[order] for n, x in each.items() if isinstance(x, np.ndarray)}
+    bars = Bars(**{**each, **arrays})
     count = len(bars.ids)
     figure = new_figure(10, 2.0 + 0.24 * count)
     axes = figure.add_subplot()
@@ -124,7 +127,8 @@ def _segments(axes: Axes, bars: Bars, size: float) -> list[Patch]:
                 height=0.76, color=color, alpha=alpha, linewidth=0,
             )  # fmt: skip
         if span.any():
-            handles.append(Patch(color=color, label=name))
+            away = name == "waiting" and bars.pauses
+            handles.append(Patch(color=color, label="waiting, away" if away else name))
         apart = np.minimum(span, begin) > _LEAST * cut.max()  # in print all look alike
         axes.vlines(
             begin[apart] / size, rows[apart] - 0.4, rows[apart] + 0.4,

@@ -6,27 +6,29 @@ import heapq
 
 import numpy as np
 
-from fedjax_compress.clock import Choice, Spans, uniform
+from fedjax_compress.clock import Choice, Spans, spans, uniform
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.plan import Planner, Sampling
-from fedjax_compress.simulate.timing import Plan, Reading, Timed, Timer, Wasted
+from fedjax_compress.simulate.readings import Job, Plan, Reading, Timed, Wasted
+from fedjax_compress.simulate.timing import Timer
 from fedjax_compress.simulate.watch import Watch
 
 Array = np.ndarray
-Job = tuple[float, int, int, bool]
-"""When it ends, the client, the round in which it has begun, whether it reports."""
 _DROPOUT = 0x44524F50
 _TRIES = 64
+_HOPELESS = 20_000
+"""So many clients in a row without a report: there will not be any."""
 
 
 class Deliveries(Watch):
     """Plans the deliveries between two steps of the server.
 
-    Times follow from sizes as they are foreseen, so that the order does. A client
-    begins where one has ended, unless it is at work or has delivered since the last
-    step: where nobody is left, its place stays empty until one is. Deliveries at the
-    same instant come before those who begin then.
+    Times follow from sizes as they are foreseen, so that the order does: where they
+    depend on values, by the mean of the step before. A client begins where one has
+    ended, unless it is at work or has delivered since the last step: where nobody is
+    left, its place stays empty until one is. Deliveries at the same instant come before
+    those who begin then.
 
     Args:
       timer: reads the clock; its ``wanted`` deliveries make a step.
@@ -47,7 +49,12 @@ class Deliveries(Watch):
                 "clock: over_selection, deadline and prunefl are of rounds, and this "
                 "algorithm waits for nobody; leave them out"
             )
-        most = max(1, clients - timer.wanted)
+        if clock.keeps:
+            raise InputError(
+                "clock: state=reached is of rounds; where nobody is waited for, whose "
+                "report does not count keeps its state from before; leave it out"
+            )
+        most = max(timer.wanted, clients - timer.wanted)
         self.oldest, self.sampling = found.max_staleness, sampling
         self.number = found.concurrency or min(10 * timer.wanted, most)
         if self.number > clients:
@@ -56,23 +63,28 @@ class Deliveries(Watch):
             )
         self.chooses = False
 
+    @property
+    def sequential(self) -> bool:
+        """Whether a step can be planned only once the one before it is over."""
+        return not all(each.exact for each in self.timer.messages)
+
     def saved(self, reading: Reading) -> dict[str, Array]:
         """A reading as checkpoints keep it; seats without a job have client -1."""
-        jobs = np.full((self.number, 4), -1.0)
+        jobs = np.full((self.number, len(Job._fields)), -1.0)
         for row, job in zip(jobs, reading.jobs, strict=False):
             row[:] = job
-        clock = np.array([reading.now, reading.up, reading.begun])
+        clock = np.array([reading.now, reading.down, reading.up, reading.begun])
         return {"clock": clock, "jobs": jobs}
 
     def loaded(self, saved: dict[str, Array]) -> Reading:
         """A reading that was ``saved``."""
-        now, up, begun = map(float, saved["clock"])
+        now, down, up, begun = map(float, saved["clock"])
         jobs = tuple(
-            (float(end), int(client), int(first), bool(reports))
-            for end, client, first, reports in np.asarray(saved["jobs"])
+            Job(float(end), int(client), int(first), bool(reports), float(begin))
+            for end, client, first, reports, begin in np.asarray(saved["jobs"])
             if client >= 0
         )
-        return Reading(now, up, int(begun), jobs)
+        return Reading(now, down, up, int(begun), jobs)
 
     def plan(
         self, planner: Planner, number: int, before: Reading
@@ -80,46 +92,80 @@ class Deliveries(Watch):
         """Who sits where, the plan of the step, and the clock behind it."""
         jobs, now, begun = list(before.jobs), before.now, before.begun
         heapq.heapify(jobs)
+        busy = {job.client for job in jobs}
         came: list[Job] = []
-        wasted = Wasted()
-        down, up = self._bytes(number, before)
+        stale: list[Job] = []
+        lost: list[Job] = []
+        in_vain = 0
         while len(came) < self.timer.wanted:
             free = self.number - len(jobs)
-            if free and not (jobs and jobs[0][0] <= now):
-                busy = {job[1] for job in jobs} | {job[1] for job in came}
+            if free and not (jobs and jobs[0].end <= now):
                 fresh = self._draw(begun, free, busy, now)
                 for job in self._begin(number, fresh, begun, now, before):
                     heapq.heappush(jobs, job)
                 begun += len(fresh)
             job = heapq.heappop(jobs)
-            now = job[0]
-            if not job[3]:
-                wasted = wasted._replace(lost=wasted.lost + 1, down=wasted.down + down)
-            elif number - job[2] > self.oldest:
-                wasted = Wasted(
-                    wasted.stale + 1, wasted.lost, wasted.down + down, wasted.up + up
+            now, in_vain = job.end, in_vain + 1
+            if job.reports and number - job.round <= self.oldest:
+                came.append(job)  # busy until the step
+                in_vain = 0
+                continue
+            (stale if job.reports else lost).append(job)
+            busy.discard(job.client)
+            if in_vain >= _HOPELESS:
+                raise InputError(
+                    f"clock: none of {in_vain:,} clients in a row has reported; they "
+                    "leave too soon, drop out too often, or are too late for "
+                    "max_staleness"
                 )
-            else:
-                came.append(job)
-        came.sort(key=lambda job: job[1])
-        ids = np.array([job[1] for job in came], np.int32)
-        after = Reading(now, before.up, begun, tuple(sorted(jobs)))
-        spans = self.timer.foreseen(number, ids, self.phases.at(number), before)
+        came.sort(key=lambda job: job.client)
+        ids = np.array([job.client for job in came], np.int32)
+        left = tuple(sorted(jobs))
+        after = Reading(now, before.down, before.up, begun, left)
+        found = self.timer.foreseen(number, ids, self.phases.at(number), before)
         every = np.ones(len(ids), bool)
-        choice = Choice(every, ~every, now - before.now, failed=False)
-        staleness = np.array([number - job[2] for job in came], np.int32)
+        choice = Choice(every, every, ~every, now - before.now, failed=False)
+        staleness = np.array([number - job.round for job in came], np.int32)
         plan = Plan(
-            ids, before.now, 0.0, spans.compute, spans, choice, staleness, after, wasted
-        )
+            ids, before.now, 0.0, found.compute, found, choice, staleness, after,
+            self._wasted(number, before, stale, lost),
+        )  # fmt: skip
         return planner.seats(number, ids), plan, after
+
+    def _wasted(
+        self, number: int, before: Reading, stale: list[Job], lost: list[Job]
+    ) -> Wasted:
+        """What those cost who did not become reports, as foreseen.
+
+        One that is lost is taken to have received its message, and to have computed for
+        as long as it was there.
+        """
+        jobs = stale + lost
+        if not jobs:
+            return Wasted()
+        down, up = self._bytes(number, before)
+        drawn = 0.0
+        if self.timer.clock.power is not None:
+            ids = np.array([job.client for job in jobs], np.int32)
+            begin = np.array([job.begin for job in jobs])
+            until = np.array([job.end for job in jobs]) - begin
+            sends = np.arange(len(jobs)) < len(stale)
+            found = self.timer.foreseen(number, ids, self.phases.at(number), before)
+            each = self.timer.joules(
+                ids, begin, found, np.where(sends, np.inf, until), sends,
+                np.zeros(len(jobs)),
+            )  # fmt: skip
+            drawn = float(each.sum())
+        return Wasted(len(stale), len(lost), down * len(jobs), up * len(stale), drawn)
 
     def _bytes(self, number: int, before: Reading) -> tuple[int, int]:
         known = self.timer.messages[self.phases.at(number)]
-        up = known.up[0] if known.exact or not before.up else before.up
-        return known.down[0], int(up)
+        if known.exact or not before.up:
+            return known.down[0], known.up[0]
+        return int(before.down), int(before.up)
 
     def _draw(self, begun: int, free: int, busy: set[int], now: float) -> list[int]:
-        """Who begins, in the place of each job that has ended."""
+        """Who begins, in the place of each job that has ended; ``busy`` from now on."""
         timer = self.timer
         found: list[int] = []
         activity = timer.clock.activity
@@ -134,7 +180,7 @@ class Deliveries(Watch):
                 if len(busy) == len(timer.sizes):
                     break
                 one = self._any(place, busy, now)
-            busy = busy | {one}
+            busy.add(one)
             found.append(one)
         return found
 
@@ -155,15 +201,17 @@ class Deliveries(Watch):
     ) -> list[Job]:
         """Jobs of clients that begin now."""
         timer, who = self.timer, np.array(ids, np.int32)
-        spans = timer.foreseen(number, who, self.phases.at(number), before)
+        needs = timer.foreseen(number, who, self.phases.at(number), before)
+        timer.check(who, needs)
         places = np.arange(begun, begun + len(who))
         lost = uniform(timer.seed, 0, places, _DROPOUT) < timer.clock.dropout
         found, activity = [], timer.clock.activity
         for i in range(len(who)):
-            one, span = who[i : i + 1], Spans(*(x[i : i + 1] for x in spans))
+            one, span = who[i : i + 1], Spans(*(x[i : i + 1] for x in needs))
             begins = now if activity is None else activity.next_with(one, 1, now)
             (end,), (gone,) = timer.ends(one, begins, span, lost[i : i + 1])
-            found.append((begins + float(end), int(one[0]), number, not gone))
+            job = Job(begins + float(end), int(one[0]), number, not gone, begins)
+            found.append(job)
         return found
 
     def settle(
@@ -173,22 +221,25 @@ class Deliveries(Watch):
         before: Reading,
         kept: Array,
     ) -> list[Timed]:
-        """The time of each step of a call, as it was foreseen."""
-        found = []
-        for plan, (_, up) in zip(plans, sizes, strict=False):
+        """The time of each step of a call: as it was foreseen, and of true bytes."""
+        found, timer = [], self.timer
+        for plan, (down, up) in zip(plans, sizes, strict=False):
             assert plan.staleness is not None
             assert plan.after is not None
-            spans: Spans = plan.spans
-            figures = self.timer.figures(plan, spans, plan.choice.seconds)
+            true = spans(timer.links[plan.ids], down, up, plan.compute)
+            figures = timer.figures(plan, true, plan.choice.seconds)
+            every = plan.choice.kept
+            if timer.clock.power is not None:
+                none = np.zeros(len(every))
+                whole = np.full(len(every), np.inf)
+                each = timer.joules(plan.ids, plan.begin, true, whole, every, none)
+                figures["energy_joules"] = float(each.sum()) + plan.wasted.joules
             figures |= {
                 "staleness": float(plan.staleness.mean()),
                 "stale": plan.wasted.stale,
                 "lost": plan.wasted.lost,
             }
-            reading = plan.after
-            if not all(each.exact for each in self.timer.messages):
-                reading = reading._replace(up=float(np.mean(up)))
-            every = plan.choice.kept
-            self.last = Timed(every, every, figures, reading, spans, plan)
+            reading = timer.noted(plan.after, down, up, before)
+            self.last = Timed(every, every, figures, reading, true, plan)
             found.append(self.last)
         return found

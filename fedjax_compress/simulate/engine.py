@@ -30,9 +30,10 @@ from fedjax_compress.simulate.plan import (
     first_cohort,
 )
 from fedjax_compress.simulate.programs import Programs, Residence
+from fedjax_compress.simulate.readings import Reading, Timed
 from fedjax_compress.simulate.states import HostStates
 from fedjax_compress.simulate.supply import Stream, Supplier, Supply
-from fedjax_compress.simulate.timing import Reading, Timed, Timer
+from fedjax_compress.simulate.timing import Timer
 from fedjax_compress.simulate.watch import Watch, watch_of
 from fedjax_compress.simulate.work import Work
 from fedjax_compress.typing import Algorithm, ClientState, Params, Server, Tree
@@ -183,7 +184,7 @@ class Simulator:
         if self.watch is not None:
             with self.programs.compiling():
                 self.watch.foresee(self._source, params)
-            if self.watch.sequential:
+            if self.watch.sequential or self.ends:
                 self.rounds_per_call = 1
         template = chunk.kept_init(self.algorithm, params)
         limit = self.resident_limit
@@ -263,7 +264,7 @@ class Simulator:
         return RunState(server, store, finished, clock)
 
     def advance(self, state: RunState, rounds: int) -> tuple[RunState, list[dict]]:
-        """Runs ``rounds`` rounds.
+        """Runs ``rounds`` rounds; fewer where one fails after which the clock ends.
 
         Returns:
           The new state (the old one's arrays are given up) and one record a round.
@@ -285,6 +286,8 @@ class Simulator:
             records += fresh
             if fresh[-1].get("diverged"):
                 raise metrics.diverged(state, records)
+            if self.ends and fresh[-1].get("failed"):
+                break
         return state, records
 
     def _begun(self, server: Server) -> Server:
@@ -338,7 +341,6 @@ class Simulator:
         if self.watch is not None:
             sizes = [metrics.bytes_of(supply.ids[i], record, i) for i in range(count)]
             timed = self.watch.settle(supply.plans, sizes, clock, kept)
-            clock = timed[-1].reading
         rows = [
             metrics.line(
                 state.round + i + 1, supply.ids[i], record, i, seconds / count, timed[i]
@@ -346,6 +348,8 @@ class Simulator:
             for i in range(count)
         ]
         done = rows[-1]["round"] - bool(rows[-1].get("diverged"))
+        if self.watch is not None and done > state.round:
+            clock = timed[done - state.round - 1].reading
         return RunState(server, store, done, clock), rows
 
     def _in_use(self, server: Server) -> np.ndarray:

@@ -10,8 +10,8 @@ import numpy as np
 from fedjax_compress.errors import Diverged
 from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.plan import DUMMY
+from fedjax_compress.simulate.readings import Timed
 from fedjax_compress.simulate.round import RoundRecord
-from fedjax_compress.simulate.timing import Timed
 from fedjax_compress.typing import Counted
 from fedjax_compress.wire import Ledger
 
@@ -70,8 +70,10 @@ def line(
     )
     if timed is not None:  # of those who were not waited for and were lost
         more = timed.plan.wasted
-        ledger.up(np.array([more.up]), np.array([more.up]))
-        ledger.down(np.array([more.down]), np.array([more.down]))
+        ledger.up([more.up], [_as(more.up, ledger.nominal_bytes_up, ledger.bytes_up)])
+        ledger.down(
+            [more.down], [_as(more.down, ledger.nominal_bytes_down, ledger.bytes_down)]
+        )
     return {
         "round": number,
         **{handed_in.trained_name(name): figure(found) for name, found in told.items()},
@@ -87,6 +89,11 @@ def line(
         **{name: float(value[i]) for name, value in record.server.items()},
         **({} if bool(record.finite[i]) else {"diverged": True}),
     }
+
+
+def _as(size: int, nominal: int, true: int) -> int:
+    """The nominal bytes of messages that are like others."""
+    return round(size * nominal / true) if true else 0
 
 
 def diverged(state: Any, records: list[dict]) -> Diverged:

@@ -11,8 +11,8 @@ import numpy as np
 from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.plan import DUMMY, Planner
+from fedjax_compress.simulate.readings import Plan, Reading
 from fedjax_compress.simulate.states import HostStates, StateBuffer
-from fedjax_compress.simulate.timing import Plan, Reading
 from fedjax_compress.simulate.watch import Watch, ages
 
 _LINE = 64

@@ -4,103 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from fedjax_compress.clock import Choice, Clock, Spans, choose, length, spans, uniform
+from fedjax_compress.clock import Clock, Spans, choose, length, spans, uniform
 from fedjax_compress.errors import InputError
 from fedjax_compress.simulate.foresee import Messages
+from fedjax_compress.simulate.joules import joules
+from fedjax_compress.simulate.readings import Plan, Reading, Timed
 from fedjax_compress.simulate.work import Work
 
 Array = np.ndarray
 _DROPOUT = 0x44524F50
+_MOST = 1e15
+"""Seconds that a client may take."""
 _TRAINING = 6
 """Operations of training for each multiply-accumulate of a forward pass."""
-
-
-class Reading(NamedTuple):
-    """Where the clock stands after a round; kept in checkpoints.
-
-    Attributes:
-      now: virtual seconds since the run began.
-      up: mean bytes of the last round's reports; 0 before there are any, and where all
-        sizes are known beforehand.
-      begun: clients that have begun so far, where nobody waits.
-      jobs: what clients are at then: when each ends, its id, the round in which it has
-        begun, and whether it reports.
-    """
-
-    now: float = 0.0
-    up: float = 0.0
-    begun: int = 0
-    jobs: tuple[tuple[float, int, int, bool], ...] = ()
-
-
-class Wasted(NamedTuple):
-    """Clients that nobody waits for and whose work is lost.
-
-    Attributes:
-      stale: reports that were too old.
-      lost: clients that never reported.
-      down, up: bytes of both, as foreseen.
-    """
-
-    stale: int = 0
-    lost: int = 0
-    down: int = 0
-    up: int = 0
-
-
-class Plan(NamedTuple):
-    """A round as it is foreseen.
-
-    Attributes:
-      ids: int32 [n], those invited, ascending.
-      begin: when the round begins.
-      waited: seconds until so many clients were there.
-      compute: float64 [n], seconds.
-      spans: foreseen.
-      choice: whose report counts, and for how long the round is foreseen to last.
-      staleness: int32 [n], rounds since each began; None where all begin with it.
-      after: the clock behind it, where nobody waits.
-      wasted: what did not become a report.
-    """
-
-    ids: Array
-    begin: float
-    waited: float
-    compute: Array
-    spans: Spans
-    choice: Choice
-    staleness: Array | None = None
-    after: Reading | None = None
-    wasted: Wasted = Wasted()
-
-    @property
-    def end(self) -> Reading:
-        """The clock behind it, as foreseen; right where sizes are."""
-        return self.after or Reading(self.begin + self.choice.seconds)
-
-
-class Timed(NamedTuple):
-    """A round as it was.
-
-    Attributes:
-      kept: bool [n], whose report counts.
-      sent: bool [n], who has begun to send one.
-      figures: for the record.
-      reading: of the clock after it.
-      spans: of the clients.
-      plan: as it was foreseen.
-    """
-
-    kept: Array
-    sent: Array
-    figures: dict[str, Any]
-    reading: Reading
-    spans: Spans
-    plan: Plan
 
 
 class Timer:
@@ -114,7 +34,8 @@ class Timer:
       wanted: reports a round.
 
     Raises:
-      InputError: a trace of too few clients, or more to be invited than there are.
+      InputError: a trace of too few clients, more to be invited than there are, or no
+        work.
     """
 
     def __init__(
@@ -122,6 +43,10 @@ class Timer:
     ):
         self.clock, self.work, self.seed, self.sizes = clock, work, seed, sizes
         self.wanted, clients = wanted, len(sizes)
+        if not work:
+            raise InputError("a clock needs to know what clients compute; give work")
+        if clock.activity is not None:
+            clock.activity.check(clients)
         self.invited = clock.invited(wanted, clients)
         free = np.array([math.inf, math.inf, 0.0])
         self.links = np.broadcast_to(free, (clients, 3))
@@ -175,6 +100,7 @@ class Timer:
           begin: when this one begins.
         """
         found = self.foreseen(number, ids, phase, before, tiers)
+        self.check(ids, found)
         chance = uniform(self.seed, number, ids, _DROPOUT)
         ends, lost = self.ends(ids, begin, found, chance < self.clock.dropout)
         rules = self.clock.deadline, self.clock.least
@@ -196,10 +122,22 @@ class Timer:
         rows = np.asarray(work.rows(self.sizes[ids]), float)
         operations = operations + _TRAINING * np.asarray(work.macs)[tiers] * rows
         compute = operations / self.speeds[ids] + rows * self.row_seconds[ids]
-        up = np.asarray(known.up, float)[tiers]
+        down, up = (np.asarray(x, float)[tiers] for x in (known.down, known.up))
         if not known.exact and before.up:
             up = up * before.up / up.mean()
-        return spans(self.links[ids], np.asarray(known.down)[tiers], up, compute)
+            if down.any():
+                down = down * before.down / down.mean()
+        return spans(self.links[ids], down, up, compute)
+
+    def check(self, ids: Array, found: Spans) -> None:
+        """Raises InputError where a client would take for ever."""
+        bad = np.flatnonzero(~(found.total <= _MOST))
+        if len(bad):
+            raise InputError(
+                f"clock: client {ids[bad[0]]} would take {found.total[bad[0]]:.3g} "
+                "seconds for a round; give larger rates and speeds, or smaller "
+                "latency, coding and sigma"
+            )
 
     def ends(
         self, ids: Array, begin: float, found: Spans, lost: Array
@@ -237,25 +175,70 @@ class Timer:
         begin = plan.begin if clock.chooses else before.now
         ends, _ = self.ends(plan.ids, begin, found, choice.lost)
         used, lost = choice.kept, choice.lost
-        seconds = length(ends, used, lost, self.wanted, clock.deadline)
+        seconds = length(ends, choice.arrived, lost, self.wanted, clock.deadline)
         if clock.layers is not None:
             assert kept is not None
             seconds = clock.layers.seconds(kept)
             found = Spans(*(np.full(len(plan.ids), x) for x in (0.0, seconds, 0.0)))
-        before_up = found.download + found.compute
-        sent = ~lost & (used | (before_up < seconds))
+        sends = self.reached(plan.ids, begin, found.download + found.compute)
+        sent = ~lost & (choice.arrived | (sends < seconds))
         figures = self.figures(plan, found, seconds)
+        if clock.power is not None:
+            until = np.where(choice.arrived, math.inf, np.minimum(seconds, ends))
+            waits = np.where(choice.arrived, seconds - ends, 0.0)
+            each = self.joules(plan.ids, begin, found, until, ~lost, waits)
+            figures["energy_joules"] = float(each.sum())
         if clock.chooses:
             figures["lost"] = int(choice.lost.sum())
-            figures["late"] = int((~choice.lost & ~used).sum())
+            figures["late"] = int((~choice.lost & ~choice.arrived).sum())
             figures["sent"] = int(sent.sum())
         if choice.failed:
             figures["failed"] = True
-        mean = before.up
-        if used.any() and not all(each.exact for each in self.messages):
-            mean = float(np.mean(up[used]))
-        reading = Reading(begin + seconds, mean)
+        came = choice.arrived
+        reading = self.noted(Reading(begin + seconds), down[came], up[came], before)
         return Timed(used, sent, figures, reading, found, plan)
+
+    def noted(self, now: Reading, down: Array, up: Array, before: Reading) -> Reading:
+        """A reading with the mean sizes of messages, where those depend on values."""
+        if all(each.exact for each in self.messages):
+            return now
+        if not len(up):
+            return now._replace(down=before.down, up=before.up)
+        return now._replace(down=float(np.mean(down)), up=float(np.mean(up)))
+
+    def reached(self, ids: Array, begin: float, need: Array) -> Array:
+        """Seconds after which each client has had so many that it was there."""
+        activity = self.clock.activity
+        if activity is None or not activity.pauses:
+            return need
+        return activity.finish(ids, begin, need) - begin
+
+    def joules(
+        self,
+        ids: Array,
+        begin: float | Array,
+        found: Spans,
+        until: Array,
+        sends: Array,
+        waits: Array,
+    ) -> Array:
+        """What each client has drawn.
+
+        Args:
+          ids: of the clients.
+          begin: when they have begun.
+          found: what they need.
+          until: seconds from then on until each leaves off; infinity: it ends it all.
+          sends: bool, who reports.
+          waits: seconds that each waits for the others.
+        """
+        activity, power = self.clock.activity, self.clock.power
+        assert power is not None
+        if activity is not None and activity.pauses:
+            whole = np.isinf(until)
+            there = activity.had(ids, begin, np.where(whole, 0.0, until))
+            until = np.where(whole, until, there)
+        return joules(power, self.links[ids, :2], found, until, sends, waits)
 
     def figures(self, plan: Plan, found: Spans, seconds: float) -> dict[str, Any]:
         """Of a record: the round's duration, and what its reports took on the mean."""
@@ -269,32 +252,7 @@ class Timer:
             "upload_seconds": share(found.upload),
             "waiting_seconds": share(seconds - found.total) if waits else 0.0,
         }
-        if self.clock.power is not None:
-            last = seconds if waits else 0.0
-            joules = self._joules(plan.ids, found, last, plan.choice)
-            figures["energy_joules"] = float(joules.sum())
         return figures
-
-    def _joules(
-        self, ids: Array, found: Spans, seconds: float, choice: Choice
-    ) -> Array:
-        """What each client has drawn; those who are not waited for until the end."""
-        power = self.clock.power
-        assert power is not None
-        end = np.where(choice.kept, math.inf, seconds)
-        down = np.minimum(found.download, end)
-        compute = np.clip(end - found.download, 0, found.compute)
-        up = np.clip(end - found.download - found.compute, 0, found.upload)
-        up = np.where(choice.lost, 0.0, up)
-        rates = np.where(np.isfinite(self.links[ids, :2]), self.links[ids, :2], 0) / 1e6
-        waiting = np.clip(seconds - down - compute - up, 0, None)
-        return (
-            (power.per_down * rates[:, 0] + power.radio) * down
-            + (power.per_up * rates[:, 1] + power.radio) * up
-            + power.compute * compute
-            + power.idle * waiting
-            + power.tail
-        )
 
 
 def _drawn(name: str, found: Any, shape: tuple[int, ...]) -> Array:

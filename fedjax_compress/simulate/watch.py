@@ -15,7 +15,8 @@ from fedjax_compress.simulate.chunk import BEFORE, COUNTED, REACHED
 from fedjax_compress.simulate.foresee import messages
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.plan import DUMMY, Planner, Sampling
-from fedjax_compress.simulate.timing import Plan, Reading, Timed, Timer
+from fedjax_compress.simulate.readings import Plan, Reading, Timed
+from fedjax_compress.simulate.timing import Timer
 from fedjax_compress.typing import Metrics, Params
 
 Array = np.ndarray
@@ -50,12 +51,12 @@ class Watch:
 
     def saved(self, reading: Reading) -> dict[str, Array]:
         """A reading as checkpoints keep it."""
-        return {"clock": np.array([reading.now, reading.up])}
+        return {"clock": np.array([reading.now, reading.down, reading.up])}
 
     def loaded(self, saved: dict[str, Array]) -> Reading:
         """A reading that was ``saved``."""
-        now, up = map(float, saved["clock"])
-        return Reading(now, up)
+        now, down, up = map(float, saved["clock"])
+        return Reading(now, down, up)
 
     def plan(
         self, planner: Planner, number: int, before: Reading

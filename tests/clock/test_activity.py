@@ -125,8 +125,8 @@ def test_clients_begin_again_with_the_first_or_are_refused():
     )
     strict = activity(two, repeats=False)
     assert strict.next_with(np.arange(2), 2, 0) == 2
-    with pytest.raises(InputError, match="has 2 clients and the run at least 3; give"):
-        strict.next_with(np.arange(3), 2, 0)
+    with pytest.raises(InputError, match="has 2 clients and the run 3; give"):
+        strict.check(3)
 
 
 def of_mask(mask):
@@ -284,3 +284,18 @@ def test_clients_who_never_meet_are_given_up_after_their_period():
     """2000 of them, one after the other, a second each."""
     clients = [([(n, n + 1)], 2000) for n in range(2000)]
     assert activity(clients).next_with(np.arange(2000), 2, 12.5) == math.inf
+
+
+@hypothesis.given(CLIENTS, QUARTERS, QUARTERS)
+def test_the_time_that_a_client_was_there_is_what_finish_adds_up(client, now, need):
+    """``had`` and ``finish`` are inverse, and had is the sum over half seconds."""
+    one = activity([client], pauses=True)
+    ids = np.zeros(1, int)
+    for seconds in (0.0, need, 7 * need):
+        found = one.had(ids, now, np.array([seconds]))[0]
+        ticks = now + 0.25 * (np.arange(round(seconds / 0.25)) + 0.5)
+        there = [bool(one.active(ids, t)[0]) for t in ticks]
+        assert found == pytest.approx(0.25 * sum(there), abs=1e-9)
+    if client[0] and need > 0:
+        end = one.finish(ids, now, np.array([need]))[0]
+        assert one.had(ids, now, np.array([end - now]))[0] == pytest.approx(need)

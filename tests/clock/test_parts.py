@@ -189,17 +189,22 @@ def test_what_a_client_has_follows_from_its_id_and_the_seed(text):
     [
         ("network(down=-1)", "rates must be above 0 Mbit/s, not down -1, up 0"),
         ("network(up=-2)", "rates must be above 0 Mbit/s, not down 0, up -2"),
-        ("network(sigma=-1)", "sigma must be at least 0 and correlation from -1 to 1"),
-        ("network(sigma=inf)", "sigma must be at least 0"),
+        (
+            "network(sigma=-1)",
+            "sigma must be from 0 to 20 and correlation from -1 to 1",
+        ),
+        ("network(sigma=1000)", "sigma must be from 0 to 20"),
+        ("network(up=1e-320)", "rates must be from 1e-6 to 1e12 Mbit/s"),
+        ("network(latency=inf)", "latency at most 1e12 milliseconds, not down 0, up 0"),
         ("network(correlation=1.5)", "correlation from -1 to 1, not 0 and 1.5"),
         ("network(lte)", "profile cannot be 'lte'; did you mean 'lte_2012'?"),
         ("network(lte_2012, speed=3)", "network has no option 'speed'"),
-        ("devices(gflops=-1)", "gflops must be above 0"),
-        ("devices(sigma=-1)", "sigma and coding at least 0"),
-        ("devices(coding=-1)", "sigma and coding at least 0"),
-        ("device_classes(())", "gflops must be above 0, one for each class"),
-        ("device_classes((1, 0))", "gflops must be above 0, one for each class"),
-        ("device_classes(1, sigma=-1)", "sigma and coding at least 0"),
+        ("devices(gflops=-1)", "gflops must be at least 1e-9"),
+        ("devices(sigma=-1)", "sigma from 0 to 20, coding at least 0"),
+        ("devices(coding=-1)", "sigma from 0 to 20, coding at least 0"),
+        ("device_classes(())", "gflops must be at least 1e-9, one for each class"),
+        ("device_classes((1, 0))", "gflops must be at least 1e-9, one for each class"),
+        ("device_classes(1, sigma=-1)", "sigma from 0 to 20, coding at least 0"),
         ("device_classes((1, 2), shares=(0.5, 0.6))", "2 numbers, one for each class"),
         ("device_classes((1, 2), shares=1)", "2 numbers, one for each class"),
         ("device_classes((1, 2), shares=(1.5, -0.5))", "that sum to 1"),
@@ -209,7 +214,10 @@ def test_what_a_client_has_follows_from_its_id_and_the_seed(text):
         ("over_selection(0.9)", "factor must be at least 1, not 0.9"),
         ("over_selection(inf)", "factor must be at least 1, not inf"),
         ("deadline()", "deadline needs seconds: float"),
-        ("deadline(0)", "seconds must be above 0 and least from 0 to 1, not 0, 0"),
+        (
+            "deadline(0)",
+            "seconds must be above 0 (and at most 1e15) and least from 0 to",
+        ),
         ("deadline(9, least=1.5)", "least from 0 to 1, not 9, 1.5"),
         ("deadline(9, state=after)", "state cannot be 'after'"),
         ("dropout(1)", "rate must be from 0 to below 1, not 1"),
@@ -232,6 +240,28 @@ def test_bad_input_gives_one_line_and_its_place(text, reason):
     first, *place = str(caught.value).split("\n")
     assert reason in first
     assert len(place) == 2
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (lambda: clock.network(down=NAN), "rates must be above 0"),
+        (lambda: clock.network(latency=NAN), "latency at most 1e12"),
+        (lambda: clock.network("lte"), "no profile 'lte'; did you mean 'lte_2012'"),
+        (lambda: clock.devices(gflops=NAN), "gflops must be at least 1e-9"),
+        (lambda: clock.devices("phones"), "no profile 'phones'; did you mean 'phone'"),
+        (lambda: clock.device_classes((1.0, NAN)), "gflops must be at least 1e-9"),
+        (lambda: clock.device_classes((1.0, 2.0), (1.0, NAN)), "that sum to 1"),
+        (lambda: clock.energy("5g"), "no radio '5g'"),
+        (lambda: clock.trace("a.csv", away="x"), "away must be lost, pauses or"),
+    ],
+)
+def test_what_no_spec_can_say_is_refused_from_python(made, reason):
+    with pytest.raises(InputError, match=reason):
+        made()
 
 
 def test_more_are_not_invited_than_there_are():

@@ -94,8 +94,9 @@ def test_a_trace_is_one_of_several_parts(tmp_path):
 
 def test_the_period_is_the_last_end_where_none_is_given(tmp_path):
     found = read(csv_of(tmp_path, 'active\n0-10\n5-7 8-24\n\n""\n')).activity
-    np.testing.assert_array_equal(found.period, [24, 24, 24])
-    np.testing.assert_array_equal(found.active(np.arange(3), 24), [True, False, True])
+    np.testing.assert_array_equal(found.period, [24, 24, 24, 24])
+    there = found.active(np.arange(4), 24)
+    np.testing.assert_array_equal(there, [True, False, True, True])
     always = read(csv_of(tmp_path, "up,down,active\n1,1,\n")).activity
     assert always.active(np.zeros(1, int), 1e7) == [True]
 
@@ -134,8 +135,10 @@ def test_too_few_clients_are_refused_or_begin_again(tmp_path):
         drawn = getattr(again, name)(0, 5)
         np.testing.assert_array_equal(drawn, drawn[[0, 1, 0, 1, 0]])
         assert len(getattr(found, name)(0, 1)) == 1
-    with pytest.raises(InputError, match="has 2 clients and the run at least 3"):
-        found.activity.next_with(np.arange(3), 1, 0)
+    with pytest.raises(InputError, match="has 2 clients and the run 3; give more"):
+        found.activity.check(3)
+    found.activity.check(2)
+    again.activity.check(3)
     assert again.activity.next_with(np.arange(3), 3, 1) == 5
 
 
@@ -189,14 +192,12 @@ def test_what_cannot_be_used_is_named_in_one_line(tmp_path, text, reason):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "odd.csv").write_bytes(b"gflops\n\xff\xfe\n")
-    (tmp_path / "long.csv").write_text("active\n" + "0-1 " * 50_000)
     (tmp_path / "phones.parquet").write_text("gflops\n1\n")
     (tmp_path / "folder.csv").mkdir()
     for name, reason in {
         "none.csv": "there is no file",
         "folder.csv": "there is no file",
         "odd.csv": "cannot be read as CSV: .* invalid start byte",
-        "long.csv": "cannot be read as CSV: field larger",
         "phones.parquet": "cannot be read as Parquet",
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{reason}|{reason}.*{name}"):
@@ -231,3 +232,22 @@ def test_a_trace_of_many_clients_is_read(tmp_path):
     np.testing.assert_array_equal(found.network(0, 100_000)[:, 0], 1e6 * (1 + ids % 9))
     np.testing.assert_array_equal(found.activity.active(ids, 205), ids % 50 <= 5)
     assert found.activity.next_with(ids, 100_000, 100) == 170
+
+
+def test_a_column_of_clients_is_in_order_and_blank_values_are_values(tmp_path):
+    path = csv_of(tmp_path, "client,gflops\n0,1\n1,2\n", "named.csv")
+    assert clock.trace(path)["devices"](0, 2).tolist() == [1e9, 2e9]
+    path = csv_of(tmp_path, "client,gflops\n1,1\n0,2\n", "turned.csv")
+    with pytest.raises(
+        InputError, match="row 0 is client 0, and its column client says"
+    ):
+        clock.trace(path)
+    path = csv_of(tmp_path, "active\n0-5\n\n5-9\n", "gaps.csv")
+    found = clock.trace(path)["activity"]
+    assert found.active(np.arange(3), 2.0).tolist() == [True, True, False]
+
+
+def test_a_value_of_many_intervals_is_read(tmp_path):
+    many = " ".join(f"{2 * i}-{2 * i + 1}" for i in range(30_000))
+    found = clock.trace(csv_of(tmp_path, f"active\n{many}\n", "many.csv"))["activity"]
+    assert found.active(np.zeros(1, int), 59_998.5).tolist() == [True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from fedjax_compress.cli.commands import main
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, Scheme, compare, resume
+from fedjax_compress.experiment import Config, Scheme, compare, resume, run
 from fedjax_compress.experiment.summary import summarize
 from fedjax_compress.report import files, records, report
 
@@ -201,3 +202,24 @@ def test_what_has_no_time_is_not_shown_against_it(
         assert f"scheme 'FP32': axis {axis} needs " in line
         assert line.endswith(f"not clock {clock!r}")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("stop", ["false", "true"])
+def test_a_deadline_that_nobody_meets(
+    stop: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run ends as others do, with nothing sent; by option after the first round."""
+    clock = f"network(weak_3g) | devices(phone) | deadline(0.001, stop={stop})"
+    config = dataclasses.replace(BASE, clock=clock, rounds_per_call=3, evaluate_every=3)
+    summary = run(config, tmp_path / "late")
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if line.startswith("bytes up")]
+    assert line.split() == ["bytes", "up", "0.0", "kB"]
+    assert summary["bytes_up"] == 0
+    assert summary["saved_up"] is None
+    assert summary["late"] == 6 * summary["rounds"]
+    if stop == "true":
+        assert summary["rounds"] == 1
+        assert summary["stop_reason"].endswith("by the deadline of round 1")
+    else:
+        assert (summary["rounds"], summary["failed"]) == (3, 3)
