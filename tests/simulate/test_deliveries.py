@@ -212,8 +212,6 @@ def test_rules_that_only_rounds_have():
     for rule in ("over_selection(1.2)", "deadline(5)", "prunefl"):
         with pytest.raises(InputError, match="waits for nobody; leave them out"):
             simulator_of(clock.parse(rule), 12, 2)
-    with pytest.raises(InputError, match="nobody needs a clock; give one"):
-        simulator_of(None, 12, 2)
     with pytest.raises(InputError, match="state=reached is of rounds"):
         simulator_of(clock.parse("dropout(0.1, state=reached)"), 12, 2)
     with pytest.raises(InputError, match="concurrency is 5, and there are only 4"):
