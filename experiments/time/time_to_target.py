@@ -184,15 +184,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 y = list(SCHEMES).index(row["scheme"]) + 0.27 * (place - 1)
                 seconds = [x for x in row["seconds"] if x is not None]
                 if (value := middle(row, "seconds")) is not None:
-                    panel.barh(y, value, 0.25, color=PALETTE[place])
+                    panel.barh(y, value, 0.25, color=PALETTE[place + 1])
                 panel.plot(seconds, [y] * len(seconds), ".", color="black", ms=3)
         panel.set_yticks(
             range(len(SCHEMES)), list(SCHEMES) if panel is panels[0] else []
         )
         panel.invert_yaxis()
         style(panel, network, "virtual seconds to 95 %")
-    shown = [Patch(color=PALETTE[i], label=way) for i, way in enumerate(WAYS)]
-    panels[-1].legend(handles=shown, fontsize=8, frameon=False, loc="lower right")
+    shown = [Patch(color=PALETTE[i + 1], label=way) for i, way in enumerate(WAYS)]
+    figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
 
 
