@@ -184,7 +184,10 @@ def test_a_resumed_clock_goes_on_bit_for_bit(uplink):
     saved = simulator.snapshot(half)
     other = simulator_of(when, cohort=5, uplink=uplink, rounds_per_call=2)
     other.start(jnp.zeros(PARAMETERS))
-    end, last = other.advance(other.place(saved, 3), 3)
+    placed = other.place(saved, 3)
+    assert placed.clock == half.clock
+    assert (placed.clock.up > 0) == (uplink != "identity")
+    end, last = other.advance(placed, 3)
     assert tree.sha256(end.server.params) == tree.sha256(whole.server.params)
     seconds = [r["virtual_seconds"] for r in records]
     assert [r["virtual_seconds"] for r in first + last] == seconds
@@ -296,7 +299,7 @@ def test_who_is_counted_on_is_waited_for_beyond_a_deadline():
     assert timed.figures["waiting_seconds"] >= 0
     assert (timed.reading.down, timed.reading.up) == (2000, 2000)
     # The next round is foreseen by these.
-    after = timer.foreseen(1, ids, 0, timed.reading)
+    after = timer.foreseen(ids, 0, timed.reading)
     np.testing.assert_allclose(after.download, timed.spans.download)
     np.testing.assert_allclose(after.upload, timed.spans.upload)
 
