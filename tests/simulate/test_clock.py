@@ -284,6 +284,21 @@ def test_energy_of_who_is_late_or_lost():
     assert record["energy_joules"] == pytest.approx(36 - 7 + 4 + idle)
 
 
+def test_who_is_lost_sends_nothing():
+    """A watt of the radio: all receive, those who do not drop out send as well."""
+    when = clock.Clock(
+        network=lambda seed, n: np.column_stack([np.full((n, 2), 1e3), np.zeros(n)]),
+        power=clock.Power(0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        dropout=0.5,
+    )
+    _, records = rounds_of(simulator_of(when), 4)
+    assert sum(r["lost"] for r in records) > 4
+    one_way = 8 * BYTES / 1e3
+    for r in records:
+        assert r["energy_joules"] == pytest.approx(one_way * (8 + r["sent"]))
+        assert r["sent"] == 8 - r["lost"]
+
+
 def test_who_is_counted_on_is_waited_for_beyond_a_deadline():
     """Foreseen at 10 s, taking 20 by its true bytes."""
     when = clock.Clock(network=ladder, deadline=15.0)
@@ -323,7 +338,8 @@ def test_a_round_that_fails_without_a_deadline_lasts_until_all_is_known(calls):
     assert state.clock.now == pytest.approx(total)
 
 
-def test_a_round_that_is_taken_back_takes_no_time():
+@pytest.mark.parametrize("calls", [1, 5])
+def test_a_round_that_is_taken_back_takes_no_time(calls):
     """The model is not finite after the third round: the state is the second's."""
 
     owner = np.repeat(np.arange(CLIENTS), SIZES).astype(np.int32)
@@ -339,6 +355,7 @@ def test_a_round_that_is_taken_back_takes_no_time():
         labelled(*columns, owner, CLIENTS), cohort=CLIENTS,
         sampling=registry.build("sampling", "uniform"),
         clock=clock.Clock(network=ladder), work=[Work(lambda n: n, (0.0,), (1,))],
+        rounds_per_call=calls,
     )  # fmt: skip
     with pytest.raises(Diverged) as caught:
         rounds_of(simulator, 5)
