@@ -27,6 +27,7 @@ from typing import Any
 from matplotlib.patches import Patch
 
 from fedjax_compress.experiment import Callback, Config, Grid, Scheme, StopRun, run_grid
+from fedjax_compress.report import words
 from fedjax_compress.report.plots import PALETTE, new_figure, save, style
 
 HERE = Path(__file__).parent
@@ -159,7 +160,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 cells.append("" if row is None else _seconds(row))
             for key in ("rounds", "megabytes_up", "megabytes_down", "kilojoules"):
                 value = None if each[0] is None else middle(each[0], key)
-                cells.append("" if value is None else f"{value:.3g}")
+                cells.append("" if value is None else words.short(value))
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -168,7 +169,8 @@ def _seconds(row: dict[str, Any]) -> str:
     value = middle(row, "seconds")
     if value is None:
         return f"not in {ROUNDS} rounds"
-    return f"{value:.3g} ({min(row['seconds']):.3g} to {max(row['seconds']):.3g})"
+    low, high = min(row["seconds"]), max(row["seconds"])
+    return f"{words.short(value)} ({words.short(low)} to {words.short(high)})"
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -182,15 +184,15 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 y = list(SCHEMES).index(row["scheme"]) + 0.27 * (place - 1)
                 seconds = [x for x in row["seconds"] if x is not None]
                 if (value := middle(row, "seconds")) is not None:
-                    panel.barh(y, value, 0.25, color=PALETTE[place])
+                    panel.barh(y, value, 0.25, color=PALETTE[place + 1])
                 panel.plot(seconds, [y] * len(seconds), ".", color="black", ms=3)
         panel.set_yticks(
             range(len(SCHEMES)), list(SCHEMES) if panel is panels[0] else []
         )
         panel.invert_yaxis()
         style(panel, network, "virtual seconds to 95 %")
-    shown = [Patch(color=PALETTE[i], label=way) for i, way in enumerate(WAYS)]
-    panels[-1].legend(handles=shown, fontsize=8, frameon=False, loc="lower right")
+    shown = [Patch(color=PALETTE[i + 1], label=way) for i, way in enumerate(WAYS)]
+    figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False)
     save(figure, path)
 
 

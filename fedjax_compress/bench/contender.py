@@ -11,6 +11,7 @@ import jax
 from fedjax_compress import aggregate, clock, compress, local, registry, server
 from fedjax_compress.bench.case import Case
 from fedjax_compress.bench.workloads import Workload, task_of
+from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.tuning import Choice, tune
 from fedjax_compress.simulate.work import work_of
@@ -49,6 +50,8 @@ def make_simulator(case: Case, given: Workload) -> Simulator:
         ),
     )
     timed, work = clock.parse(case.clock), []
+    if timed == clock.Clock() and algorithm.asynchronous is not None:
+        raise InputError(f"{case.algorithm} waits for nobody; give a clock")
     if timed != clock.Clock():
         work = [work_of(algorithm, trains, given.model, task_of(given))]
     choice = Choice(case.lanes, case.devices, case.convolution)

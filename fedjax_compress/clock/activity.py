@@ -62,11 +62,7 @@ class Activity(NamedTuple):
 
     def had(self, ids: Array, now: float | Array, seconds: Array) -> Array:
         """For how many of the next seconds each client is there, float64 [n]."""
-        place = self._place(ids)
-        starts, ends, period = self.starts[place], self.ends[place], self.period[place]
-        known = np.isfinite(starts)
-        starts = np.where(known, starts, 0.0)
-        lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
+        known, starts, lengths, period = self._lengths(ids)
 
         def until(t: Array) -> Array:
             periods = np.floor(t / period)
@@ -74,8 +70,18 @@ class Activity(NamedTuple):
             whole = periods * lengths.sum(1)
             return np.asarray(whole + np.clip(rest - starts, 0, lengths).sum(1))
 
-        found = until(now + seconds) - until(np.full(len(place), now))
+        found = until(now + seconds) - until(np.full(len(period), now))
         return np.where(known[:, 0], np.clip(found, 0, seconds), seconds)
+
+    def _lengths(self, ids: Array) -> tuple[Array, Array, Array, Array]:
+        """Which intervals there are, where they start and how long they last, 0 for the
+        others; [n, most]; and the periods."""
+        place = self._place(ids)
+        starts, ends = self.starts[place], self.ends[place]
+        known = np.isfinite(starts)
+        starts = np.where(known, starts, 0.0)
+        lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
+        return known, starts, lengths, self.period[place]
 
     def _place(self, ids: Array) -> Array:
         return ids % len(self.period)
@@ -97,11 +103,7 @@ class Activity(NamedTuple):
         return np.where(np.isinf(starts[:, 0]), np.inf, left)
 
     def _paused(self, ids: Array, now: float, need: Array) -> Array:
-        place = self._place(ids)
-        starts, ends, period = self.starts[place], self.ends[place], self.period[place]
-        known = np.isfinite(starts)
-        starts = np.where(known, starts, 0.0)
-        lengths = np.where(known, np.where(known, ends, 0.0) - starts, 0.0)
+        known, starts, lengths, period = self._lengths(ids)
         t = now % period
         had = np.clip(t[:, None] - starts, 0, lengths).sum(1)  # in this period
         at_once = ~known[:, 0] | (need <= 0) | np.isinf(need)

@@ -123,7 +123,9 @@ def _virtual(found: dict[str, Any]) -> str:
     if "energy_joules" in found:
         text += f", {words.joules(found['energy_joules'])}"
     gone = [f"{found[n]:,} {n}" for n in ("late", "lost", "stale") if found.get(n)]
-    return text + (f"; reports: {', '.join(gone)}" if gone else "")
+    text += f"; reports: {', '.join(gone)}" if gone else ""
+    failed = found.get("failed", 0)
+    return text + (f"; rounds that failed: {failed:,}" if failed else "")
 
 
 def summary(console: Console, found: dict[str, Any], folder: Path) -> None:

@@ -122,7 +122,7 @@ class Deliveries(Watch):
         ids = np.array([job.client for job in came], np.int32)
         left = tuple(sorted(jobs))
         after = Reading(now, before.down, before.up, begun, left)
-        found = self.timer.foreseen(number, ids, self.phases.at(number), before)
+        found = self.timer.foreseen(ids, self.phases.at(number), before)
         every = np.ones(len(ids), bool)
         choice = Choice(every, every, ~every, now - before.now, failed=False)
         staleness = np.array([number - job.round for job in came], np.int32)
@@ -150,7 +150,7 @@ class Deliveries(Watch):
             begin = np.array([job.begin for job in jobs])
             until = np.array([job.end for job in jobs]) - begin
             sends = np.arange(len(jobs)) < len(stale)
-            found = self.timer.foreseen(number, ids, self.phases.at(number), before)
+            found = self.timer.foreseen(ids, self.phases.at(number), before)
             each = self.timer.joules(
                 ids, begin, found, np.where(sends, np.inf, until), sends,
                 np.zeros(len(jobs)),
@@ -199,9 +199,11 @@ class Deliveries(Watch):
     def _begin(
         self, number: int, ids: list[int], begun: int, now: float, before: Reading
     ) -> list[Job]:
-        """Jobs of clients that begin now."""
+        """Jobs of clients that begin now; of nobody where nobody is left."""
+        if not ids:
+            return []
         timer, who = self.timer, np.array(ids, np.int32)
-        needs = timer.foreseen(number, who, self.phases.at(number), before)
+        needs = timer.foreseen(who, self.phases.at(number), before)
         timer.check(who, needs)
         places = np.arange(begun, begun + len(who))
         lost = uniform(timer.seed, 0, places, _DROPOUT) < timer.clock.dropout

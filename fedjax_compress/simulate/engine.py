@@ -14,7 +14,6 @@ import numpy as np
 from fedjax_compress import tree
 from fedjax_compress.clients import ClientData
 from fedjax_compress.clock import Clock
-from fedjax_compress.errors import InputError
 from fedjax_compress.models import Form
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning, chunk, handed_in, metrics, plan
@@ -82,7 +81,8 @@ class Simulator:
       convolution: form of the convolutions that leave it open.
       later: (finished rounds, algorithm) of those that take over after so many.
       clock: virtual time; None for none. ``cohort`` is then how many reports are
-        wanted, and the rules of the clock may invite more.
+        wanted, and the rules of the clock may invite more. Without one, an algorithm
+        that waits for nobody has rounds as others have, and nothing is stale.
       work: what clients compute, for each phase; with a clock.
 
     Raises:
@@ -113,10 +113,6 @@ class Simulator:
         self.sizes = np.asarray(data.sizes)
         plan.check_sizes(cohort, len(self.sizes), lanes, rounds_per_call)
         self.watch: Watch | None = None
-        if clock is None and algorithm.asynchronous is not None:
-            raise InputError(
-                "an algorithm that waits for nobody needs a clock; give one"
-            )
         if clock is not None:
             timer = Timer(clock, work, seed, self.sizes, cohort)
             self.watch = watch_of(timer, self.phases, sampling)

@@ -53,8 +53,8 @@ class Wasted(NamedTuple):
     Attributes:
       stale: reports that were too old.
       lost: clients that never reported.
-      down, up: bytes of a message, as foreseen; each of them was sent one, and the
-        stale have sent one.
+      down, up: bytes in all, as foreseen: each was sent a message, and the stale have
+        sent one.
       joules: of all of them.
     """
 

@@ -99,7 +99,7 @@ class Timer:
           before: the clock after the last round.
           begin: when this one begins.
         """
-        found = self.foreseen(number, ids, phase, before, tiers)
+        found = self.foreseen(ids, phase, before, tiers)
         self.check(ids, found)
         chance = uniform(self.seed, number, ids, _DROPOUT)
         ends, lost = self.ends(ids, begin, found, chance < self.clock.dropout)
@@ -108,12 +108,7 @@ class Timer:
         return Plan(ids, begin, begin - before.now, found.compute, found, choice)
 
     def foreseen(
-        self,
-        number: int,
-        ids: Array,
-        phase: int,
-        before: Reading,
-        tiers: Array | None = None,
+        self, ids: Array, phase: int, before: Reading, tiers: Array | None = None
     ) -> Spans:
         """What clients need, by the sizes that are known beforehand; as in ``plan``."""
         tiers = np.zeros(len(ids), int) if tiers is None else tiers
@@ -245,14 +240,13 @@ class Timer:
         used = plan.choice.kept
         share = lambda x: float(x[used].mean()) if used.any() else 0.0  # noqa: E731
         waits = plan.staleness is None
-        figures: dict[str, Any] = {
+        return {
             "virtual_seconds": plan.waited + seconds,
             "download_seconds": share(found.download),
             "compute_seconds": share(found.compute),
             "upload_seconds": share(found.upload),
             "waiting_seconds": share(seconds - found.total) if waits else 0.0,
         }
-        return figures
 
 
 def _drawn(name: str, found: Any, shape: tuple[int, ...]) -> Array:

@@ -215,6 +215,7 @@ def test_a_deadline_that_nobody_meets(
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if line.startswith("bytes up")]
     assert line.split() == ["bytes", "up", "0.0", "kB"]
+    assert f"; rounds that failed: {summary['rounds']}" in said.replace("\n", " ")
     assert summary["bytes_up"] == 0
     assert summary["saved_up"] is None
     assert summary["late"] == 6 * summary["rounds"]

@@ -212,8 +212,6 @@ def test_rules_that_only_rounds_have():
     for rule in ("over_selection(1.2)", "deadline(5)", "prunefl"):
         with pytest.raises(InputError, match="waits for nobody; leave them out"):
             simulator_of(clock.parse(rule), 12, 2)
-    with pytest.raises(InputError, match="nobody needs a clock; give one"):
-        simulator_of(None, 12, 2)
     with pytest.raises(InputError, match="state=reached is of rounds"):
         simulator_of(clock.parse("dropout(0.1, state=reached)"), 12, 2)
     with pytest.raises(InputError, match="concurrency is 5, and there are only 4"):
@@ -246,12 +244,27 @@ def test_sizes_that_depend_on_values():
     saved = simulator.snapshot(half)
     other = simulator_of(when, 9, 3, rounds_per_call=4, **options)
     other.start(jnp.zeros(PARAMETERS))
-    end, _ = other.advance(other.place(saved, 3), 5)
+    placed = other.place(saved, 3)
+    assert placed.clock == half.clock
+    assert placed.clock.up > 0
+    end, _ = other.advance(placed, 5)
     assert tree.sha256(end.server.params) == tree.sha256(whole.server.params)
     assert end.clock == whole.clock
     rates = slow(0, 9)[timed.plan.ids, 1]
     up = timed.spans.upload * rates / 8
     assert up.sum() == pytest.approx(records[-1]["bytes_up"])
+
+
+def test_nobody_is_left_to_begin():
+    """Three of three at work, two a step: a place stays empty until the step, also
+    where sizes depend on values."""
+    made = {"concurrency": 3}
+    simulator = simulator_of(
+        clock.Clock(network=slow), 3, 2, uplink="top_k(0.2)", made=made
+    )
+    _, records, who = played(simulator, 4)
+    assert all(len(dict(each)) == 2 for each in who)
+    assert all(r["virtual_seconds"] > 0 for r in records)
 
 
 def test_energy_of_all_who_were_asked():
