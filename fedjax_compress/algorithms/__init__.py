@@ -1,5 +1,8 @@
 """Systems assembled from the rooms below, one file each."""
 
+from fedjax_compress.algorithms._fed_df import fed_df
+from fedjax_compress.algorithms._fed_et import fed_et
+from fedjax_compress.algorithms._fed_md import fed_md
 from fedjax_compress.algorithms._fedavg import fedavg
 from fedjax_compress.algorithms._fedbuff import fedasync, fedbuff
 from fedjax_compress.algorithms._federated_dropout import federated_dropout
@@ -22,6 +25,9 @@ __all__ = [
     "LotteryServer",
     "MaskServer",
     "SubmodelServer",
+    "fed_df",
+    "fed_et",
+    "fed_md",
     "fedasync",
     "fedavg",
     "fedbuff",

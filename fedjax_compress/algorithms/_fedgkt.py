@@ -14,6 +14,7 @@ from fedjax_compress.algorithms.shared.row_messages import row_link
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.distilling import distillation
+from fedjax_compress.registry import ModelSpec
 from fedjax_compress.typing import (
     Algorithm,
     Array,
@@ -37,6 +38,7 @@ from fedjax_compress.typing import (
     Task,
 )
 
+RESNET = ModelSpec("resnet55")
 _TEACHER, _TAUGHT = "teacher", "taught"
 _BLOCK = 64
 """Rows whose features are made at once."""
@@ -83,7 +85,7 @@ class Rows(NamedTuple):
 @of_checked_parts
 def fedgkt(
     setup: Setup,
-    server: str = "resnet55",
+    server: ModelSpec = RESNET,
     epochs: int = 20,
     batch: int = 256,
     temperature: float = 3.0,

@@ -44,10 +44,19 @@ from fedjax_compress.simulate import (
 )
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.work import Work, work_of
-from fedjax_compress.typing import Algorithm, Key, Model, Params, Population, Task
+from fedjax_compress.typing import (
+    Algorithm,
+    Columns,
+    Key,
+    Model,
+    Params,
+    Population,
+    Task,
+)
 
 _PARTITION_STREAM = 0x50415254
 _TEST_STREAM = 0x54455354
+_PUBLIC_STREAM = 0x5055424C
 _MODEL_KEY = 2**31 - 2
 
 
@@ -65,6 +74,7 @@ class Parts(NamedTuple):
       note: what is worth telling of the layout.
       personal: scores each client's own parameters; None where nobody asks for that,
         clients have none, or there are several processes.
+      others: score the further networks of the algorithm, by name.
     """
 
     dataset: Dataset
@@ -76,6 +86,7 @@ class Parts(NamedTuple):
     params: Params
     note: str = ""
     personal: PersonalEvaluator | None = None
+    others: dict[str, Evaluator] = {}  # noqa: RUF012  (nobody writes to it)
 
 
 def current_params(parts: Parts, state: RunState) -> Params:
@@ -105,6 +116,14 @@ def load_data(config: Config) -> Dataset:
     with within(f"the source of data {recorded(config).data}"):
         found = made(config, "data")
     return with_field("data", datasets.scaled, datasets.check(found))
+
+
+def share(config: Config, dataset: Dataset) -> tuple[Dataset, Columns]:
+    """What is left of the data for clients, and the rows that no client has."""
+    rng = np.random.default_rng([config.seed, _PUBLIC_STREAM])
+    with within(f"the public rows {recorded(config).public}"):
+        left, public = with_field("public", made(config, "public"), dataset, rng)
+    return datasets.scaled(datasets.check(left)), public
 
 
 def deal(config: Config, dataset: Dataset) -> tuple[ClientData, np.ndarray]:
@@ -165,6 +184,7 @@ def check_data(config: Config, dataset: Dataset) -> None:
     Raises:
       InputError: they cannot be dealt as the configuration says.
     """
+    dataset, _ = share(config, dataset)
     data, owner = deal(config, dataset)
     if config.evaluate_clients:
         test_rows(config, dataset, owner, data)
@@ -182,7 +202,7 @@ def rehearse(config: Config, dataset: Dataset) -> Model:
     model = build_model(config, dataset)
     # Rows are not dealt for this: no size matters to what is checked here.
     anybody = Population(dataset.task, config.clients or config.cohort, 1)
-    course = build_course(config, model, anybody)
+    course = build_course(config, model, anybody, share(config, dataset)[1])
     params = jax.eval_shape(model.init, _model_key(config))
     check_links(config, params)
     Phases(course.first, course.later).check(root_key(config.seed), params)
@@ -220,9 +240,10 @@ def build(
         dataset = load_data(config)
     else:
         dataset = datasets.scaled(datasets.check(dataset))
+    dataset, public = share(config, dataset)
     data, owner = deal(config, dataset)
     model = build_model(config, dataset)
-    course = build_course(config, model, population_of(dataset, data))
+    course = build_course(config, model, population_of(dataset, data), public)
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
     check_links(config, params)
     sampling = made(config, "sampling")
@@ -251,7 +272,8 @@ def build(
             config.rounds_per_call, config.evaluate_every, config.checkpoint_every
         ),
     )
-    judged = course.first.judged or model
+    network, others = networks_of(course.first, params)
+    judged = course.first.judged or network or model
     if course.first.judged is not None and distributed.processes() > 1:
         raise InputError(
             f"algorithm: {recorded(config).algorithm} is judged by what its clients "
@@ -264,7 +286,7 @@ def build(
     if config.evaluate_clients:
         rows = test_rows(config, dataset, owner, data)
         if course.first.judged is None:
-            scores.append(ClientEvaluator(model, rows))
+            scores.append(ClientEvaluator(judged, rows))
         # Each process has the states of some clients only.
         if course.first.personal is not None and distributed.processes() == 1:
             personal = PersonalEvaluator(judged, rows, course.first.personal)
@@ -275,7 +297,25 @@ def build(
     return Parts(
         dataset, data, model, course.first, simulator, evaluate, params, found.note,
         personal,
+        {name: Evaluator(other, dataset.test) for name, other in others.items()},
     )  # fmt: skip
+
+
+def networks_of(
+    algorithm: Algorithm, params: Params
+) -> tuple[Model | None, dict[str, Model]]:
+    """The models of what is evaluated, and of the algorithm's further networks."""
+    found: list[tuple[Model | None, dict[str, Model]]] = []
+
+    def look(key: Key) -> tuple[()]:
+        server = algorithm.init(key, params)
+        others = {} if algorithm.others is None else algorithm.others(server)
+        models = {name: model for name, (model, _) in others.items()}
+        found.append((algorithm.network(server)[0], models))
+        return ()
+
+    jax.eval_shape(look, root_key(0))
+    return found[0]
 
 
 def works_of(course: Course, model: Model, task: Task) -> list[Work]:

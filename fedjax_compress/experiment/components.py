@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ from fedjax_compress.runtime import host
 from fedjax_compress.typing import (
     Aggregator,
     Algorithm,
+    Columns,
     Compressor,
     LocalUpdate,
     Model,
@@ -240,9 +242,19 @@ class Course(NamedTuple):
 
 
 def build_course(
-    config: Config, model: Model, population: Population | None = None
+    config: Config,
+    model: Model,
+    population: Population | None = None,
+    public: Columns | None = None,
 ) -> Course:
     """One client and one server step, in each phase of what changes over rounds."""
+
+    def another(text: str, quantized: bool) -> Model:
+        assert population is not None
+        qat = config.qat if quantized else "none"
+        changed = dataclasses.replace(config, model=text, qat=qat)
+        return network(changed, population.task)
+
     mean = made(config, "aggregate")
     steps = [steps_of(config, "local", model), steps_of(config, "server")]
     links = [phases_of(config, name) for name in LINKS]
@@ -252,7 +264,7 @@ def build_course(
     for after in sorted(begins):
         local, server = (_last(each, after).part for each in steps)
         up, down = (_last(each, after).compressor for each in links)
-        setup = Setup(local, mean, server, up, down, population)
+        setup = Setup(local, mean, server, up, down, population, public or {}, another)
         locals_.append(local)
         found.append((after, made(config, "algorithm", setup)))
     return Course(found[0][1], found[1:], tuple(locals_))

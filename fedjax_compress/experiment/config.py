@@ -38,6 +38,13 @@ class Config:
         Role.ROWS | Role.SIZE,
         kind="data",
     )
+    public: Spec = option(
+        "none",
+        "rows that no client has, for algorithms that need some, as in held_out(0.1), "
+        "noise(2000) or source(npz(path='my/public.npz'))",
+        Role.ROWS | Role.EARLY | Role.LATER,
+        kind="public",
+    )
     partition: Spec = option(
         "dirichlet(alpha=0.5)",
         "how rows are dealt to clients",

@@ -65,11 +65,23 @@ class Judge:
         return self._known[1]
 
     def _evaluated(self, params: Params, state: RunState) -> dict[str, float]:
-        found = self._of_test_rows(params, state)
+        found = self._of_test_rows(params, state) | self._of_others(state)
         if self.parts.personal is not None:
             states = functools.partial(self.parts.simulator.client_states, state)
             found |= self.parts.personal(params, states)
         return found
+
+    def _of_others(self, state: RunState) -> dict[str, float]:
+        """``test_NAME_OTHER`` of the algorithm's further networks."""
+        algorithm = self.parts.algorithm
+        if algorithm.others is None:
+            return {}
+        server = self.parts.simulator.placement.local(state.server)
+        return {
+            f"{score}_{name}": value
+            for name, (_, params) in algorithm.others(server).items()
+            for score, value in self.parts.others[name](params).items()
+        }
 
     def _of_test_rows(self, params: Params, state: RunState) -> dict[str, float]:
         """Of the server's model; or the means over clients, at most ``_JUDGES``."""

@@ -27,10 +27,14 @@ from fedjax_compress.registry.conversion import (
     type_name,
 )
 from fedjax_compress.registry.listing import KINDS, describe
+from fedjax_compress.registry.texts import DataSpec, LocalSpec, ModelSpec
 
 __all__ = [
     "KINDS",
+    "DataSpec",
     "Entry",
+    "LocalSpec",
+    "ModelSpec",
     "Option",
     "bind",
     "build",

@@ -25,6 +25,7 @@ _PACKAGE = __name__.split(".")[0]
 
 _ROOMS = {
     "data": "data",
+    "public": "data",
     "partition": "clients",
     "sampling": "clients",
     "model": "models",

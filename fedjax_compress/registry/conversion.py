@@ -13,6 +13,7 @@ from fedjax_compress.errors import SpecError
 
 _builders: dict[Any, Callable[[spec.Pipe, str], Any]] = {}
 _pipe_kinds: dict[Any, tuple[str, ...]] = {}
+_texts: dict[Any, str] = {}
 
 
 def register_type(
@@ -24,6 +25,17 @@ def register_type(
     """
     _builders[annotation] = builder
     _pipe_kinds[annotation] = kinds
+
+
+def register_text(
+    annotation: Any, builder: Callable[[spec.Pipe, str], str], kind: str
+) -> None:
+    """Says that an option of this type is the SPEC of one component, as text.
+
+    It may be written in quotes, too.
+    """
+    register_type(annotation, builder, kind)
+    _texts[annotation] = f"a {kind}"
 
 
 def inner_kinds(annotation: Any) -> tuple[str, ...]:
@@ -49,7 +61,11 @@ def convert(wanted: Any, value: Any, what: str, text: str, position: int) -> Any
         reason = f"{what} must be a text; put it in quotes: {_show(value)}"
     problem = SpecError(reason, text, at)
     if wanted in _builders:
-        if not isinstance(value, spec.Pipe):
+        if wanted in _texts and isinstance(value, str):
+            value, text = spec.parse(value), value
+        if not isinstance(value, spec.Pipe) or (
+            wanted in _texts and len(value.calls) > 1
+        ):
             raise problem
         return _builders[wanted](value, text)
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
@@ -101,6 +117,8 @@ def type_name(wanted: Any) -> str:
     """A type in the words of the command line."""
     if wanted is type(None):
         return "none"
+    if wanted in _texts:
+        return _texts[wanted]
     if typing.get_origin(wanted) is Literal:
         return " or ".join(str(c) for c in typing.get_args(wanted))
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):

@@ -10,6 +10,7 @@ from fedjax_compress.errors import InputError
 
 KINDS = {
     "data": "--data: where examples come from",
+    "public": "--public: rows that no client has",
     "partition": "--partition: how rows are dealt to clients",
     "sampling": "--sampling: how the cohort of a round is drawn",
     "model": "--model: what is trained",

@@ -13,22 +13,22 @@ import numpy as np
 from fedjax_compress.clients import ClientData, group
 from fedjax_compress.errors import InputError
 from fedjax_compress.runtime.compiling import compile_program
-from fedjax_compress.simulate.chunk import client_context, server_context
-from fedjax_compress.typing import Beginning, Key, Params, Server
+from fedjax_compress.simulate.chunk import Fixed, client_context, server_context
+from fedjax_compress.typing import Beginning, Key, Server
 
 _NUMBER = 2**31 - 1
 """The number of the round to which its randomness belongs, which never comes."""
 
 
 def compiled(
-    begin: Beginning, server: Server, params: Params, data: ClientData, root: Key
+    begin: Beginning, server: Server, fixed: Fixed, data: ClientData, root: Key
 ) -> Callable[[Server], Server]:
     """The program: server -> server.
 
     Args:
       begin: who does what.
       server: whose shapes are read.
-      params: before the first round.
+      fixed: what every step is told.
       data: rows of all clients, on the host or one device.
       root: the run's key.
 
@@ -47,7 +47,7 @@ def compiled(
         place = jnp.zeros((), jnp.int32)
         size = data.size_of(place)
         context = client_context(
-            server_context(root, number, params),
+            server_context(root, number, *fixed),
             root,
             jnp.asarray(begin.client),
             {"examples": size},

@@ -17,6 +17,7 @@ from fedjax_compress.typing import (
     Algorithm,
     Array,
     ClientState,
+    Columns,
     Context,
     Key,
     Keys,
@@ -91,10 +92,24 @@ def client_keys(root: Key, number: Array, client: Array) -> Keys:
     return Keys(jax.random.fold_in(private, client), jax.random.fold_in(shared, client))
 
 
-def server_context(root: Key, number: Array, params: Params) -> Context:
+class Fixed(NamedTuple):
+    """What every step is told in every round.
+
+    Attributes:
+      params: before the first round.
+      public: rows of no client.
+    """
+
+    params: Params
+    public: Columns
+
+
+def server_context(
+    root: Key, number: Array, params: Params, public: Columns | None = None
+) -> Context:
     """What the server is told in round ``number``; params are those at the start."""
     keys = broadcast_keys(root, number)
-    return Context(keys, number, keys.shared, params)
+    return Context(keys, number, keys.shared, params, public=public or {})
 
 
 def client_context(

@@ -176,7 +176,8 @@ class Simulator:
         if not self.lanes:
             size, kind = tree.count(params), jax.devices()[0].platform
             self.lanes = choose_lanes(size, self.cohort, self.devices, kind)
-        self._params = self.placement.replicate(params)
+        fixed = chunk.Fixed(params, self.algorithm.public)
+        self._fixed = self.placement.replicate(fixed)
         if self.watch is not None:
             with self.programs.compiling():
                 self.watch.foresee(self._source, params)
@@ -292,9 +293,9 @@ class Simulator:
         assert begin is not None
         data = self._rows if self._streams else placement.local(self._rows)
         with self.programs.compiling():
-            params = placement.local(self._params)
+            fixed = placement.local(self._fixed)
             program = beginning.compiled(
-                begin, placement.local(server), params, data, self._key
+                begin, placement.local(server), fixed, data, self._key
             )
         made = program(placement.local(server))
         return placement.replicate(jax.device_get(made))
@@ -354,7 +355,7 @@ class Simulator:
         if watch is None or watch.timer.clock.layers is None:
             return np.zeros(0, int)
         seen = jax.device_get(self.algorithm.observe(local(server)))
-        return watch.in_use(seen, local(self._params))
+        return watch.in_use(seen, local(self._fixed.params))
 
     def _inputs(self, state: RunState, supply: Supply) -> tuple:
         """The arguments of the program."""
@@ -371,5 +372,5 @@ class Simulator:
         seats = chunk.Seats(*self.placement.scatter(who, 1))
         number, count = np.int32(supply.first), np.int32(supply.rounds)
         return (
-            data, self._root, self._params, state.server, store, seats, number, count,
+            data, self._root, self._fixed, state.server, store, seats, number, count,
         )  # fmt: skip

@@ -57,7 +57,7 @@ def one_client(
 ) -> tuple[Payload, Payload, Payload]:
     """Broadcast, message to it alone and report of the first client; to be traced."""
     root, zero = root_key(0), jnp.zeros((), jnp.int32)
-    context = server_context(root, zero, params)
+    context = server_context(root, zero, params, algorithm.public)
     server = algorithm.init(root, params)
     broadcast, server = algorithm.broadcast(server, context)
     view, size = algorithm.receive(broadcast, context), data.size_of(zero)

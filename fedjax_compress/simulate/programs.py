@@ -103,8 +103,8 @@ class Programs:
 
         Args:
           phase: number of the phase.
-          inputs: rows, key data, first parameters, server, store, seats, number of the
-            first round and of rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
+          inputs: rows, key data, ``Fixed``, server, store, seats, number of the first
+            round and of rounds: arrays, or ``jax.ShapeDtypeStruct`` of them.
           residence: where things live.
         """
         split = PartitionSpec(None, AXIS)
@@ -129,7 +129,7 @@ class Programs:
         resident,
         data,
         root,
-        params,
+        fixed,
         server,
         store,
         seats,
@@ -142,7 +142,7 @@ class Programs:
             not resident and self.placement.processes > 1
         )
         return rounds_.run_rounds(
-            algorithm, data, server, store, seats, params, root, first, rounds,
+            algorithm, data, server, store, seats, fixed, root, first, rounds,
             rounds_.Meet(self._add, self._gather), rounds_.Layout(resident, gaps),
         )  # fmt: skip
 

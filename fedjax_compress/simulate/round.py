@@ -23,6 +23,7 @@ from fedjax_compress import tree
 from fedjax_compress.clients import ClientData
 from fedjax_compress.simulate import handed_in
 from fedjax_compress.simulate.chunk import (
+    Fixed,
     Hub,
     Kept,
     LaneRecord,
@@ -38,7 +39,6 @@ from fedjax_compress.typing import (
     Array,
     Key,
     Metrics,
-    Params,
     Server,
     Stacked,
     Tier,
@@ -95,7 +95,7 @@ def run_round(
     server: Server,
     store: Tree,
     seats: Seats,
-    params: Params,
+    fixed: Fixed,
     root: Key,
     number: Array,
     meet: Meet,
@@ -111,11 +111,11 @@ def run_round(
       store: what is kept of clients, leaves [slots, ...] where they are resident, else
         that of the cohort, [chunks, lanes, ...].
       seats: of all chunks of this device, [chunks, lanes].
-      params: before the first round.
+      fixed: what every step is told in every round.
       root, number: the run's key and the round.
       meet: the only place where devices talk.
     """
-    context, before = server_context(root, number, params), server
+    context, before = server_context(root, number, *fixed), server
     message, server = algorithm.broadcast(server, context)
     handed_in.server(server, before, "broadcast")
     view = algorithm.receive(message, context.decoding)
@@ -208,7 +208,7 @@ def run_rounds(
     server: Server,
     store: Tree,
     seats: Seats,
-    params: Params,
+    fixed: Fixed,
     root: Key,
     first: Array,
     rounds: Array,
@@ -232,7 +232,7 @@ def run_rounds(
     def one(i: Array, server: Server, store: Tree) -> tuple:
         return run_round(
             algorithm, data, server, store, jax.tree.map(lambda x: x[i], seats),
-            params, root, first + i, meet, layout,
+            fixed, root, first + i, meet, layout,
         )  # fmt: skip
 
     def going(carry: tuple) -> Array:

@@ -35,5 +35,5 @@ def work_of(algorithm: Algorithm, local: LocalUpdate, model: Model, task: Task) 
     trained = algorithm.trains or (model,)
     shapes = [jax.eval_shape(m.init, jax.random.key(0)) for m in trained]
     macs = tuple(float(forward_macs(m, task)) for m in trained)
-    seen: Any = local.seen
+    seen: Any = algorithm.seen or local.seen
     return Work(seen, macs, tuple(tree.count(s) for s in shapes))

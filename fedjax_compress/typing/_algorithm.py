@@ -16,6 +16,7 @@ from fedjax_compress.typing._rounds import (
     Acc,
     Array,
     ClientState,
+    Columns,
     Context,
     Key,
     Metrics,
@@ -148,6 +149,11 @@ class Algorithm(NamedTuple):
       trains: the models that clients train, one for each tier; none if unknown.
       judged: where part of the network stays with each client: the model of which
         ``personal`` gives the parameters. Test scores are then means over clients.
+      public: rows beside those of clients, which every ``context`` holds; on the host.
+      others: server -> further networks to evaluate, as in ``network``, by name.
+      seen: as of ``LocalUpdate``, where clients compute more than their local update:
+        number of a client's rows -> how many it learns from. A row that is only looked
+        at counts as a third.
     """
 
     init: Callable[[Key, Params], Server]
@@ -168,6 +174,9 @@ class Algorithm(NamedTuple):
     trains: tuple[Model, ...] = ()
     asynchronous: Asynchronous | None = None
     judged: Model | None = None
+    public: Columns = {}  # noqa: RUF012  (nobody writes to it)
+    others: Callable[[Server], dict[str, tuple[Model, Params]]] | None = None
+    seen: Callable[[Any], Any] | None = None
 
     @property
     def tier(self) -> Tier:

@@ -13,6 +13,7 @@ from fedjax_compress.typing._models import Model
 from fedjax_compress.typing._rounds import (
     Acc,
     Array,
+    Columns,
     Context,
     Metrics,
     Params,
@@ -130,6 +131,10 @@ class Setup(NamedTuple):
       uplink: compressor of what clients send.
       downlink: compressor of what the server sends.
       population: of the run; None where nobody has said.
+      public: rows that no client has, on the host; empty for none.
+      network: SPEC of a model -> the model for the run's rows, changed and quantized
+        as the run's own, or not (second argument false) quantized; None where nobody
+        has said.
     """
 
     local: LocalUpdate
@@ -138,3 +143,5 @@ class Setup(NamedTuple):
     uplink: Compressor
     downlink: Compressor
     population: Population | None = None
+    public: Columns = {}  # noqa: RUF012  (nobody writes to it)
+    network: Callable[[str, bool], Model] | None = None

@@ -58,6 +58,8 @@ class Context(NamedTuple):
       inputs: one client's row of the planner's table, scalars by name: ``client``, its
         id, ``examples``, the number of its rows, ``tier`` where there are tiers,
         ``staleness`` where nobody waits. Empty at the server.
+      public: rows that server and clients have and that belong to no client; as in
+        ``Algorithm.public``.
     """
 
     keys: Keys
@@ -65,6 +67,7 @@ class Context(NamedTuple):
     common: Key
     params: Params
     inputs: dict[str, Array] = {}  # noqa: RUF012  (nobody writes to it)
+    public: Columns = {}  # noqa: RUF012
 
     def fold(self, data: int | Array) -> Context:
         """The same with both keys folded."""

@@ -18,7 +18,7 @@ from fedjax_compress import compress, registry, wire
 from fedjax_compress.clients import ClientData
 from fedjax_compress.errors import InputError
 from fedjax_compress.numerics.randomness import GENERATORS, root_key
-from fedjax_compress.simulate.chunk import Seats, kept_init
+from fedjax_compress.simulate.chunk import Fixed, Seats, kept_init
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence
@@ -114,7 +114,8 @@ def traced_round(
     seat, number = shape(1, chunks, LANES, dtype=jnp.int32), shape(dtype=jnp.int32)
     seats = Seats(seat, seat, seat, None if algorithm.tiers is None else seat)
     root = jax.eval_shape(lambda: jax.random.key_data(key))
-    inputs = (rows_of(task), root, params, server, store, seats, number, number)
+    fixed = Fixed(params, algorithm.public)
+    inputs = (rows_of(task), root, fixed, server, store, seats, number, number)
     programs = Programs(Phases(algorithm), Placement(devices), key, form)
     return programs.trace(0, inputs, Residence(LANES, resident, True))
 

@@ -17,7 +17,12 @@ from every_algorithm import COHORT, SEED, cohort_of
 from fedjax_compress import tree
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import beginning
-from fedjax_compress.simulate.chunk import Kept, client_context, server_context
+from fedjax_compress.simulate.chunk import (
+    Fixed,
+    Kept,
+    client_context,
+    server_context,
+)
 from fedjax_compress.typing import Stacked
 
 
@@ -78,12 +83,15 @@ def play(ours, theirs, params, data, rounds, passes, at_once=True):
 
     server = algorithm.init(jax.random.fold_in(root, 2**31 - 1), params)
     if algorithm.begin is not None:
-        begin = algorithm.begin, server, params, data, root
+        fixed = Fixed(params, algorithm.public)
+        begin = algorithm.begin, server, fixed, data, root
         server = beginning.compiled(*begin)(server)
     new = Kept(theirs.algorithm.client_init(params), algorithm.record_init(params))
     kept = dict.fromkeys(range(data.clients), new)
     for number in range(rounds):
-        context = server_context(root, jnp.asarray(number, jnp.int32), params)
+        context = server_context(
+            root, jnp.asarray(number, jnp.int32), params, algorithm.public
+        )
         given = server, context
         message, server = ours.broadcast(*given)
         look = lambda *given: theirs.algorithm.broadcast(*given)[0]  # noqa: E731

@@ -1,0 +1,73 @@
+"""A network that learns at the server from what others make of public rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_compress import registry, tree
+from fedjax_compress.algorithms.shared.groups import as_shard
+from fedjax_compress.typing import (
+    Array,
+    Columns,
+    Context,
+    LocalUpdate,
+    Model,
+    Outputs,
+    Params,
+    Problem,
+)
+
+Loss = Callable[[Outputs, Columns], Array]
+"""(outputs, columns with targets) -> float32 [batch]."""
+
+
+def student_of(text: str | None, model: Model) -> LocalUpdate | None:
+    """How a student learns: a local update by its SPEC; None for not at all."""
+    return None if text is None else registry.build("local", text, model)
+
+
+def taught(model: Model, loss: Loss) -> Model:
+    """The model with another loss, each row of which counts for one."""
+
+    def losses(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+        values = loss(outputs, columns)
+        return values, jnp.ones_like(values)
+
+    return model._replace(losses=losses)
+
+
+def studied(
+    student: LocalUpdate,
+    model: Model,
+    params: Params,
+    rows: Columns,
+    context: Context,
+    used: Array | None = None,
+) -> tuple[Params, Array]:
+    """Parameters after learning, and the mean loss on the way.
+
+    Args:
+      student: how it learns; its optimizer starts anew.
+      model: what learns, with its loss.
+      params: before.
+      rows: to learn from, with targets.
+      context: whose keys draw batches.
+      used: how many rows, from the first; None for all.
+    """
+    problem = Problem(params, model=lambda t: model, memory=student.init(params))
+    trained = student.run(problem, as_shard(rows, used), context)
+    return tree.add(params, trained.update), trained.metrics["loss"]
+
+
+def divergence(teacher: Array, student: Array) -> Array:
+    """KL of each row: sum_c p_c (log p_c - log q_c).
+
+    Args:
+      teacher: p, float32 [batch, classes], of logits.
+      student: q, likewise.
+    """
+    log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)

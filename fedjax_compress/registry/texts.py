@@ -1,0 +1,34 @@
+"""Options that hold the SPEC of a component that is built later, with a context."""
+
+from __future__ import annotations
+
+from typing import Any, NewType
+
+from fedjax_compress import spec
+from fedjax_compress.registry._entries import lookup
+from fedjax_compress.registry.building import bind
+from fedjax_compress.registry.conversion import register_text
+
+DataSpec = NewType("DataSpec", str)
+"""Text of a SPEC of ``--data``."""
+LocalSpec = NewType("LocalSpec", str)
+"""Likewise of ``--local``."""
+ModelSpec = NewType("ModelSpec", str)
+"""Likewise of ``--model``."""
+
+
+def _register(annotation: Any, kind: str) -> None:
+    def builder(pipe: spec.Pipe, text: str) -> str:
+        call = pipe.calls[0]
+        bind(lookup(call, kind, text=text), call, text)
+        return str(pipe)
+
+    register_text(annotation, builder, kind)
+
+
+for _annotation, _kind in (
+    (DataSpec, "data"),
+    (LocalSpec, "local"),
+    (ModelSpec, "model"),
+):
+    _register(_annotation, _kind)
