@@ -170,17 +170,18 @@ def consensus(logits: Array, ok: Array, weights: Weights = "variance") -> Consen
     confident = jnp.where(ok[:, None], confident, 0.0)
     agreed = _weighted(logits, confident, ok[:, None])
     label = jnp.argmax(agreed, axis=-1).astype(jnp.int32)
-    differs = (jnp.argmax(logits, axis=-1) != label) & ok[:, None]
+    differs = (jnp.argmax(logits, axis=-1) != label[None]) & ok[:, None]
     dissent = _weighted(logits, jnp.where(differs, confident, 0.0), differs)
     return Consensus(label, dissent, differs.any(0))
 
 
 def _weighted(logits: Array, weight: Array, among: Array) -> Array:
     """Weighted mean over networks; the plain one of those among where no weight is."""
-    total = weight.sum(0)
+    total = weight.sum(0, keepdims=True)
     weight = jnp.where(total > 0, weight, among.astype(weight.dtype))
-    total = jnp.maximum(weight.sum(0), jnp.finfo(weight.dtype).tiny)
-    return jnp.einsum("kr,krc->rc", weight / total, logits)
+    total = weight.sum(0, keepdims=True)
+    share = weight / jnp.maximum(total, jnp.finfo(weight.dtype).tiny)
+    return jnp.einsum("kr,krc->rc", share, logits)
 
 
 def _flat(params: Params) -> dict[str, Array]:

@@ -22,7 +22,7 @@ from fedjax_compress.simulate.chunk import Fixed, Seats, kept_init
 from fedjax_compress.simulate.phases import Phases
 from fedjax_compress.simulate.placement import Placement
 from fedjax_compress.simulate.programs import Programs, Residence
-from fedjax_compress.typing import Keys, Problem, Task
+from fedjax_compress.typing import Keys, Population, Problem, Task
 
 ACCELERATORS = ("cuda", "tpu")
 KNOWN = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
@@ -40,6 +40,10 @@ LINKS = {
 """The first that an algorithm takes is lowered; all take elementwise ones."""
 ALGORITHMS = {
     "fetch_sgd": "fetch_sgd(rows=3, columns=5)",
+    "fedgkt": "fedgkt(mlp(hidden=(4,)))",
+    "fed_df": "fed_df(others=(mlp(hidden=(4,)),))",
+    "fed_et": "fed_et(mlp(hidden=(4,)), others=(mlp(hidden=(4,)),))",
+    "fed_md": "fed_md(others=(mlp(hidden=(4,)),), rows=4)",
     "heterofl": "heterofl(rates=(1.0, 0.5))",
     "fjord": "fjord(rates=(1.0, 0.5))",
     "prunefl": "prunefl(times=own, computation=(1e-6, 2e-6))",
@@ -97,7 +101,12 @@ def part(kind, name, *context):
 
 def algorithm_of(name, link, model, local="sgd(batch=4, shuffle=false)"):
     update = registry.build("local", local, model)
-    parts = setup(update, server="fedavgm(momentum=0.5)", uplink=link)
+    public = {"features": np.zeros((ROWS, *TASK.shape), np.float32)}
+    people = Population(TASK, CLIENTS, ROWS)
+    parts = setup(
+        update, server="fedavgm(momentum=0.5)", uplink=link, population=people,
+        public=public,
+    )  # fmt: skip
     return registry.build("algorithm", ALGORITHMS.get(name, name), parts)
 
 

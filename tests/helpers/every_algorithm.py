@@ -35,14 +35,24 @@ EXAMPLES = {
         "prunefl(times=own, computation=(1e-6, 2e-6), every=2, initial_rounds=12)"
     ),
     "lotteryfl": "lotteryfl(threshold=0.4)",
-    "fedgkt": "fedgkt('mlp(hidden=(4,))', epochs=2, batch=5, distils=both)",
+    "fedgkt": "fedgkt(mlp(hidden=(4,)), epochs=2, batch=5, distils=both)",
+    "fed_df": "fed_df(others=(mlp(hidden=(4,)),), student=sgd(batch=4), rows=6)",
+    "fed_et": (
+        "fed_et(mlp(hidden=(7, 6)), others=(mlp(hidden=(4, 6)),), shared=output, "
+        "student=sgd(batch=4))"
+    ),
+    "fed_md": (
+        "fed_md(others=(mlp(hidden=(4,)),), digest=sgd(batch=4), pretrain=sgd(batch=4), "
+        "rows=6)"
+    ),
 }
 """For those whose defaults suit no model of 18 parameters."""
 LOW_RANK = "structured_updates(form=low_rank, rank=2)"
 SCORED = "federated_dropout(keep_rate=0.5, select=adaptive, average=holders)"
 MORE = (LOW_RANK, SCORED)
 """Other forms of an algorithm, tested like algorithms of their own."""
-KNOWLEDGE = ("fedgkt",)
+KNOWLEDGE = ("fedgkt", "fed_md")
+ENSEMBLES = ("fed_df", "fed_et")
 MASKS = ("federated_pruning", "prunefl", "lotteryfl")
 SUBMODELS = ("federated_dropout", SCORED, "heterofl", "fjord")
 UPLINKS = dict.fromkeys(
@@ -52,7 +62,9 @@ UPLINKS = dict.fromkeys(
 """For those whose uplink may not keep a state."""
 DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE), "cast(bfloat16)")
 """Likewise."""
-MODELS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE), "mlp(hidden=(6,))")
+MODELS = dict.fromkeys(
+    (*SUBMODELS, *MASKS, *KNOWLEDGE, *ENSEMBLES), "mlp(hidden=(6,))"
+)
 """For those that need units to leave out."""
 
 
@@ -70,6 +82,16 @@ def data():
     features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
     labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
     return labelled(features, labels, owner, CLIENTS)
+
+
+@functools.cache
+def public():
+    """Ten rows of nobody."""
+    rng = np.random.default_rng(5)
+    return {
+        "features": rng.normal(size=(10, WIDTH)).astype(np.float32),
+        "labels": rng.integers(0, CLASSES, 10).astype(np.int32),
+    }
 
 
 def remembering(local):
@@ -105,6 +127,7 @@ def new_algorithm(name):
         population=Population(
             Task((WIDTH,), CLASSES), CLIENTS, int(data().sizes.max())
         ),
+        public=public(),
     )
     return registry.build("algorithm", EXAMPLES.get(name, name), parts)
 

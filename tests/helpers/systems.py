@@ -26,6 +26,7 @@ def setup(
     uplink="identity",
     downlink="identity",
     population=None,
+    public=None,
 ):
     """A Setup; each part but ``local`` may be a SPEC."""
 
@@ -42,6 +43,7 @@ def setup(
         link(uplink),
         link(downlink),
         population,
+        public or {},
     )
 
 
