@@ -239,6 +239,7 @@ def fed_md(
         },
         judged=whole,
         public=setup.public,
+        links=dict.fromkeys(("uplink", "downlink"), like),
         seen=_seen(local, digests, found),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -23,6 +24,8 @@ from fedjax_compress.typing import (
     Context,
     Halves,
     Key,
+    LocalUpdate,
+    Metric,
     Model,
     Outputs,
     Params,
@@ -111,7 +114,8 @@ def fedgkt(
     down, the downlink's fields for z_s of each row of a client that has sent some, and
     the number of rows. Links work on the row, and keep no state.
 
-    Evaluated: the client's f_e followed by the server's network; the mean over clients.
+    Evaluated: the client's f_e followed by the server's network, the mean over clients;
+    ``test_edge_NAME`` is of the client's own f_c(f_e(x)).
 
     Args:
       setup: what is joined. ``local`` names a model in halves, such as resnet8; the
@@ -271,7 +275,14 @@ def fedgkt(
         personal=lambda params, state: params | {"edge": state[1][0]},
         judged=whole,
         trains=(edge,),
+        seen=_seen(local),
+        links={"uplink": like, "downlink": like["logits"]},
     )  # fmt: skip
+
+
+def _seen(local: LocalUpdate) -> Callable[[Any], Any]:
+    """Rows learned from, and looked at once more for their features."""
+    return lambda rows: local.seen(rows) + rows / 3
 
 
 def _check(epochs: int, batch: int, temperature: float, alpha: float) -> None:
@@ -358,4 +369,17 @@ def _whole(edge: Model, halves: Halves, net: Model) -> Model:
         features = halves.first(params["edge"], columns, None)
         return net.apply(params["server"], {**columns, "features": features}, key)
 
-    return Model(init, apply, net.losses, net.metrics)
+    metrics = dict(net.metrics)
+    for name, metric in edge.metrics.items():
+        metrics[f"edge_{name}"] = metric._replace(count=_of_edge(edge, metric))
+    return Model(init, apply, net.losses, metrics)
+
+
+def _of_edge(edge: Model, metric: Metric) -> Callable[..., Any]:
+    """What a metric counts of the client's whole network, alone."""
+
+    def count(params: Params, columns: Columns, outputs: Outputs) -> Any:
+        alone = edge.apply(params["edge"], columns, None)
+        return metric.count(params["edge"], columns, alone)
+
+    return count

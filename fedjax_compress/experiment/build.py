@@ -204,7 +204,7 @@ def rehearse(config: Config, dataset: Dataset) -> Model:
     anybody = Population(dataset.task, config.clients or config.cohort, 1)
     course = build_course(config, model, anybody, share(config, dataset)[1])
     params = jax.eval_shape(model.init, _model_key(config))
-    check_links(config, params)
+    check_links(config, params, course.first)
     Phases(course.first, course.later).check(root_key(config.seed), params)
     return model
 
@@ -245,7 +245,7 @@ def build(
     model = build_model(config, dataset)
     course = build_course(config, model, population_of(dataset, data), public)
     params = jax.tree.map(jnp.asarray, model.init(_model_key(config)))
-    check_links(config, params)
+    check_links(config, params, course.first)
     sampling = made(config, "sampling")
     clock = made(config, "clock")
     clock = None if clock == Clock() else clock

@@ -275,12 +275,13 @@ def _last(phases: list[Any], after: int) -> Any:
     return next(p for p in reversed(phases) if p.after <= after)
 
 
-def check_links(config: Config, params: Params) -> None:
-    """Checks that both links fit the model, some of whose leaves they may name.
+def check_links(config: Config, params: Params, algorithm: Algorithm) -> None:
+    """Checks that both links fit what they get, some of whose leaves they may name.
 
     Raises:
       InputError: names the setting and what does not fit.
     """
     for name in LINKS:
         for phase in phases_of(config, name):
-            with_field(name, jax.eval_shape, phase.compressor.init, params)
+            like = algorithm.links.get(name, params)
+            with_field(name, jax.eval_shape, phase.compressor.init, like)

@@ -24,6 +24,7 @@ from fedjax_compress.typing._rounds import (
     Payload,
     Record,
     Server,
+    Tree,
     View,
 )
 
@@ -154,6 +155,8 @@ class Algorithm(NamedTuple):
       seen: as of ``LocalUpdate``, where clients compute more than their local update:
         number of a client's rows -> how many it learns from. A row that is only looked
         at counts as a third.
+      links: ``uplink`` and ``downlink`` -> shapes of what the link gets, where that is
+        not like the parameters.
     """
 
     init: Callable[[Key, Params], Server]
@@ -177,6 +180,7 @@ class Algorithm(NamedTuple):
     public: Columns = {}  # noqa: RUF012  (nobody writes to it)
     others: Callable[[Server], dict[str, tuple[Model, Params]]] | None = None
     seen: Callable[[Any], Any] | None = None
+    links: dict[str, Tree] = {}  # noqa: RUF012
 
     @property
     def tier(self) -> Tier:

@@ -42,8 +42,8 @@ EXAMPLES = {
         "student=sgd(batch=4))"
     ),
     "fed_md": (
-        "fed_md(others=(mlp(hidden=(4,)),), digest=sgd(batch=4), pretrain=sgd(batch=4), "
-        "rows=6)"
+        "fed_md(others=(mlp(hidden=(4,)),), digest=sgd(batch=4), "
+        "pretrain=sgd(batch=4), rows=6)"
     ),
 }
 """For those whose defaults suit no model of 18 parameters."""
@@ -62,9 +62,7 @@ UPLINKS = dict.fromkeys(
 """For those whose uplink may not keep a state."""
 DOWNLINKS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE), "cast(bfloat16)")
 """Likewise."""
-MODELS = dict.fromkeys(
-    (*SUBMODELS, *MASKS, *KNOWLEDGE, *ENSEMBLES), "mlp(hidden=(6,))"
-)
+MODELS = dict.fromkeys((*SUBMODELS, *MASKS, *KNOWLEDGE, *ENSEMBLES), "mlp(hidden=(6,))")
 """For those that need units to leave out."""
 
 
