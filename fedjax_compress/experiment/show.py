@@ -150,6 +150,13 @@ def summary(console: Console, found: dict[str, Any], folder: Path) -> None:
         *([("virtual time", _virtual(found))] if "virtual_seconds" in found else []),
         ("files", f"{folder}: {', '.join(names)}, {files.CHECKPOINTS}/"),
     ]
+    more = [
+        f"{name.removeprefix('test_').replace('_', ' ')} {score.show(value)}"
+        for name, value in found.items()
+        if name.startswith("test_") and score.name in name and name != score.key
+    ]
+    if more:
+        rows.insert(1, ("besides", ", ".join(more)))
     kinds = ("own model", score.personal_keys), ("by client", score.client_keys)
     for kind, keys in kinds:
         if keys[0] in found:
