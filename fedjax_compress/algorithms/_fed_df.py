@@ -12,7 +12,7 @@ from fedjax_compress.algorithms.shared.ensemble import (
     Lesson,
     ensemble,
 )
-from fedjax_compress.algorithms.shared.groups import groups_of
+from fedjax_compress.algorithms.shared.groups import check_public, groups_of
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.algorithms.shared.students import (
     divergence,
@@ -48,7 +48,7 @@ def fed_df(
     Travels: down, the downlink's fields for the parameters of the client's group; up,
     the uplink's fields for their update. Public rows do not travel, nor do logits.
 
-    Evaluated: the first group's network; the others as test_NAME_MODEL.
+    Evaluated: the run's model, of the first group; the others as test_NAME_MODEL.
 
     Args:
       setup: what is joined, with public rows. The run's model is that of the first
@@ -67,10 +67,12 @@ def fed_df(
     Reference: Lin et al. 2020, algorithms 1 and 3.
     Deviations: the student takes all of its steps at the rate that ``student`` says,
       where the paper's falls by a cosine and stops early by a validation set that the
-      server has; gradients are not clipped, no teacher is left out.
+      server has; gradients are not clipped, no teacher is left out. With ``augment``
+      the student sees changed rows, and the mean is of the rows as they are.
     """
     groups = groups_of(setup, "fed_df", others, shares)
-    learns = student_of(student, groups.models[0])
+    found = check_public(setup.public, "fed_df", rows)
+    learns = student_of(student, groups.models[0], found)
 
     def loss(outputs: Outputs, columns: Columns) -> Array:
         return divergence(columns[_TARGET], outputs)
@@ -92,7 +94,8 @@ def fed_df(
 
     told = () if learns is None else (_LOSS,)
     learner = Learner(learn, lambda key: (), told)
-    return ensemble(setup, groups, learner, rows, "fed_df")
+    made = ensemble(setup, groups, learner, rows, "fed_df")
+    return made._replace(averaged=groups.parameters)
 
 
 def mean_logits(logits: Array, ok: Array) -> Array:

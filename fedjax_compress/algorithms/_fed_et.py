@@ -15,7 +15,7 @@ from fedjax_compress.algorithms.shared.ensemble import (
     Lesson,
     ensemble,
 )
-from fedjax_compress.algorithms.shared.groups import groups_of, network
+from fedjax_compress.algorithms.shared.groups import check_public, groups_of, network
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.algorithms.shared.students import (
     divergence,
@@ -24,6 +24,7 @@ from fedjax_compress.algorithms.shared.students import (
     taught,
 )
 from fedjax_compress.errors import InputError
+from fedjax_compress.models.labels import labelled
 from fedjax_compress.registry import LocalSpec, ModelSpec
 from fedjax_compress.typing import (
     Algorithm,
@@ -72,7 +73,8 @@ def fed_et(
     """Fed-ET: a larger network of the server learns from the consensus of small ones.
 
     Clients of group u train w_u, which the server averages as FedAvg does. Layers h
-    that all networks share are averaged over all clients and put into the server's w.
+    that all networks share are averaged over groups, by the examples of their clients,
+    and put into the server's w.
     For each row x that no client has, and logits z_k of what client k has sent,
 
         a_k(x) = Var_c z_k(x) / sum_j Var_c z_j(x),   s(x) = sum_k a_k(x) z_k(x),
@@ -86,7 +88,8 @@ def fed_et(
     the uplink's fields for their update. Nothing of the server's network, nor of
     public rows.
 
-    Evaluated: the server's network; the groups' as test_NAME_MODEL, first the run's.
+    Evaluated: the server's network; the run's model as test_NAME_first, those of
+    further groups as test_NAME_MODEL.
 
     Args:
       setup: what is joined, with public rows; as of ``fed_df``.
@@ -108,14 +111,16 @@ def fed_et(
     Reference: Cho et al. 2022; details as in two independent re-implementations, since
       the authors published none.
     Deviations: averages by the clients' weights; weights sum to 1, and rows that all
-      agree on have no second term, on which those two differ.
+      agree on have no second term, on which those two differ. With ``augment`` the
+      student sees changed rows, and the consensus is of the rows as they are.
     """
     if not diversity >= 0:
         raise InputError(f"diversity must not be negative, got {diversity:g}")
     groups = groups_of(setup, "fed_et", others, shares)
     large = network(setup, server, quantized=False)
     common = _shared_paths((large, *groups.models), shared)
-    learns = student_of(student, large)
+    found = check_public(setup.public, "fed_et", rows)
+    learns = student_of(student, large, found)
 
     def loss(outputs: Outputs, columns: Columns) -> Array:
         agreed = optax.softmax_cross_entropy_with_integer_labels(
@@ -215,15 +220,10 @@ def _shared_paths(
       InputError: a label that names nothing, or shapes that differ.
     """
     shapes = [_flat(jax.eval_shape(m.init, jax.random.key(0))) for m in models]
-    found: list[str] = []
-    for label in labels:
-        named = [path for path in shapes[0] if label in path]
-        if not named:
-            raise InputError(
-                f"shared: no parameter of the server's model is labelled {label!r}; it "
-                f"has {', '.join(sorted(shapes[0]))}"
-            )
-        found += named
+    try:
+        found = labelled(shapes[0], labels)
+    except InputError as error:
+        raise InputError(f"shared: in the server's network {error}") from None
     for path in found:
         each = [list(s[path].shape) if path in s else None for s in shapes]
         if any(shape != each[0] for shape in each):
@@ -232,4 +232,4 @@ def _shared_paths(
                 f"shared: {path} must have one shape in all networks, not {shown} "
                 "(the server's first); choose models whose last layers are equally wide"
             )
-    return tuple(dict.fromkeys(found))
+    return tuple(found)

@@ -108,8 +108,8 @@ def fed_md(
     that draw its rows and 32 that say whether there is one. Links keep no state: the
     rows are others each round.
 
-    Evaluated: the mean over clients of their own networks; a client that has never
-    taken part has none, and says the same class to all.
+    Evaluated: the mean over clients, of many over 32 of them, of their own networks; a
+    client that has never taken part has none, and says the same class to all.
 
     Args:
       setup: what is joined, with public rows. The run's model is that of the first
@@ -129,7 +129,8 @@ def fed_md(
     Reference: Li and Wang 2019, algorithm 1, and the authors' code for the loss.
     Deviations: pretraining is part of the first round and has no stage on the private
       rows of its own; no weak network counts for less; who does not take part misses
-      its consensus.
+      its consensus. With ``augment`` clients digest changed rows, and the consensus is
+      of the rows as they are.
     """
     groups = groups_of(setup, "fed_md", others, shares)
     found = check_public(setup.public, "fed_md", rows)
@@ -138,8 +139,8 @@ def fed_md(
             "pretrain needs public rows with labels, as of held_out(0.1, labels=true)"
         )
     first = groups.models[0]
-    local, digests = setup.local, student_of(digest, first)
-    before = student_of(pretrain, first)
+    local, digests = setup.local, student_of(digest, first, found, "digest")
+    before = student_of(pretrain, first, rows_of(setup.public), "pretrain")
     assert digests is not None
     up, down = setup.uplink, setup.downlink
     classes = groups.population.task.classes
@@ -239,6 +240,7 @@ def fed_md(
         },
         judged=whole,
         public=setup.public,
+        averaged=groups.parameters,
         links=dict.fromkeys(("uplink", "downlink"), like),
         seen=_seen(local, digests, found),
     )  # fmt: skip

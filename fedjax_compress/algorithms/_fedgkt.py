@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -10,12 +11,13 @@ import jax.numpy as jnp
 
 from fedjax_compress import registry, tree, wire
 from fedjax_compress.algorithms.shared import exchange
+from fedjax_compress.algorithms.shared.groups import population_of
 from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.algorithms.shared.row_messages import row_link
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.distilling import distillation
-from fedjax_compress.registry import ModelSpec
+from fedjax_compress.registry import ModelSpec, ServerSpec
 from fedjax_compress.typing import (
     Algorithm,
     Array,
@@ -30,7 +32,6 @@ from fedjax_compress.typing import (
     Outputs,
     Params,
     Payload,
-    Population,
     Problem,
     Record,
     Report,
@@ -42,6 +43,7 @@ from fedjax_compress.typing import (
 )
 
 RESNET = ModelSpec("resnet55")
+ADAM = ServerSpec("optax(adam, lr=0.001)")
 _TEACHER, _TAUGHT = "teacher", "taught"
 _BLOCK = 64
 """Rows whose features are made at once."""
@@ -89,6 +91,7 @@ class Rows(NamedTuple):
 def fedgkt(
     setup: Setup,
     server: ModelSpec = RESNET,
+    optimizer: ServerSpec | None = ADAM,
     epochs: int = 20,
     batch: int = 256,
     temperature: float = 3.0,
@@ -111,17 +114,20 @@ def fedgkt(
 
     Travels: up, the uplink's fields for H and z_c of each row, ceil(log2 classes) bits
     for its label the first time it is sent, and twice the number of rows in 32 bits;
-    down, the downlink's fields for z_s of each row of a client that has sent some, and
-    the number of rows. Links work on the row, and keep no state.
+    down, the downlink's fields for z_s of each row of a client that has sent some, the
+    number of rows, and a bit that says whether the server has the labels. Links work on
+    the row, and keep no state.
 
-    Evaluated: the client's f_e followed by the server's network, the mean over clients;
-    ``test_edge_NAME`` is of the client's own f_c(f_e(x)).
+    Evaluated: the client's f_e followed by the server's network, the mean over clients,
+    of many over 32 of them; ``test_edge_NAME`` is of the client's own f_c(f_e(x)).
 
     Args:
-      setup: what is joined. ``local`` names a model in halves, such as resnet8; the
-        server's optimizer gets minus the gradient of each step, so that ``fedavg(lr)``
-        is SGD and ``optax(adam, lr=0.001)`` Adam. The aggregator has nothing to do.
+      setup: what is joined. ``local`` names a model in halves, such as resnet8. The
+        aggregator has nothing to do.
       server: model of the server, of which the features are the input.
+      optimizer: of the server, by a SPEC of ``server``, which gets minus the gradient
+        of each step: ``fedavg(lr=0.1)`` is SGD; none: that of the run, whose numbers
+        may change over rounds.
       epochs: of the server, in a round.
       batch: rows of a step of the server, all of one client.
       temperature: T of KD.
@@ -139,12 +145,14 @@ def fedgkt(
       random crop of them, and no row is left out as incomplete batches are; the
       optimizer of a client starts anew in each round, unless it is
       ``optax(..., state=kept)``; the server's rate follows a
-      schedule of rounds, not its best accuracy; weights of rows are not used.
+      schedule of rounds, if any, not its best accuracy; weights of rows are not used.
     """
     _check(epochs, batch, temperature, alpha)
-    local = setup.local
+    local, moves = setup.local, setup.optimizer
+    if optimizer is not None:
+        moves = registry.build("server", optimizer)
     edge = model_of(local, "fedgkt")
-    halves, people = _halves(edge), _population(setup)
+    halves, people = _halves(edge), population_of(setup, "fedgkt")
     classes, largest = people.task.classes, people.largest
     net = registry.build("model", server, Task(halves.shape, classes))
     up, down = row_link(setup.uplink, "uplink"), row_link(setup.downlink, "downlink")
@@ -160,10 +168,10 @@ def fedgkt(
         made = net.init(key)
         logits = jnp.zeros((people.clients, largest, classes), jnp.float32)
         taught = jnp.zeros(people.clients, bool)
-        return Server(made, setup.optimizer.init(made), params, logits, taught)
+        return Server(made, moves.init(made), params, logits, taught)
 
     def client_init(params: Params) -> ClientState:
-        return local.init(params), (params, jnp.zeros((), bool))
+        return local.init(params), params
 
     def record_init(params: Params) -> Record:
         return jnp.zeros(largest, jnp.int32), jnp.zeros((), bool)
@@ -171,7 +179,11 @@ def fedgkt(
     def unicast(state: Server, record: Record, context: Context) -> Payload:
         mine, told = context.inputs["client"], context.fold(_DOWN)
         used = jnp.where(state.taught[mine], context.inputs["examples"], 0)
-        return down.encode(state.logits[mine], used, told.keys)
+        _, has_labels = record
+        return {
+            "logits": down.encode(state.logits[mine], used, told.keys),
+            "has_labels": wire.Field(has_labels.astype(jnp.int32), 2),
+        }
 
     def client(
         view: Payload,
@@ -180,12 +192,13 @@ def fedgkt(
         shard: Shard,
         context: Context,
     ) -> Report:
-        memory, (params, told) = state
-        teacher = down.decode(alone, like["logits"], context.keys.fold(_DOWN).shared)
+        memory, params = state
+        logits, told = alone["logits"], alone["has_labels"].symbols > 0
+        teacher = down.decode(logits, like["logits"], context.keys.fold(_DOWN).shared)
         if not matched:
             teacher = _others(teacher, shard.size, context.fold(_ORDER))
         rows = _own_rows(shard, largest)
-        more = {_TEACHER: teacher, _TAUGHT: jnp.broadcast_to(alone.used > 0, largest)}
+        more = {_TEACHER: teacher, _TAUGHT: jnp.broadcast_to(logits.used > 0, largest)}
         taught = Shard(
             rows.columns | more, jnp.zeros((), jnp.int32), shard.size, shard.largest
         )
@@ -202,7 +215,7 @@ def fedgkt(
                     wire.Field(labels, max(classes, 2)), jnp.where(told, 0, shard.size)
                 ),
             }
-            return payload, (now, jnp.ones((), bool))
+            return payload, now
 
         return exchange.report(local, problem, taught, context, send)
 
@@ -235,21 +248,23 @@ def fedgkt(
             return jnp.sum(jnp.where(mask, values, 0.0)) / total, outputs
 
         def one(t: Array, carry: tuple) -> tuple:
-            params, optimizer, logits = carry
             seat, block = (t // blocks) % seats, t % blocks
             index = block * batch + jnp.arange(batch)
             mask = index < rows.used[seat]
             place = jnp.minimum(index, largest - 1)
-            grads, outputs = jax.grad(loss, has_aux=True)(
-                params, rows.features[seat, place], rows.logits[seat, place],
-                rows.labels[seat, place], mask, jax.random.fold_in(noise, t),
-            )  # fmt: skip
-            moved = setup.optimizer.apply(
-                tree.scale(grads, -1.0), optimizer, params, context
-            )
-            into = jnp.where(mask, index, largest)
-            logits = logits.at[seat, into].set(outputs, mode="drop")
-            return (*tree.where(mask.any(), moved, (params, optimizer)), logits)
+
+            def learn(params: Params, optimizer: State, logits: Array) -> tuple:
+                grads, outputs = jax.grad(loss, has_aux=True)(
+                    params, rows.features[seat, place], rows.logits[seat, place],
+                    rows.labels[seat, place], mask, jax.random.fold_in(noise, t),
+                )  # fmt: skip
+                moved = moves.apply(tree.scale(grads, -1.0), optimizer, params, context)
+                into = jnp.where(mask, index, largest)
+                return *moved, logits.at[seat, into].set(outputs, mode="drop")
+
+            keep = lambda *same: same  # noqa: E731
+            found: tuple = jax.lax.cond(mask.any(), learn, keep, *carry)
+            return found
 
         start = state.params, state.optimizer, logits
         params, optimizer, logits = jax.lax.fori_loop(
@@ -272,7 +287,7 @@ def fedgkt(
         unicast=unicast,
         record_init=record_init,
         reduction="stack",
-        personal=lambda params, state: params | {"edge": state[1][0]},
+        personal=lambda params, state: params | {"edge": state[1]},
         judged=whole,
         trains=(edge,),
         seen=_seen(local),
@@ -290,9 +305,9 @@ def _check(epochs: int, batch: int, temperature: float, alpha: float) -> None:
         raise InputError(
             f"epochs and batch must be at least 1, not {epochs} and {batch}"
         )
-    if not temperature > 0 or alpha < 0:
+    if not 0 < temperature < math.inf or not 0 <= alpha < math.inf:
         raise InputError(
-            "temperature must be above 0 and alpha at least 0, not "
+            "temperature must be above 0, alpha at least 0, both finite, not "
             f"{temperature:g} and {alpha:g}"
         )
 
@@ -300,20 +315,10 @@ def _check(epochs: int, batch: int, temperature: float, alpha: float) -> None:
 def _halves(model: Model) -> Halves:
     if model.halves is None:
         raise InputError(
-            "fedgkt needs a model in halves, such as resnet8 or mlp, without qat"
+            "fedgkt needs a model in halves, such as resnet8 or mlp, as it is: without "
+            "qat, partial or lora"
         )
     return model.halves
-
-
-def _population(setup: Setup) -> Population:
-    if setup.population is None:
-        raise InputError(
-            "fedgkt needs to know the number of clients and of their rows; give "
-            "Setup(population=Population(task, clients, largest))"
-        )
-    if setup.population.task.predicts != "class":
-        raise InputError("fedgkt needs one class for each row to be predicted")
-    return setup.population
 
 
 def _taught(edge: Model, temperature: float, alpha: float) -> Model:

@@ -15,7 +15,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.simulate.tuning import Choice, tune
 from fedjax_compress.simulate.work import work_of
-from fedjax_compress.typing import Params, Setup
+from fedjax_compress.typing import Params, Population, Setup
 
 
 class Contender(NamedTuple):
@@ -47,6 +47,7 @@ def make_simulator(case: Case, given: Workload) -> Simulator:
             server.fedavg(lr=1.0),
             compress.parse(case.uplink),
             compress.parse(case.downlink),
+            Population(task_of(given), given.data.clients, int(given.data.sizes.max())),
         ),
     )
     timed, work = clock.parse(case.clock), []

@@ -9,13 +9,14 @@ from fedjax_compress.data._text import text
 from fedjax_compress.data._tfds import tfds
 from fedjax_compress.data.dataset import Dataset, check
 from fedjax_compress.data.described import describe_features, describe_target
-from fedjax_compress.data.public import Public, held_out, noise, source
+from fedjax_compress.data.public import Public, check_public, held_out, noise, source
 from fedjax_compress.data.scaling import scaled
 
 __all__ = [
     "Dataset",
     "Public",
     "check",
+    "check_public",
     "cifar10",
     "describe_features",
     "describe_target",

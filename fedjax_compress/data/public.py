@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.data.dataset import Dataset
+from fedjax_compress.checks.returned import describe
+from fedjax_compress.data.dataset import Dataset, check, check_lengths
+from fedjax_compress.data.scaling import scaled
+from fedjax_compress.data.values import check_finite
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import DataSpec
 from fedjax_compress.typing import Columns, rows_of
@@ -34,6 +37,7 @@ def held_out(share: float = 0.1, labels: bool = False) -> Public:
     """A share of the training rows, taken from clients before rows are dealt.
 
     ceil(share * rows) rows at random; of clients that the data know, each keeps a row.
+    Memory-mapped columns are read into memory.
 
     Args:
       share: in (0, 1).
@@ -90,7 +94,7 @@ def source(of: DataSpec, rows: int = 0, part: Part = "train") -> Public:
         raise InputError(f"rows must not be negative, got {rows}")
 
     def take(dataset: Dataset, rng: np.random.Generator) -> tuple[Dataset, Columns]:
-        other: Dataset = registry.build("data", of)
+        other = scaled(check(registry.build("data", of)))
         columns: Columns = getattr(other, part)
         found = rows_of(columns)
         if rows > found:
@@ -102,7 +106,17 @@ def source(of: DataSpec, rows: int = 0, part: Part = "train") -> Public:
         taken = {
             n: np.asarray(columns[n][which]) for n in dataset.train if n in columns
         }
-        mine, theirs = dataset.task, other.task
+        mine, theirs = scaled(check(dataset)).task, other.task
+        if mine.scale != theirs.scale:
+            raise InputError(
+                f"features of {other.name} are divided by {theirs.scale:g}, those of "
+                f"{dataset.name} by {mine.scale:g}; give both one scale"
+            )
+        if mine.tokens and theirs.classes > mine.classes:
+            raise InputError(
+                f"{other.name} has {theirs.classes} symbols, {dataset.name} only "
+                f"{mine.classes}"
+            )
         fits = theirs.predicts == mine.predicts and theirs.classes <= mine.classes
         return dataset, taken if fits else _without_labels(taken)
 
@@ -143,12 +157,44 @@ def noise(rows: int = 2000) -> Public:
     return take
 
 
+def check_public(found: Any, dataset: Dataset) -> tuple[Dataset, Columns]:
+    """What a function of one's own gives, if it is what ``Public`` says.
+
+    Args:
+      found: what it has given.
+      dataset: what it was given.
+
+    Raises:
+      InputError: anything else, or columns that are not like those of the data.
+    """
+    if (
+        not isinstance(found, tuple)
+        or len(found) != 2
+        or not isinstance(found[1], dict)
+    ):
+        raise InputError(
+            f"it must give (dataset, columns by name), not {describe(found)}"
+        )
+    columns = found[1]
+    if not columns:
+        return found[0], columns
+    check_lengths("its public rows", columns)
+    if not rows_of(columns):
+        raise InputError("it gives no rows; it must give columns without any, or rows")
+    _check_like("the public part", columns, dataset)
+    for name, column in columns.items():
+        if name not in dataset.train:
+            raise InputError(f"it gives {name}, which {dataset.name} does not have")
+        check_finite("its public rows", column, name)
+    return found[0], columns
+
+
 def _without_labels(columns: Columns) -> Columns:
     return {name: x for name, x in columns.items() if name != "labels"}
 
 
 def _check_like(name: str, columns: Columns, dataset: Dataset) -> None:
-    """Raises InputError unless examples are like those of the run's data."""
+    """Raises InputError unless columns are like those of the run's data."""
     for column, mine in dataset.train.items():
         if column == "labels":
             continue

@@ -122,7 +122,8 @@ def share(config: Config, dataset: Dataset) -> tuple[Dataset, Columns]:
     """What is left of the data for clients, and the rows that no client has."""
     rng = np.random.default_rng([config.seed, _PUBLIC_STREAM])
     with within(f"the public rows {recorded(config).public}"):
-        left, public = with_field("public", made(config, "public"), dataset, rng)
+        found = with_field("public", made(config, "public"), dataset, rng)
+        left, public = with_field("public", datasets.check_public, found, dataset)
     return datasets.scaled(datasets.check(left)), public
 
 
@@ -200,9 +201,9 @@ def rehearse(config: Config, dataset: Dataset) -> Model:
       InputError: model, links or their schedules do not fit the data or each other.
     """
     model = build_model(config, dataset)
-    # Rows are not dealt for this: no size matters to what is checked here.
-    anybody = Population(dataset.task, config.clients or config.cohort, 1)
-    course = build_course(config, model, anybody, share(config, dataset)[1])
+    left, public = share(config, dataset)
+    people = population_of(left, deal(config, left)[0])
+    course = build_course(config, model, people, public)
     params = jax.eval_shape(model.init, _model_key(config))
     check_links(config, params, course.first)
     Phases(course.first, course.later).check(root_key(config.seed), params)

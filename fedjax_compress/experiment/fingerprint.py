@@ -21,10 +21,11 @@ from fedjax_compress.typing import Columns
 
 
 def digest(parts: Parts) -> str:
-    """SHA-256 over all rows, their order and their owners."""
+    """SHA-256 over all rows, their order and their owners; also those of nobody."""
     found = hashlib.sha256()
     train, test = parts.data.columns, parts.dataset.test
     columns = [*_ordered(train), parts.data.offsets, *_ordered(test)]
+    columns += _ordered(parts.algorithm.public)
     if parts.data.rows is not None:
         columns.append(parts.data.rows)
     for column in map(np.asarray, columns):

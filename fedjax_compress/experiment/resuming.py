@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from fedjax_compress.data import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import loop, saving, show
@@ -233,6 +236,7 @@ def trained(
     folder: str | Path,
     dataset: Dataset | None = None,
     parts: dict[str, Any] | None = None,
+    client: int | None = None,
 ) -> tuple[Model, Params]:
     """The network of a run, and its parameters in the newest checkpoint.
 
@@ -242,9 +246,11 @@ def trained(
       folder: where the run lies; nothing in it is changed.
       dataset: the data, if they have been loaded already.
       parts: the objects that the run was given, as of ``resume``.
+      client: whose, where clients keep networks of their own; its id.
 
     Raises:
-      InputError: no run in the folder.
+      InputError: no run in the folder; a client where none has a network of its own, or
+        none, or one that is not there, where they have.
       CheckpointError: no usable checkpoint.
     """
     folder = Path(folder)
@@ -255,5 +261,20 @@ def trained(
     made = build(config, dataset)
     start = made.simulator.start(made.params)
     state, _ = loop.restore(recorded(config), made, start, folder)
-    model = made.algorithm.judged or made.model
-    return model, made.algorithm.network(state.server)[1]
+    algorithm = made.algorithm
+    model, params = algorithm.network(state.server)
+    clients = made.simulator.clients
+    if (client is not None) != (algorithm.judged is not None):
+        words = "keep no networks of their own; leave client out"
+        if client is None:
+            words = f"keep networks of their own; give client, 0 to {clients - 1}"
+        raise InputError(f"clients of {recorded(config).algorithm} {words}")
+    if client is None:
+        return model or made.model, params
+    if not 0 <= client < clients:
+        raise InputError(f"client must be from 0 to {clients - 1}, not {client}")
+    states = made.simulator.client_states(state, np.array([client]))
+    assert algorithm.personal is not None
+    assert algorithm.judged is not None
+    own = algorithm.personal(params, jax.tree.map(lambda x: x[0], states))
+    return algorithm.judged, own

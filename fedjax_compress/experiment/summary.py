@@ -31,7 +31,8 @@ def summarize(
 
     ``saved_up`` and ``saved_down`` say how many times fewer bytes travelled than
     with the same messages uncompressed: 32 bits a parameter for each client of each
-    cohort, no header, over the true bytes. Up, for each client that has sent.
+    cohort, no header, over the true bytes. Up, for each client that has sent. Where
+    something else than parameters travels, that is what averaging them would send.
 
     ``seconds`` and ``clients_per_second`` are those of the rounds alone, without
     compiling (``compile_seconds``, of the last start), evaluating and saving.
@@ -47,9 +48,10 @@ def summarize(
     sums = {name: sum(record[name] for record in history) for name in _SUMS}
     messages = sum(record["clients"] for record in history)
     seconds = sum(record["seconds"] for record in history)
-    uncompressed = 4 * parameters * messages
-    up = 4 * parameters * sum(map(_sent, history))
-    down = 4 * parameters * sum(map(_received, history))
+    whole = 4 * (parts.algorithm.averaged or parameters)
+    uncompressed = round(whole * messages)
+    up = whole * sum(map(_sent, history))
+    down = whole * sum(map(_received, history))
     last = history[-1]
     scores = {k: v for k, v in last.items() if k.startswith(_SCORED)}
     if last.get("diverged"):

@@ -120,7 +120,8 @@ def optax(
       lr: learning rate, positive.
       mu: weight of FedProx's proximal term.
       epochs, steps, batch, last, shuffle: as in ``sgd``.
-      state: of the optimizer: fresh in each round, or kept by the client.
+      state: of the optimizer: fresh in each round, or kept by the client; where clients
+        train submodels, what is kept belongs to a place, whichever unit stands there.
       options: further keyword arguments of that function; whole numbers stay whole. An
         optimizer that draws, as noisy_sgd does, gets a key of the client and round,
         unless a ``key`` is given, which is then the same for all of them.

@@ -88,7 +88,8 @@ def train(
 
     Args:
       model: the model to train.
-      optimizer: any optax gradient transformation; its state starts anew each round.
+      optimizer: any optax gradient transformation; its state starts anew each round,
+        unless ``keeps``.
         Or a function (context) -> one, for what depends on ``context.round`` or draws
         with ``context.keys.private``, which each client has anew in each round.
       schedule: number of steps and which rows each of them sees.

@@ -14,7 +14,7 @@ import numpy as np
 
 from fedjax_compress import registry, tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.registry import nearest
+from fedjax_compress.models.labels import labelled
 from fedjax_compress.typing import Array, Columns, Key, Model, Outputs, Params, Task
 
 Sent = Literal["never", "once"]
@@ -107,7 +107,7 @@ def partly(
       sent: never or once.
     """
     paths = _paths(model)
-    chosen = _labelled(paths, train)
+    chosen = labelled(paths, train)
     if not chosen or len(chosen) == len(paths):
         raise InputError(
             f"{len(chosen)} of {len(paths)} parameters are trained; name some of them, "
@@ -136,8 +136,8 @@ def with_additions(
 ) -> Model:
     """A model that trains low-rank additions to its weights, see ``lora``."""
     paths = _paths(model)
-    own = _labelled(paths, train) if train else []
-    wanted = _labelled(paths, labels) if labels else list(paths)
+    own = labelled(paths, train) if train else []
+    wanted = labelled(paths, labels) if labels else list(paths)
     added = [p for p in wanted if len(paths[p]) >= 2 and p not in own]
     if not added:
         raise InputError("no weight of two or more axes is left for an addition")
@@ -223,20 +223,6 @@ def _paths(model: Model) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters by path."""
     shapes = _flat(jax.eval_shape(model.init, jax.random.key(0)))
     return {path: leaf.shape for path, leaf in shapes.items()}
-
-
-def _labelled(paths: dict[str, Any], labels: tuple[str, ...]) -> list[str]:
-    """The paths that a label names, as a whole or by a part.
-
-    Raises:
-      InputError: a label that names none.
-    """
-    known = {part for path in paths for part in (path, *path.split("/"))}
-    for label in labels:
-        if label not in known:
-            hint = nearest(label, sorted(known))
-            raise InputError(f"no parameter is labelled {label!r}; {hint}")
-    return [p for p in paths if any(x in labels for x in (p, *p.split("/")))]
 
 
 def _flat(params: Params) -> dict[str, Any]:

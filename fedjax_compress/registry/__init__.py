@@ -27,7 +27,7 @@ from fedjax_compress.registry.conversion import (
     type_name,
 )
 from fedjax_compress.registry.listing import KINDS, describe
-from fedjax_compress.registry.texts import DataSpec, LocalSpec, ModelSpec
+from fedjax_compress.registry.texts import DataSpec, LocalSpec, ModelSpec, ServerSpec
 
 __all__ = [
     "KINDS",
@@ -36,6 +36,7 @@ __all__ = [
     "LocalSpec",
     "ModelSpec",
     "Option",
+    "ServerSpec",
     "bind",
     "build",
     "build_by",

@@ -15,6 +15,12 @@ LocalSpec = NewType("LocalSpec", str)
 """Likewise of ``--local``."""
 ModelSpec = NewType("ModelSpec", str)
 """Likewise of ``--model``."""
+ServerSpec = NewType("ServerSpec", str)
+"""Likewise of ``--server``."""
+_KINDS = (
+    (DataSpec, "data"), (LocalSpec, "local"), (ModelSpec, "model"),
+    (ServerSpec, "server"),
+)  # fmt: skip
 
 
 def _register(annotation: Any, kind: str) -> None:
@@ -26,9 +32,5 @@ def _register(annotation: Any, kind: str) -> None:
     register_text(annotation, builder, kind)
 
 
-for _annotation, _kind in (
-    (DataSpec, "data"),
-    (LocalSpec, "local"),
-    (ModelSpec, "model"),
-):
+for _annotation, _kind in _KINDS:
     _register(_annotation, _kind)

@@ -122,12 +122,14 @@ class Deliveries(Watch):
         ids = np.array([job.client for job in came], np.int32)
         left = tuple(sorted(jobs))
         after = Reading(now, before.down, before.up, begun, left)
-        found = self.timer.foreseen(ids, self.phases.at(number), before)
+        phase, none = self.phases.at(number), np.zeros(len(ids), int)
+        found = self.timer.foreseen(ids, phase, before)
+        sizes = self.timer.messages[phase].bytes_of(none, self.timer.sizes[ids])
         every = np.ones(len(ids), bool)
         choice = Choice(every, every, ~every, now - before.now, failed=False)
         staleness = np.array([number - job.round for job in came], np.int32)
         plan = Plan(
-            ids, before.now, 0.0, found.compute, found, choice, staleness, after,
+            ids, before.now, 0.0, found.compute, found, sizes, choice, staleness, after,
             self._wasted(number, before, stale, lost),
         )  # fmt: skip
         return planner.seats(number, ids), plan, after
@@ -162,7 +164,7 @@ class Deliveries(Watch):
         known = self.timer.messages[self.phases.at(number)]
         if known.exact or not before.up:
             return known.down[0], known.up[0]
-        return int(before.down), int(before.up)
+        return int(known.down[0] * before.down), int(known.up[0] * before.up)
 
     def _draw(self, begun: int, free: int, busy: set[int], now: float) -> list[int]:
         """Who begins, in the place of each job that has ended; ``busy`` from now on."""
@@ -241,7 +243,7 @@ class Deliveries(Watch):
                 "stale": plan.wasted.stale,
                 "lost": plan.wasted.lost,
             }
-            reading = timer.noted(plan.after, down, up, before)
+            reading = timer.noted(plan.after, plan, down, up, before)
             self.last = Timed(every, every, figures, reading, true, plan)
             found.append(self.last)
         return found

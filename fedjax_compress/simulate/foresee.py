@@ -14,6 +14,8 @@ from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate.chunk import client_context, server_context
 from fedjax_compress.typing import Algorithm, Params, Payload, Tier
 
+Rows = tuple[tuple[int, int], ...]
+
 
 class Messages(NamedTuple):
     """The bytes of a round's messages, for a client of each tier.
@@ -23,11 +25,31 @@ class Messages(NamedTuple):
       up: its report.
       exact: they do not depend on any value; else each symbol has the bits that its
         alphabet takes.
+      down_rows, up_rows: for each tier, of the messages that hold rows, (bits of a row,
+        room for rows): ``down`` and ``up`` are of those that are full.
     """
 
     down: tuple[int, ...]
     up: tuple[int, ...]
     exact: bool
+    down_rows: tuple[Rows, ...] = ((),)
+    up_rows: tuple[Rows, ...] = ((),)
+
+    def bytes_of(self, tiers: np.ndarray, rows: np.ndarray) -> tuple[Any, Any]:
+        """Float64 [n] each, down and up, of clients with so many rows.
+
+        A message of rows has as many as the client, if there is room.
+        """
+        both = (self.down, self.down_rows), (self.up, self.up_rows)
+        found = []
+        for full, holds in both:
+            size = np.asarray(full, float)[tiers]
+            for tier, each in enumerate(holds):
+                for bits, room in each:
+                    empty = room - np.minimum(rows, room)
+                    size = size - np.where(tiers == tier, empty * bits / 8, 0.0)
+            found.append(size)
+        return found[0], found[1]
 
 
 def messages(algorithm: Algorithm, data: ClientData, params: Params) -> Messages:
@@ -35,12 +57,15 @@ def messages(algorithm: Algorithm, data: ClientData, params: Params) -> Messages
     few = some(data, np.arange(1), 1)
     tiers = [algorithm.tier] if algorithm.tiers is None else algorithm.tiers.each
     found: list[list[tuple[int, bool]]] = []
+    rows: list[tuple[Rows, Rows]] = []
 
     def client(tier: Tier) -> Any:
         *down, up = one_client(algorithm, tier, few, params)
         # Nothing at all is no message; a report always is one.
         sent = [wire.foreseen(m) if jax.tree.leaves(m) else (0, True) for m in down]
         found.append([*sent, wire.foreseen(up)])
+        held = [wire.foreseen_rows(m) for m in (*down, up)]
+        rows.append(((*held[0], *held[1]), held[2]))
         return ()
 
     for tier in tiers:
@@ -49,6 +74,8 @@ def messages(algorithm: Algorithm, data: ClientData, params: Params) -> Messages
         tuple(each[0][0] + each[1][0] for each in found),
         tuple(each[2][0] for each in found),
         all(exact for each in found for _, exact in each),
+        tuple(down for down, _ in rows),
+        tuple(up for _, up in rows),
     )
 
 

@@ -34,8 +34,8 @@ class Reading(NamedTuple):
 
     Attributes:
       now: virtual seconds since the run began.
-      down, up: mean bytes of the last round's messages; 0 before there are any, and
-        where all sizes are known beforehand.
+      down, up: how many times as many bytes as foreseen the last round's messages had;
+        0 before there are any, and where all sizes are known beforehand.
       begun: clients that have begun so far, where nobody waits.
       jobs: what clients are at then.
     """
@@ -74,6 +74,7 @@ class Plan(NamedTuple):
       waited: seconds until so many clients were there.
       compute: float64 [n], seconds.
       spans: foreseen.
+      sizes: float64 [n] each, bytes down and up as foreseen from shapes alone.
       choice: whose report counts, and for how long the round is foreseen to last.
       staleness: int32 [n], rounds since each began; None where all begin with it.
       after: the clock behind it, where nobody waits.
@@ -85,6 +86,7 @@ class Plan(NamedTuple):
     waited: float
     compute: Array
     spans: Spans
+    sizes: tuple[Array, Array]
     choice: Choice
     staleness: Array | None = None
     after: Reading | None = None

@@ -185,7 +185,8 @@ def run_round(
     stepped = handed_in.server(algorithm.server(server, acc, context), server)
     moved = reports > 0
     model, found = algorithm.network(stepped)
-    finite = tree.all_finite(found) | ~moved
+    others = {} if algorithm.others is None else algorithm.others(stepped)
+    finite = tree.all_finite((found, [p for _, p in others.values()])) | ~moved
     server = tree.where(finite, server, before)
     # A branch, and no choice element by element, which would be kernels to compile.
     server = jax.lax.cond(finite & moved, lambda: stepped, lambda: server)

@@ -105,7 +105,9 @@ class Timer:
         ends, lost = self.ends(ids, begin, found, chance < self.clock.dropout)
         rules = self.clock.deadline, self.clock.least
         choice = choose(ids, ends, lost, self.wanted, *rules)
-        return Plan(ids, begin, begin - before.now, found.compute, found, choice)
+        sizes = self.messages[phase].bytes_of(tiers, self.sizes[ids])
+        waited = begin - before.now
+        return Plan(ids, begin, waited, found.compute, found, sizes, choice)
 
     def foreseen(
         self, ids: Array, phase: int, before: Reading, tiers: Array | None = None
@@ -117,11 +119,9 @@ class Timer:
         rows = np.asarray(work.rows(self.sizes[ids]), float)
         operations = operations + _TRAINING * np.asarray(work.macs)[tiers] * rows
         compute = operations / self.speeds[ids] + rows * self.row_seconds[ids]
-        down, up = (np.asarray(x, float)[tiers] for x in (known.down, known.up))
+        down, up = known.bytes_of(tiers, self.sizes[ids])
         if not known.exact and before.up:
-            up = up * before.up / up.mean()
-            if down.any():
-                down = down * before.down / down.mean()
+            down, up = down * before.down, up * before.up
         return spans(self.links[ids], down, up, compute)
 
     def check(self, ids: Array, found: Spans) -> None:
@@ -189,17 +189,21 @@ class Timer:
             figures["sent"] = int(sent.sum())
         if choice.failed:
             figures["failed"] = True
-        came = choice.arrived
-        reading = self.noted(Reading(begin + seconds), down[came], up[came], before)
+        reading = self.noted(Reading(begin + seconds), plan, down, up, before)
         return Timed(used, sent, figures, reading, found, plan)
 
-    def noted(self, now: Reading, down: Array, up: Array, before: Reading) -> Reading:
-        """A reading with the mean sizes of messages, where those depend on values."""
+    def noted(
+        self, now: Reading, plan: Plan, down: Array, up: Array, before: Reading
+    ) -> Reading:
+        """A reading with the sizes of messages, where those depend on values."""
+        came = plan.choice.arrived
         if all(each.exact for each in self.messages):
             return now
-        if not len(up):
+        if not came.any():
             return now._replace(down=before.down, up=before.up)
-        return now._replace(down=float(np.mean(down)), up=float(np.mean(up)))
+        each = zip((down, up), plan.sizes, strict=True)
+        ratios = [float(true[came].sum() / max(x[came].sum(), 1)) for true, x in each]
+        return now._replace(down=ratios[0], up=ratios[1])
 
     def reached(self, ids: Array, begin: float, need: Array) -> Array:
         """Seconds after which each client has had so many that it was there."""

@@ -157,6 +157,8 @@ class Algorithm(NamedTuple):
         at counts as a third.
       links: ``uplink`` and ``downlink`` -> shapes of what the link gets, where that is
         not like the parameters.
+      averaged: how many parameters a client would send if its network were averaged,
+        the mean over clients; None for as many as ``network`` has.
     """
 
     init: Callable[[Key, Params], Server]
@@ -181,6 +183,7 @@ class Algorithm(NamedTuple):
     others: Callable[[Server], dict[str, tuple[Model, Params]]] | None = None
     seen: Callable[[Any], Any] | None = None
     links: dict[str, Tree] = {}  # noqa: RUF012
+    averaged: float | None = None
 
     @property
     def tier(self) -> Tier:

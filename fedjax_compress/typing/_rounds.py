@@ -57,7 +57,8 @@ class Context(NamedTuple):
       params: the parameters before the first round, which follow from the seed.
       inputs: one client's row of the planner's table, scalars by name: ``client``, its
         id, ``examples``, the number of its rows, ``tier`` where there are tiers,
-        ``staleness`` where nobody waits. Empty at the server.
+        ``staleness`` where nobody waits. Empty at the server; only ``examples`` for
+        what one client does before the first round.
       public: rows that server and clients have and that belong to no client; as in
         ``Algorithm.public``.
     """

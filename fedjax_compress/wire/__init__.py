@@ -17,6 +17,7 @@ from fedjax_compress.wire.measure import (
     HEADER_BYTES,
     bits,
     foreseen,
+    foreseen_rows,
     nominal_size,
     size,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "field_sizes",
     "fields",
     "foreseen",
+    "foreseen_rows",
     "nominal_size",
     "pack",
     "ragged",

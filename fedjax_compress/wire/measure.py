@@ -98,6 +98,15 @@ def foreseen(payload: Payload) -> tuple[int, bool]:
     return HEADER_BYTES + -(-bits // 8), exact
 
 
+def foreseen_rows(payload: Payload) -> tuple[tuple[int, int], ...]:
+    """Of each ``Ragged`` in a payload (bits of a row, room for rows), as foreseen."""
+    return tuple(
+        (_foreseen(row(piece, 0))[0], number_of_rows(piece))
+        for piece in pieces(payload)
+        if isinstance(piece, Ragged)
+    )
+
+
 def _foreseen(payload: Payload) -> tuple[int, bool]:
     bits, exact = 0, True
     for piece in pieces(payload):

@@ -8,7 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import labelled, local, setup
+from systems import local, setup
+from three_edges import (
+    BATCH,
+    CLASSES,
+    EPOCHS,
+    HIDDEN,
+    LR,
+    NET,
+    SIZES,
+    TASK,
+    UNIFORM,
+    algorithm,
+    data,
+    edge,
+    params,
+    rows_of,
+)
 
 from fedjax_compress import compress, registry, tree, wire
 from fedjax_compress.algorithms.shared.row_messages import row_link
@@ -16,44 +32,6 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.numerics.randomness import root_key
 from fedjax_compress.simulate import Simulator
 from fedjax_compress.typing import Keys, LocalUpdate, Population, Task, Trained
-
-SIZES = (5, 1, 7)
-WIDTH, CLASSES, HIDDEN, WIDE = 4, 3, 6, 5
-TASK = Task((WIDTH,), CLASSES)
-EDGE, NET = f"mlp(hidden=({HIDDEN}, 3))", f"mlp(hidden=({WIDE},))"
-BATCH, EPOCHS, LR = 3, 2, 0.2
-UNIFORM = registry.build("sampling", "uniform")
-
-
-@functools.cache
-def data():
-    rng = np.random.default_rng(5)
-    owner = np.repeat(np.arange(len(SIZES)), SIZES).astype(np.int32)
-    features = rng.normal(size=(len(owner), WIDTH)).astype(np.float32)
-    labels = rng.integers(0, CLASSES, len(owner)).astype(np.int32)
-    return labelled(features, labels, owner, len(SIZES))
-
-
-@functools.cache
-def edge():
-    return registry.build("model", EDGE, TASK)
-
-
-@functools.cache
-def params():
-    return edge().init(jax.random.key(1))
-
-
-def algorithm(
-    learns="sgd(lr=0.3, batch=2, epochs=1)", links=(), server=f"fedavg(lr={LR})",
-    **options,
-):  # fmt: skip
-    options = {"epochs": EPOCHS, "batch": BATCH, "alpha": 0.7} | options
-    parts = setup(
-        local(learns, edge()), "mean", server, *links,
-        population=Population(TASK, len(SIZES), max(SIZES)),
-    )  # fmt: skip
-    return registry.entries("algorithm")["fedgkt"].factory(parts, NET, **options)
 
 
 def played(made, rounds, **options):
@@ -95,12 +73,6 @@ def kd(teacher, student, t=3.0):
 
 def moved(p, slope, lr):
     return jax.tree.map(lambda a, g: a - lr * g, p, slope)
-
-
-def rows_of(client):
-    offsets = np.asarray(data().offsets)
-    mine = slice(offsets[client], offsets[client + 1])
-    return tuple(np.asarray(data().columns[n])[mine] for n in ("features", "labels"))
 
 
 def by_loops(server, rounds, distils, alpha=0.7):
@@ -154,7 +126,7 @@ def test_it_is_the_paper_s_two_loops(distils):
     jax.tree.map(close, state.server.params, server)
     kept = simulator.client_states(state, np.arange(len(SIZES)))
     for k, wanted in enumerate(edges):
-        mine = jax.tree.map(lambda x, k=k: x[k], kept[1][0])
+        mine = jax.tree.map(lambda x, k=k: x[k], kept[1])
         jax.tree.map(close, mine, wanted)
         close(state.server.logits[k, : SIZES[k]], logits[k])
         assert not np.any(state.server.logits[k, SIZES[k] :])
@@ -197,7 +169,7 @@ def test_each_row_is_taught_by_its_own_logits(matched):
         population=Population(TASK, len(SIZES), max(SIZES)),
     )  # fmt: skip
     factory = registry.entries("algorithm")["fedgkt"].factory
-    made = factory(parts, NET, epochs=1, batch=BATCH, matched=matched)
+    made = factory(parts, NET, None, epochs=1, batch=BATCH, matched=matched)
     _, _, records = played(made, 3, lanes=1)
     assert records[0]["train_gap"] == -1
     for record in records[1:]:
@@ -208,7 +180,7 @@ def test_logits_of_rows_stay_theirs_where_clients_shuffle():
     """Training takes rows in another order in each round; a slow server tells them."""
     made = algorithm("sgd(lr=0.3, batch=2, epochs=2)", server="fedavg(1e-30)")
     simulator, state, _ = played(made, 2)
-    kept = simulator.client_states(state, np.arange(len(SIZES)))[1][0]
+    kept = simulator.client_states(state, np.arange(len(SIZES)))[1]
     for k, n in enumerate(SIZES):
         mine = jax.tree.map(lambda a, k=k: a[k], kept)
         wanted = server_of(state.server.params, features_of(mine, rows_of(k)[0]))
@@ -220,7 +192,7 @@ def test_logits_of_rows_stay_theirs_where_clients_shuffle():
 def test_without_distillation_clients_are_alone():
     """alpha = 0 and the server's switch off: each client's own training, for ever."""
     simulator, state, _ = played(algorithm("sgd(lr=0.3, batch=9)", alpha=0.0), 3)
-    mine = simulator.client_states(state, np.arange(len(SIZES)))[1][0]
+    mine = simulator.client_states(state, np.arange(len(SIZES)))[1]
     for k in range(len(SIZES)):
         x, y = rows_of(k)
         p = params()
@@ -237,7 +209,8 @@ def test_without_distillation_clients_are_alone():
 
 def test_bytes_of_each_row_to_the_digit():
     """Up: features and logits at 32 bits, a label of 2 bits the first time; down, from
-    the second round on, logits. Rows are counted in 32 bits, messages have 16 bytes."""
+    the second round on, logits. Rows are counted in 32 bits, messages have 16
+    bytes, and a bit down says whether the server has the labels."""
     _, _, records = played(algorithm(), 3)
     row = 32 * (HIDDEN + CLASSES)
 
@@ -247,8 +220,8 @@ def test_bytes_of_each_row_to_the_digit():
     first = sum(bytes_of(64 + n * (row + 2)) for n in SIZES)
     later = sum(bytes_of(64 + n * row) for n in SIZES)
     assert [r["bytes_up"] for r in records] == [first, later, later]
-    down = sum(bytes_of(32 + n * 32 * CLASSES) for n in SIZES)
-    nothing = sum(bytes_of(32) for _ in SIZES)
+    down = sum(bytes_of(33 + n * 32 * CLASSES) for n in SIZES)
+    nothing = sum(bytes_of(33) for _ in SIZES)
     assert [r["bytes_down"] for r in records] == [nothing, down, down]
 
 
@@ -301,7 +274,7 @@ def test_whoever_was_not_there_keeps_the_logits_that_it_had():
         (client,) = UNIFORM(0, number, np.asarray(SIZES), 1).tolist()
         before = np.asarray(state.server.logits)
         state, (record,) = simulator.advance(state, 1)
-        assert (record["bytes_down"] > 20) == (client in seen)
+        assert (record["bytes_down"] > 21) == (client in seen)
         seen.add(client)
         after = np.asarray(state.server.logits)
         changed = {k for k in range(3) if not np.array_equal(before[k], after[k])}

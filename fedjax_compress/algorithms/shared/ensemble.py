@@ -16,12 +16,14 @@ from fedjax_compress.algorithms.shared.groups import (
     logits_of,
     public_rows,
 )
+from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Acc,
     Algorithm,
     Array,
     ClientState,
     Columns,
+    Compressor,
     Context,
     Key,
     Keys,
@@ -40,7 +42,7 @@ from fedjax_compress.typing import (
     Trained,
 )
 
-_DOWN, _ROWS = 5, 6
+_DOWN, _ROWS, _LEARN = 5, 6, 7
 
 
 class EnsembleServer(NamedTuple):
@@ -118,7 +120,9 @@ def ensemble(
     What travels is a group's parameters down and the update of them up. The server
     averages by group and moves each group by its optimizer, as FedAvg does; what every
     client has handed in makes logits of the round's public rows, from which ``learner``
-    goes on. A group of which nobody has reported stays as it is.
+    goes on. The mean of a group of which nobody has reported stays as it is. What
+    clients hand in stands side by side until then: cohort x the parameters of all
+    groups, and cohort x public rows x classes.
 
     Args:
       setup: what is joined; both links' states are kept, by client and server.
@@ -136,6 +140,9 @@ def ensemble(
     def init(key: Key, params: Params) -> EnsembleServer:
         made = [m.init(jax.random.fold_in(key, i)) for i, m in enumerate(models)]
         made[0] = params
+        for group, p in zip(groups.names, made, strict=True):
+            for link, way in ((up, "uplink"), (down, "downlink")):
+                _fits(link, p, f"{way} on the network of group {group!r}")
         downs = tuple(down.init(p) for p in made)
         first = jax.eval_shape(encode, tuple(made), downs, Keys(key, key))[0]
         return EnsembleServer(
@@ -147,14 +154,16 @@ def ensemble(
 
     def encode(params: tuple, states: tuple, keys: Keys) -> tuple[tuple, tuple]:
         each = [
-            down.encode(p, s, keys.fold(_DOWN + i))
+            down.encode(p, s, keys.fold(_DOWN).fold(i))
             for i, (p, s) in enumerate(zip(params, states, strict=True))
         ]
         return tuple(m for m, _ in each), tuple(s for _, s in each)
 
+    def down_key(group: int, context: Context) -> Key:
+        return jax.random.fold_in(jax.random.fold_in(context.common, _DOWN), group)
+
     def received(server: EnsembleServer, group: int, context: Context) -> Params:
-        shared = jax.random.fold_in(context.common, _DOWN + group)
-        return down.decode(server.sent[group], shapes[group], shared)
+        return down.decode(server.sent[group], shapes[group], down_key(group, context))
 
     def client_init(params: Params) -> ClientState:
         starts = [params, *(m.init(jax.random.key(0)) for m in models[1:])]
@@ -182,8 +191,7 @@ def ensemble(
             context: Context,
         ) -> Report:  # fmt: skip
             memories, residuals = state
-            shared = jax.random.fold_in(context.common, _DOWN + group)
-            params = down.decode(alone, shapes[group], shared)
+            params = down.decode(alone, shapes[group], down_key(group, context))
             problem = Problem(params, model=lambda t: model, memory=memories[group])
 
             def send(trained: Trained) -> tuple[Payload, Any]:
@@ -232,7 +240,7 @@ def ensemble(
             groups=tuple(p for p, _ in moved), optimizers=tuple(s for _, s in moved)
         )
         some = public_rows(context.public, taken, _row_key(context))
-        lesson = Lesson(some, handed.logits, ok, weights, context)
+        lesson = Lesson(some, handed.logits, ok, weights, context.fold(_LEARN))
         return learner.learn(server, lesson)
 
     def network(server: EnsembleServer) -> tuple[Model, Params]:
@@ -255,6 +263,14 @@ def ensemble(
         public=setup.public,
         others=others,
     )  # fmt: skip
+
+
+def _fits(link: Compressor, params: Params, where: str) -> None:
+    """Raises InputError, saying where, if a link does not take parameters."""
+    try:
+        jax.eval_shape(link.init, params)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _row_key(context: Context) -> Key:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_compress import registry, spec
+from fedjax_compress import registry, spec, tree
 from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.algorithms.shared.submodel_training import TierOf
 from fedjax_compress.errors import InputError
@@ -54,6 +54,13 @@ class Groups(NamedTuple):
         macs = [float(forward_macs(m, self.population.task)) for m in self.models]
         return Tiers(self.of, each, tuple(m / max(macs) for m in macs))
 
+    @property
+    def parameters(self) -> float:
+        """Of a client's network, the mean over clients."""
+        shapes = [jax.eval_shape(m.init, jax.random.key(0)) for m in self.models]
+        counts = np.array([tree.count(shape) for shape in shapes])
+        return float(counts[self.of(0, 0, np.arange(self.population.clients))].mean())
+
     def others(self, params: tuple[Params, ...], first: int) -> dict[str, Any]:
         """(model, parameters) of the groups from ``first`` on, by name."""
         each = zip(self.names, self.models, params, strict=True)
@@ -80,6 +87,11 @@ def groups_of(
     """
     first, people = model_of(setup.local, name), population_of(setup, name)
     models = (first, *(network(setup, text) for text in others))
+    if others and any(model.frozen is not None for model in models):
+        raise InputError(
+            "with several groups no network may have parts that are sent once; say "
+            "sent=never"
+        )
     names = [spec.parse(text).calls[0].name for text in others]
     names = [f"{n}_{i + 2}" if names.count(n) > 1 else n for i, n in enumerate(names)]
     return Groups(
@@ -110,7 +122,10 @@ def population_of(setup: Setup, name: str) -> Population:
 def network(setup: Setup, text: str, quantized: bool = True) -> Model:
     """Another network for the run's rows."""
     if setup.network is not None:
-        return setup.network(text, quantized)
+        try:
+            return setup.network(text, quantized)
+        except InputError as error:
+            raise InputError(str(error).removeprefix("model: ")) from None
     assert setup.population is not None
     found: Model = registry.build("model", text, setup.population.task)
     return found

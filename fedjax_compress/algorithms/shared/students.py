@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
 from fedjax_compress.algorithms.shared.groups import as_shard
+from fedjax_compress.errors import InputError
 from fedjax_compress.typing import (
     Array,
     Columns,
@@ -24,9 +25,29 @@ Loss = Callable[[Outputs, Columns], Array]
 """(outputs, columns with targets) -> float32 [batch]."""
 
 
-def student_of(text: str | None, model: Model) -> LocalUpdate | None:
-    """How a student learns: a local update by its SPEC; None for not at all."""
-    return None if text is None else registry.build("local", text, model)
+def student_of(
+    text: str | None, model: Model, rows: int, what: str = "student"
+) -> LocalUpdate | None:
+    """How a student learns: a local update by its SPEC; None for not at all.
+
+    Args:
+      text: the SPEC.
+      model: of what learns.
+      rows: how many it learns from.
+      what: the option, for messages.
+
+    Raises:
+      InputError: it would take no step on so few rows.
+    """
+    if text is None:
+        return None
+    found: LocalUpdate = registry.build("local", text, model)
+    if not float(found.seen(jnp.asarray(rows))):
+        raise InputError(
+            f"{what}={text} takes no step on {rows} rows; lower batch, or leave "
+            "last=drop out"
+        )
+    return found
 
 
 def taught(model: Model, loss: Loss) -> Model:
