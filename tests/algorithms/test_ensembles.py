@@ -300,7 +300,11 @@ BAD = [
     (("fed_df",), {"rows": 9}, r"rows must be from 0 \(all\) to 8, not 9"),
     (("fed_df",), {"others": (OTHER,) * 4}, "4 clients cannot be in 5 groups"),
     (("fed_et", LARGE), {"diversity": -1.0}, "diversity must not be negative"),
-    (("fed_et", LARGE), {"shared": ("outpt",)}, "no parameter of the server's model"),
+    (
+        ("fed_et", LARGE),
+        {"shared": ("outpt",)},
+        "in the server's network no parameter is labelled 'outpt'",
+    ),
     (
         ("fed_et", "mlp(hidden=(9, 5))"),
         {"shared": ("output/kernel",)},
