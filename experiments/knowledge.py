@@ -12,6 +12,7 @@ run's score is the mean of its last three evaluations.
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import sys
@@ -51,17 +52,23 @@ Runs = list[dict[str, Any]]
 
 
 def read(folder: Path) -> dict[str, Runs]:
-    """The curves of each scheme's runs, by seed."""
+    """The curves of each scheme's runs, by seed; bytes are summed up to each point."""
     found: dict[str, Runs] = {}
     for scheme in json.loads((folder / "grid.json").read_text())["schemes"]:
         runs = []
         for run in scheme["runs"]:
             path = folder / run["folder"] / "metrics.jsonl"
             records = [json.loads(line) for line in path.read_text().splitlines()]
+            for way in SENT:
+                sums = itertools.accumulate(record[way] for record in records)
+                records = [
+                    {**record, way: total}
+                    for record, total in zip(records, sums, strict=True)
+                ]
             runs.append(
                 {
-                    name: [record[name] for record in records if name in record]
-                    for name in (SERVER, EDGE, FIRST, OTHER, *SENT)
+                    name: [r[name] for r in records if SERVER in r and name in r]
+                    for name in ("round", SERVER, EDGE, FIRST, OTHER, *SENT)
                 }
             )
         found[scheme["name"]] = runs
@@ -86,7 +93,7 @@ def table(schemes: dict[str, Runs], columns: dict[str, str]) -> str:
     titles = ["scheme", *columns, "MB up", "MB down"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for scheme, runs in schemes.items():
-        ways = [statistics.fmean(sum(run[way]) / 1e6 for run in runs) for way in SENT]
+        ways = [statistics.fmean(run[way][-1] / 1e6 for run in runs) for way in SENT]
         cells = [scheme, *(shown(score(runs, name)) for name in columns.values())]
         lines.append("| " + " | ".join([*cells, *(f"{w:,.2f}" for w in ways)]) + " |")
     return "\n".join(lines) + "\n"
@@ -101,10 +108,9 @@ def middle(runs: Runs, name: str) -> list[float]:
 def by_megabytes(panel: Any, schemes: dict[str, Runs], names: tuple[str, ...]) -> None:
     """Curves against what has travelled; a run of few bytes is short."""
     for color, name in zip(PALETTE, names, strict=False):
-        runs, spent, total = schemes[name], [], 0.0
-        for up, down in zip(*(runs[0][way] for way in SENT), strict=True):
-            total += (up + down) / 1e6
-            spent.append(total)
+        runs = schemes[name]
+        both = zip(*(runs[0][way] for way in SENT), strict=True)
+        spent = [(up + down) / 1e6 for up, down in both]
         panel.plot(spent, middle(runs, SERVER), ".-", color=color, label=name)
     panel.set_xscale("log")
 
@@ -115,7 +121,8 @@ def by_round(
     """Curves against rounds."""
     for color, name in zip(PALETTE, names, strict=False):
         curve = middle(schemes[name], score)
-        panel.plot(range(1, len(curve) + 1), curve, ".-", color=color, label=name)
+        rounds = schemes[name][0]["round"]
+        panel.plot(rounds, curve, ".-", color=color, label=name)
 
 
 def draw(path: Path, left: Callable, right: Callable, titles: tuple[str, str]) -> None:
