@@ -15,6 +15,16 @@ from fedjax_compress.algorithms.shared.groups import population_of
 from fedjax_compress.algorithms.shared.needs import model_of
 from fedjax_compress.algorithms.shared.row_messages import row_link
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
+from fedjax_compress.algorithms.shared.two_halves import (
+    TAUGHT,
+    TEACHER,
+    followed_by,
+    halves_of,
+    of_other_rows,
+    outputs_of,
+    own_rows,
+    taught_by_columns,
+)
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.distilling import distillation
 from fedjax_compress.registry import ModelSpec, ServerSpec
@@ -22,14 +32,9 @@ from fedjax_compress.typing import (
     Algorithm,
     Array,
     ClientState,
-    Columns,
     Context,
-    Halves,
     Key,
     LocalUpdate,
-    Metric,
-    Model,
-    Outputs,
     Params,
     Payload,
     Problem,
@@ -44,9 +49,6 @@ from fedjax_compress.typing import (
 
 RESNET = ModelSpec("resnet55")
 ADAM = ServerSpec("optax(adam, lr=0.001)")
-_TEACHER, _TAUGHT = "teacher", "taught"
-_BLOCK = 64
-"""Rows whose features are made at once."""
 _DOWN, _ORDER, _SERVER = 2, 3, 4
 Distils = Literal["clients", "both"]
 
@@ -152,7 +154,7 @@ def fedgkt(
     if optimizer is not None:
         moves = registry.build("server", optimizer)
     edge = model_of(local, "fedgkt")
-    halves, people = _halves(edge), population_of(setup, "fedgkt")
+    halves, people = halves_of(edge), population_of(setup, "fedgkt")
     classes, largest = people.task.classes, people.largest
     net = registry.build("model", server, Task(halves.shape, classes))
     up, down = row_link(setup.uplink, "uplink"), row_link(setup.downlink, "downlink")
@@ -160,7 +162,7 @@ def fedgkt(
         "features": jnp.zeros(halves.shape, jnp.float32),
         "logits": jnp.zeros(classes, jnp.float32),
     }
-    taught_by = _taught(edge, temperature, alpha)
+    taught_by = taught_by_columns(edge, temperature, alpha)
 
     def init(key: Key, params: Params) -> Server:
         up.check(like)
@@ -196,9 +198,9 @@ def fedgkt(
         logits, told = alone["logits"], alone["has_labels"].symbols > 0
         teacher = down.decode(logits, like["logits"], context.keys.fold(_DOWN).shared)
         if not matched:
-            teacher = _others(teacher, shard.size, context.fold(_ORDER))
-        rows = _own_rows(shard, largest)
-        more = {_TEACHER: teacher, _TAUGHT: jnp.broadcast_to(logits.used > 0, largest)}
+            teacher = of_other_rows(teacher, shard.size, context.fold(_ORDER))
+        rows = own_rows(shard, largest)
+        more = {TEACHER: teacher, TAUGHT: jnp.broadcast_to(logits.used > 0, largest)}
         taught = Shard(
             rows.columns | more, jnp.zeros((), jnp.int32), shard.size, shard.largest
         )
@@ -206,7 +208,7 @@ def fedgkt(
 
         def send(trained: Any) -> tuple[Payload, Any]:
             now = tree.add(params, trained.update)
-            features, logits = _outputs(halves, now, rows.columns, largest)
+            features, logits = outputs_of(halves, now, rows.columns, largest)
             made = {"features": features, "logits": logits}
             labels = rows.columns["labels"].astype(jnp.int32)
             payload = {
@@ -278,7 +280,7 @@ def fedgkt(
             taught=state.taught.at[into].set(True, mode="drop"),
         )
 
-    whole = _whole(edge, halves, net)
+    whole = followed_by(edge, halves, net)
     return Algorithm(
         init, client_init,
         lambda state, context: ((), state), lambda payload, context: (),
@@ -310,81 +312,3 @@ def _check(epochs: int, batch: int, temperature: float, alpha: float) -> None:
             "temperature must be above 0, alpha at least 0, both finite, not "
             f"{temperature:g} and {alpha:g}"
         )
-
-
-def _halves(model: Model) -> Halves:
-    if model.halves is None:
-        raise InputError(
-            "fedgkt needs a model in halves, such as resnet8 or mlp, as it is: without "
-            "qat, partial or lora"
-        )
-    return model.halves
-
-
-def _taught(edge: Model, temperature: float, alpha: float) -> Model:
-    """The client's network with the loss of rows that may have a teacher."""
-
-    def losses(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
-        values, weights = edge.losses(outputs, columns)
-        extra = distillation(columns[_TEACHER], outputs, temperature)
-        return values + alpha * jnp.where(columns[_TAUGHT], extra, 0.0), weights
-
-    return edge._replace(losses=losses)
-
-
-def _own_rows(shard: Shard, largest: int) -> Any:
-    """The client's rows by themselves, [largest, ...]."""
-    index = jnp.arange(largest)
-    return shard.take(index, index < shard.size)
-
-
-def _others(teacher: Array, size: Array, context: Context) -> Array:
-    """The logits of each row given to another row of the client, drawn anew."""
-    draws = jax.random.uniform(context.keys.private, (len(teacher),))
-    order = jnp.argsort(jnp.where(jnp.arange(len(teacher)) < size, draws, 2.0))
-    return teacher[order]
-
-
-def _outputs(
-    halves: Halves, params: Params, columns: Columns, largest: int
-) -> tuple[Array, Array]:
-    """Features and logits of all rows as they are evaluated, a block at a time."""
-    size = min(_BLOCK, largest)
-    blocks = -(-largest // size)
-    fill = jnp.minimum(jnp.arange(blocks * size), largest - 1).reshape(blocks, size)
-
-    def one(places: Array) -> tuple[Array, Array]:
-        some = {name: x[places] for name, x in columns.items()}
-        features = halves.first(params, some, None)
-        return features, halves.second(params, features, None)
-
-    made = jax.lax.map(one, fill)
-    features, logits = (x.reshape(blocks * size, *x.shape[2:])[:largest] for x in made)
-    return features, logits
-
-
-def _whole(edge: Model, halves: Halves, net: Model) -> Model:
-    """A client's features followed by the server's network."""
-
-    def init(key: Key) -> Params:
-        first, second = jax.random.split(key)
-        return {"edge": edge.init(first), "server": net.init(second)}
-
-    def apply(params: Params, columns: Columns, key: Key | None) -> Outputs:
-        features = halves.first(params["edge"], columns, None)
-        return net.apply(params["server"], {**columns, "features": features}, key)
-
-    metrics = dict(net.metrics)
-    for name, metric in edge.metrics.items():
-        metrics[f"edge_{name}"] = metric._replace(count=_of_edge(edge, metric))
-    return Model(init, apply, net.losses, metrics)
-
-
-def _of_edge(edge: Model, metric: Metric) -> Callable[..., Any]:
-    """What a metric counts of the client's whole network, alone."""
-
-    def count(params: Params, columns: Columns, outputs: Outputs) -> Any:
-        alone = edge.apply(params["edge"], columns, None)
-        return metric.count(params["edge"], columns, alone)
-
-    return count
