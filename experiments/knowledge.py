@@ -32,8 +32,8 @@ COLUMNS = {
     "fedgkt2020": {"server's network": SERVER, "edge's own": EDGE},
     "fed_et2022": {
         "evaluated network": SERVER,
-        "convolutional clients": FIRST,
-        "perceptron clients": OTHER,
+        "clients with two layers": FIRST,
+        "clients with three": OTHER,
     },
 }
 LINKS = (
