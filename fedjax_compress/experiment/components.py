@@ -283,5 +283,5 @@ def check_links(config: Config, params: Params, algorithm: Algorithm) -> None:
     """
     for name in LINKS:
         for phase in phases_of(config, name):
-            like = algorithm.links.get(name, params)
+            like = getattr(algorithm, "links", {}).get(name, params)
             with_field(name, jax.eval_shape, phase.compressor.init, like)

@@ -177,7 +177,12 @@ def judge_of(config: Config, evaluate: Any) -> Judge:
     parts: Any = SimpleNamespace(
         simulator=SimpleNamespace(placement=placement),
         personal=None,
-        algorithm=SimpleNamespace(network=lambda server: (None, server)),
+        algorithm=SimpleNamespace(
+            network=lambda server: (None, server),
+            personal=None,
+            judged=None,
+            others=None,
+        ),
         evaluate=evaluate,
     )
     return Judge(config, parts)

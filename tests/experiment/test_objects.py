@@ -77,7 +77,8 @@ def given(name: str) -> Any:
         "uplink": compress.parse("error_feedback(top_k(0.1))"),
         "downlink": compress.parse("cast(bfloat16)"),
         "algorithm": algorithms.fedavg,
-        "clock": clock.parse("network(fixed_2020) | over_selection(1.5)"),
+        "public": data.noise(20),
+            "clock": clock.parse("network(fixed_2020) | over_selection(1.5)"),
     }
     return found[name]
 
