@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,11 @@ ROOMS = sorted(
 )
 
 
-def order(name: str) -> tuple[int, str]:
-    """CONSTANTS, then Types, then functions, each by name."""
-    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+def order(name: str) -> tuple[int, list[str]]:
+    """CONSTANTS, then Types, then functions, each by name, 8 before 12."""
+    parts = [part.zfill(9) for part in re.split(r"(\d+)", name) if part]
+    parts = [part if part.isdigit() else part.lstrip("0") for part in parts]
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, parts)
 
 
 def test_the_package_gives_every_room():

@@ -26,6 +26,7 @@ from fedjax_compress.typing import (
     LocalUpdate,
     Model,
     Params,
+    Population,
     Problem,
     ServerOptimizer,
     Setup,
@@ -164,6 +165,12 @@ def local(given: LocalUpdate) -> LocalUpdate:
 def setup(given: Setup) -> Setup:
     """What an algorithm joins, each part checked."""
     returned.expect("what an algorithm joins", given, Setup)
+    if given.population is not None:
+        returned.expect("the population", given.population, Population)
+    returned.expect("the public rows", given.public, dict)
+    if given.network is not None and not callable(given.network):
+        found = returned.describe(given.network)
+        raise InputError(f"network must be a function, not {found}")
     return given._replace(
         local=local(given.local),
         aggregator=aggregator(given.aggregator),

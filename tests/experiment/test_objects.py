@@ -78,7 +78,7 @@ def given(name: str) -> Any:
         "downlink": compress.parse("cast(bfloat16)"),
         "algorithm": algorithms.fedavg,
         "public": data.noise(20),
-            "clock": clock.parse("network(fixed_2020) | over_selection(1.5)"),
+        "clock": clock.parse("network(fixed_2020) | over_selection(1.5)"),
     }
     return found[name]
 
@@ -151,7 +151,10 @@ def test_what_lacks_or_is_too_much_is_one_line(
     before = {p: p.stat().st_mtime_ns for p in by_object.rglob("*")}
     assert main(["resume", str(by_object), "--rounds", "9"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"resume('{by_object}', parts={{'data': ..., 'partition': ...," in line
+    assert (
+        f"resume('{by_object}', parts={{'data': ..., 'public': ..., 'partition': ...,"
+        in line
+    )
     assert main(["run", str(by_object / files.CONFIG)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "data was <object: Dataset digits> in Python and cannot be read back" in line

@@ -16,11 +16,13 @@ from fedjax_compress import registry, submodel, tree
 from fedjax_compress.typing import Task
 
 IMAGES = Task((8, 9), 4)
-LARGE = Task((16, 16), 4)
+LARGE = Task((32, 32), 4)
 MODELS = [
     ("mlp(hidden=(4, 6, 5))", IMAGES),
     ("cnn(widths=(4, 6), dense=5)", Task((9, 6, 2), 4)),
     ("emnist_cnn(dropout=false, conv=direct)", Task((7, 8), 4)),
+    ("lenet(width=2)", Task((28, 28), 4)),
+    ("vgg11(width=2)", Task((32, 32), 4)),
     ("char_lstm(embedding=3, hidden=6)", Task((5,), 7, tokens=True)),
 ]
 SELECTORS = [
