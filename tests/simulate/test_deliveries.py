@@ -283,15 +283,14 @@ def test_energy_of_all_who_were_asked():
         assert r["energy_joules"] == pytest.approx(3.0 * (2 + r["lost"]))
 
 
-def test_nobody_who_could_ever_report():
-    """There for a second of each ten, with work for two."""
+def test_nobody_who_could_ever_report(monkeypatch):
+    """There for a second of each ten, with work for two; 300 tries are enough here."""
+    monkeypatch.setattr("fedjax_compress.simulate.deliveries._HOPELESS", 300)
     always = np.zeros((4, 1)), np.ones((4, 1)), np.full(4, 10.0)
     when = takes(2.0)._replace(activity=clock.Activity(*always))
     simulator = simulator_of(when, 4, 2, made={"concurrency": 2})
     state = simulator.start(jnp.zeros(PARAMETERS))
-    with pytest.raises(
-        InputError, match="none of 20,000 clients in a row has reported"
-    ):
+    with pytest.raises(InputError, match="none of 300 clients in a row has reported"):
         simulator.advance(state, 1)
 
 
