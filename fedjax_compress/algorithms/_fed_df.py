@@ -15,11 +15,11 @@ from fedjax_compress.algorithms.shared.ensemble import (
 from fedjax_compress.algorithms.shared.groups import check_public, groups_of
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.algorithms.shared.students import (
-    divergence,
     student_of,
     studied,
     taught,
 )
+from fedjax_compress.models.distilling import distillation
 from fedjax_compress.registry import LocalSpec, ModelSpec
 from fedjax_compress.typing import Algorithm, Array, Columns, Outputs, Setup
 
@@ -75,7 +75,7 @@ def fed_df(
     learns = student_of(student, groups.models[0], found)
 
     def loss(outputs: Outputs, columns: Columns) -> Array:
-        return divergence(columns[_TARGET], outputs)
+        return distillation(columns[_TARGET], outputs, 1.0, epsilon=0.0)
 
     students = [taught(model, loss) for model in groups.models]
 

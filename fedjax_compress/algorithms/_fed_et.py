@@ -18,12 +18,12 @@ from fedjax_compress.algorithms.shared.ensemble import (
 from fedjax_compress.algorithms.shared.groups import check_public, groups_of, network
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.algorithms.shared.students import (
-    divergence,
     student_of,
     studied,
     taught,
 )
 from fedjax_compress.errors import InputError
+from fedjax_compress.models.distilling import distillation
 from fedjax_compress.models.labels import labelled
 from fedjax_compress.registry import LocalSpec, ModelSpec
 from fedjax_compress.typing import (
@@ -126,7 +126,7 @@ def fed_et(
         agreed = optax.softmax_cross_entropy_with_integer_labels(
             outputs, columns[_LABEL]
         )
-        other = divergence(columns[_OTHER], outputs)
+        other = distillation(columns[_OTHER], outputs, 1.0, epsilon=0.0)
         return agreed + diversity * jnp.where(columns[_DIFFERS], other, 0.0)
 
     taught_large = taught(large, loss)

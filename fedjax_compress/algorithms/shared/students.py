@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 
 from fedjax_compress import registry, tree
@@ -81,14 +80,3 @@ def studied(
     problem = Problem(params, model=lambda t: model, memory=student.init(params))
     trained = student.run(problem, as_shard(rows, used), context)
     return tree.add(params, trained.update), trained.metrics["loss"]
-
-
-def divergence(teacher: Array, student: Array) -> Array:
-    """KL of each row: sum_c p_c (log p_c - log q_c).
-
-    Args:
-      teacher: p, float32 [batch, classes], of logits.
-      student: q, likewise.
-    """
-    log_p, log_q = jax.nn.log_softmax(teacher), jax.nn.log_softmax(student)
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
