@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from fedjax_compress import registry, tree
+from fedjax_compress import registry
 from fedjax_compress.algorithms.shared.ensemble import (
     EnsembleServer,
     Learner,
@@ -22,6 +22,7 @@ from fedjax_compress.algorithms.shared.students import (
     studied,
     taught,
 )
+from fedjax_compress.checks.returned import leaves
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.distilling import distillation
 from fedjax_compress.models.labels import labelled
@@ -146,7 +147,7 @@ def fed_et(
                 _DIFFERS: found.differs,
             }
             own, told[_LOSS] = studied(learns, taught_large, own, rows, lesson.context)
-        taken = {path: x for path, x in _flat(own).items() if path in common}
+        taken = {path: x for path, x in leaves(own).items() if path in common}
         params = tuple(_with(p, taken) for p in state.groups)
         return state._replace(own=own, groups=params, told=told)
 
@@ -189,14 +190,10 @@ def _weighted(logits: Array, weight: Array, among: Array) -> Array:
     return jnp.einsum("kr,krc->rc", share, logits)
 
 
-def _flat(params: Params) -> dict[str, Array]:
-    return dict(zip(tree.paths(params), jax.tree.leaves(params), strict=True))
-
-
 def _with(params: Params, taken: dict[str, Array]) -> Params:
     """The parameters with some of them replaced, by path."""
-    leaves = [taken.get(path, x) for path, x in _flat(params).items()]
-    return jax.tree.unflatten(jax.tree.structure(params), leaves)
+    found = [taken.get(path, x) for path, x in leaves(params).items()]
+    return jax.tree.unflatten(jax.tree.structure(params), found)
 
 
 def _mean_of(
@@ -204,7 +201,7 @@ def _mean_of(
 ) -> dict[str, Array]:
     """The shared layers, over all clients."""
     share = weights / jnp.maximum(weights.sum(), jnp.finfo(weights.dtype).tiny)
-    flat = [_flat(params) for params in groups]
+    flat = [leaves(params) for params in groups]
     return {
         path: sum((share[i] * one[path] for i, one in enumerate(flat)), jnp.zeros(()))
         for path in common
@@ -219,7 +216,7 @@ def _shared_paths(
     Raises:
       InputError: a label that names nothing, or shapes that differ.
     """
-    shapes = [_flat(jax.eval_shape(m.init, jax.random.key(0))) for m in models]
+    shapes = [leaves(jax.eval_shape(m.init, jax.random.key(0))) for m in models]
     try:
         found = labelled(shapes[0], labels)
     except InputError as error:

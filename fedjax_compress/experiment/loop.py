@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from fedjax_compress.errors import CheckpointError, Diverged
@@ -100,7 +101,10 @@ def go_on(
     if not lost and not early and state.round < config.rounds:
         raise Stopped(stop.name, folder, state.round)
     params = jax.device_get(current_params(parts, state))
-    summary = link.lead(lambda: _finish(config, parts, params, history, folder, early))
+    kept = _kept(parts, state)
+    summary = link.lead(
+        lambda: _finish(config, parts, params, kept, history, folder, early)
+    )
     told.end(summary)
     if lost:
         raise saver.diverged(lost)
@@ -184,10 +188,19 @@ def _step(config: Config, finished: int) -> int:
     return min(*due, config.rounds_per_call)
 
 
+def _kept(parts: Parts, state: Any) -> Any:
+    """What clients keep, where the networks that are judged are theirs; else ()."""
+    if parts.algorithm.judged is None:
+        return ()
+    simulator = parts.simulator
+    return simulator.client_states(state, np.arange(simulator.clients))
+
+
 def _finish(
     config: Config,
     parts: Parts,
     params: Any,
+    kept: Any,
     history: list[records.Record],
     folder: Path,
     early: tuple[str, str] | None,
@@ -195,7 +208,7 @@ def _finish(
     """Writes summary and plot; ``early``: which callback has ended the run, and why."""
     from fedjax_compress.report import plots, round_plot
 
-    summary = summarize(config, history, parts, params)
+    summary = summarize(config, history, parts, params, kept)
     if early:
         summary |= {"stopped_by": early[0], "stop_reason": early[1]}
     plots.draw_run(history, summary, folder / files.PLOT)

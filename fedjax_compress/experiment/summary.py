@@ -23,7 +23,7 @@ _PARTS = ("download", "compute", "upload")
 
 
 def summarize(
-    config: Config, history: list[Record], parts: Parts, params: Params
+    config: Config, history: list[Record], parts: Parts, params: Params, kept: Any = ()
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
 
@@ -43,6 +43,7 @@ def summarize(
       parts: the parts of the run.
       params: the final parameters; of a run that diverged those before, and it has no
         scores: its ``diverged`` is the round.
+      kept: states of all clients, where their networks are judged: in the digest too.
     """
     parameters = tree.count(params)
     sums = {name: sum(record[name] for record in history) for name in _SUMS}
@@ -75,7 +76,7 @@ def summarize(
             "clients_per_second": messages / seconds if seconds > 0 else 0.0,
             "parameters": parameters,
             **_costs(parts),
-            "parameters_sha256": tree.sha256(params),
+            "parameters_sha256": tree.sha256((params, kept) if kept else params),
             **{name: getattr(config, name) for name in (*SPECS, "seed")},
             "devices": config.devices,
             "lanes": config.lanes,

@@ -102,6 +102,10 @@ def test_scores_are_means_over_clients_of_their_own(tmp_path):
         scores.append((np.argmax(outputs, -1) == test["labels"]).mean())
     found = records_of(tmp_path / "run")[-1]["test_accuracy"]
     assert found == pytest.approx(np.mean(scores))
+    longer = dataclasses.replace(MD, rounds=5)
+    other = run(longer, tmp_path / "longer", quiet=True)
+    first = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert other["parameters_sha256"] != first["parameters_sha256"]
 
 
 def test_a_run_whose_public_rows_have_changed_does_not_go_on(tmp_path):
