@@ -37,11 +37,12 @@ LAYER = {room: i for i, rooms in enumerate(LAYERS) for room in rooms}
 # Libraries that only some rooms may know.
 ROOMS_OF = {
     "flax": {"models"},
-    "optax": {"local", "server", "algorithms"},
+    "optax": {"models", "local", "server", "algorithms"},
     "orbax": {"runtime"},
     "tensorflow_datasets": {"data"},
     "sklearn": {"data"},
     "PIL": {"data"},
+    "scipy": {"data"},
     "matplotlib": {"report", "cli"},
     "rich": {"report", "experiment", "cli"},
     "tyro": {"experiment", "cli"},
@@ -50,7 +51,7 @@ ROOMS_OF = {
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }
-WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "orbax", "pyarrow"}
+WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "scipy", "orbax", "pyarrow"}
 # What is written in terms of such a library, and so is imported when used as well.
 ITSELF_WHEN_USED = {f"{PACKAGE}.runtime.orbax_files"}
 

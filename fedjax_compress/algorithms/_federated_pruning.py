@@ -15,6 +15,7 @@ from fedjax_compress.algorithms.shared.mask_training import (
 )
 from fedjax_compress.algorithms.shared.setups import of_checked_parts
 from fedjax_compress.errors import InputError
+from fedjax_compress.models.labels import labelled
 from fedjax_compress.prune import Pattern, Ramp, Score
 from fedjax_compress.typing import (
     Algorithm,
@@ -53,6 +54,7 @@ def federated_pruning(
     refine_until: int = 60,
     momentum: float = 0.0,
     outputs: bool = False,
+    spare: tuple[str, ...] = (),
 ) -> Algorithm:
     """Federated Pruning: prune to a sparsity, refine the mask, then freeze and tune.
 
@@ -91,11 +93,13 @@ def federated_pruning(
       momentum: of the gradient that is scored, from 0 to below 1.
       outputs: whether the layer that makes the outputs is pruned, too. Whole rows of it
         are whole classes.
+      spare: labels of further weights that are not pruned: paths, or parts of them,
+        such as embedding.
 
     Raises:
       InputError: an option out of its range, gradients to be scored before there are
         any, a link that keeps a state or mixes elements; before the first round, a
-        model without weights to prune.
+        label that no parameter has, a model without weights to prune.
 
     Reference: Lin et al. 2022, section 2.
     Deviation: the clients' program computes with zeros in place of what is out of use,
@@ -123,8 +127,10 @@ def federated_pruning(
 
     def weights(params: Params) -> Tree:
         leaves, structure = jax.tree.flatten(prune.prunable(params))
-        pairs = zip(leaves, tree.paths(params), strict=True)
-        some = [can and path not in spared for can, path in pairs]
+        paths = tree.paths(params)
+        whole = {*spared, *(labelled(paths, spare) if spare else ())}
+        pairs = zip(leaves, paths, strict=True)
+        some = [can and path not in whole for can, path in pairs]
         return prune.part(params, jax.tree.unflatten(structure, some))
 
     def start(params: Params) -> tuple[Tree, Memory]:

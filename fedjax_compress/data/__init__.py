@@ -1,5 +1,6 @@
 """Where examples come from: sources of columns by name, one file each."""
 
+from fedjax_compress.data._audio import audio
 from fedjax_compress.data._cifar10 import cifar10
 from fedjax_compress.data._digits import digits
 from fedjax_compress.data._npy import npy
@@ -15,6 +16,7 @@ from fedjax_compress.data.scaling import scaled
 __all__ = [
     "Dataset",
     "Public",
+    "audio",
     "check",
     "check_public",
     "cifar10",

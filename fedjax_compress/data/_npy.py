@@ -32,6 +32,7 @@ def npy(
     scale: Scale = "auto",
     target: TargetOption = "auto",
     lengths: str = "",
+    label_lengths: str = "",
     weights: str = "",
     inputs: Names = (),
 ) -> Dataset:
@@ -53,9 +54,11 @@ def npy(
         are then of the same shape.
       scale: what divides the features before a network reads them: a number, none, or
         auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
-      target: what labels hold: class, positions, several, number or auto, as for npz.
+      target: what labels hold: class, positions, several, number, sequence or auto, as
+        for npz.
       lengths: name of a file, without its ending, that says how many positions of a row
-        are real; of the test rows, ``test_`` before it.
+        (frames of a sequence) are real; of the test rows, ``test_`` before it.
+      label_lengths: likewise, how many symbols of a sequence are real.
       weights: likewise, what each row counts for.
       inputs: likewise, further columns that a model of your own reads.
 
@@ -72,7 +75,7 @@ def npy(
         )
     name = folder.resolve().name or path
     said = Said(target, classes, tokens, scale)
-    more = further(lengths, weights, inputs)
+    more = further(lengths, label_lengths, weights, inputs)
     parts = [
         _part(folder, prefix, where, said, more)
         for prefix, where in (("", name), ("test_", f"{name}, test part"))
@@ -107,7 +110,7 @@ def _part(
         _check_type(where, "features", x, "uint8", "float32")
     check_features(x, where, said.tokens)
     for name, column in columns.items():
-        if name in ("lengths", "weights"):
+        if name in ("lengths", "label_lengths", "weights"):
             columns[name] = np.asarray(column)
         else:
             _check_type(where, name, column, "uint8", "int32", "float32")

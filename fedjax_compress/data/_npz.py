@@ -46,6 +46,7 @@ def npz(
     scale: Scale = "auto",
     target: TargetOption = "auto",
     lengths: str = "",
+    label_lengths: str = "",
     weights: str = "",
     inputs: Names = (),
 ) -> Dataset:
@@ -75,9 +76,12 @@ def npz(
       target: what labels hold. class: whole numbers 0, 1, ..., [rows]; positions: one
         for each token or pixel, [rows, length] or [rows, height, width]; several: 0 or
         1 for each class, [rows, classes]; number: [rows], or some in a row, [rows,
-        numbers]. auto: positions for tokens and pictures of whole numbers, class for
-        whole numbers, number for others; several has to be said.
-      lengths: name of an array that says how many positions of a row are real.
+        numbers]; sequence: symbols 1, 2, ... in order, then zeros, [rows, longest].
+        auto: positions for tokens and pictures of whole numbers, class for whole
+        numbers, number for others; several and sequence have to be said.
+      lengths: name of an array that says how many positions, or frames, of a row are
+        real.
+      label_lengths: name of an array that says how many symbols of a sequence are real.
       weights: name of an array that says what each row counts for.
       inputs: names of further arrays that a model of your own reads.
 
@@ -87,7 +91,7 @@ def npz(
     if test and test_column:
         raise InputError("give test or test_column, not both")
     said = Said(target, classes, tokens, scale)
-    more = further(lengths, weights, inputs)
+    more = further(lengths, label_lengths, weights, inputs)
     names = _Names(features, labels, client, test_column, more)
     name = _name(path)
     first = _read(path, names, tokens, needed=True)

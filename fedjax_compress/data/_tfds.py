@@ -40,6 +40,7 @@ def tfds(
     scale: Scale = "auto",
     target: TargetOption = "auto",
     lengths: str = "",
+    label_lengths: str = "",
     weights: str = "",
     inputs: Names = (),
 ) -> Dataset:
@@ -62,8 +63,10 @@ def tfds(
       data_dir: folder of prepared sets; empty for the library's own default.
       scale: what divides the features before a network reads them: a number, none, or
         auto: 255 for pictures of whole numbers up to 255, which are pixels, else none.
-      target: what labels hold: class, positions, several, number or auto, as for npz.
-      lengths: feature that says how many positions of a row are real.
+      target: what labels hold: class, positions, several, number, sequence or auto, as
+        for npz.
+      lengths: feature that says how many positions, or frames, of a row are real.
+      label_lengths: feature that says how many symbols of a sequence are real.
       weights: feature that says what each row counts for.
       inputs: further features that a model of your own reads.
 
@@ -73,7 +76,7 @@ def tfds(
     builder = _open(name, data_dir)
     kinds = dict(builder.info.features.items())
     x_name, y_name = _names(builder, kinds, features, label)
-    more = further(lengths, weights, inputs)
+    more = further(lengths, label_lengths, weights, inputs)
     for wanted in (x_name, y_name, *more.values(), *filter(None, [client])):
         if wanted not in kinds:
             hint = registry.nearest(wanted, list(kinds))

@@ -14,10 +14,11 @@ from fedjax_compress.data.values import check_finite, pieces
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Columns, Target, Task
 
-TargetOption = Literal["auto", "class", "positions", "several", "number"]
+TargetOption = Literal["auto", "class", "positions", "several", "number", "sequence"]
 """What labels hold; ``auto`` for the rule of ``target_of``."""
 Names = tuple[str, ...]
-_OWN = ("features", "labels", "lengths", "weights")
+_OWN = ("features", "labels", "lengths", "label_lengths", "weights")
+_LENGTHS = {"lengths": "length", "label_lengths": "label length"}
 
 
 class Rows(NamedTuple):
@@ -52,11 +53,13 @@ class Said(NamedTuple):
     scale: Scale = "auto"
 
 
-def further(lengths: str, weights: str, inputs: str | Names) -> dict[str, str]:
+def further(
+    lengths: str, label_lengths: str, weights: str, inputs: str | Names
+) -> dict[str, str]:
     """Columns beside features and labels: name -> what the source calls it.
 
     Args:
-      lengths, weights: what the source calls them; empty for none.
+      lengths, label_lengths, weights: what the source calls them; empty for none.
       inputs: names, which stay as they are; each may hold several with commas.
 
     Raises:
@@ -64,7 +67,7 @@ def further(lengths: str, weights: str, inputs: str | Names) -> dict[str, str]:
     """
     texts = (inputs,) if isinstance(inputs, str) else inputs
     names = [part.strip() for text in texts for part in text.split(",")]
-    found = {"lengths": lengths, "weights": weights}
+    found = {"lengths": lengths, "label_lengths": label_lengths, "weights": weights}
     for name in filter(None, names):
         if name in _OWN:
             raise InputError(
@@ -76,7 +79,7 @@ def further(lengths: str, weights: str, inputs: str | Names) -> dict[str, str]:
 
 
 def target_of(said: Said, where: str, *labels: np.ndarray) -> Target:
-    """What labels hold, as it is said or as they look.
+    """What labels hold, as it is said or as they look; a sequence has to be said.
 
     Labels of tokens are one for each position; whole numbers are classes, one a row,
     or, with two axes or more besides the rows, one for each position; all else are
@@ -95,7 +98,7 @@ def target_of(said: Said, where: str, *labels: np.ndarray) -> Target:
         raise InputError(
             f"{where}: labels have shape {labels[0].shape}; say what they are: "
             "target=several for 0 or 1 for each class, positions for a class at each "
-            "position, or number"
+            "position, sequence for symbols in order, or number"
         )
     return "class" if labels[0].ndim < 2 else "positions"
 
@@ -128,7 +131,8 @@ def as_targets(kind: Target, rows: Rows) -> np.ndarray:
     masks that are stored like pictures; int32 is not copied.
 
     Raises:
-      InputError: no numbers, or not whole where they must be.
+      InputError: no numbers, or not whole where they must be, or a sequence that is no
+        row of symbols.
     """
     labels, where = rows.labels, rows.where
     if kind == "number":
@@ -145,6 +149,11 @@ def as_targets(kind: Target, rows: Rows) -> np.ndarray:
             labels = labels[..., 0]
         if labels.dtype == np.int32:
             return labels
+    if kind == "sequence" and labels.ndim != 2:
+        raise InputError(
+            f"{where}: labels of a sequence must have shape [rows, symbols], not "
+            f"{labels.shape}"
+        )
     return as_labels(labels, where)
 
 
@@ -157,8 +166,8 @@ def as_column(name: str, rows: Rows) -> np.ndarray:
     column = rows.more[name]
     if column.dtype.kind not in "biuf":
         raise InputError(f"{rows.where}: {name} must be numbers, not {column.dtype}")
-    if name == "lengths":
-        return as_labels(column, rows.where, "length")
+    if name in _LENGTHS:
+        return as_labels(column, rows.where, _LENGTHS[name])
     if column.dtype.kind == "f" or name == "weights":
         return _as_float(column, rows.where, name)
     if column.dtype.itemsize <= 4 and column.dtype != np.uint32:
@@ -175,13 +184,13 @@ def _as_float(column: np.ndarray, where: str, name: str) -> np.ndarray:
 
 
 def number_of_targets(kind: Target, classes: int, *labels: np.ndarray) -> int:
-    """How many classes there are, or numbers a row.
+    """How many classes there are, or numbers a row; no symbol is a class of a sequence.
 
     Raises:
       InputError: another number is said than labels have columns; see
         ``columns.number_of_classes``.
     """
-    if kind in ("class", "positions"):
+    if kind in ("class", "positions", "sequence"):
         return number_of_classes(classes, *labels)
     found = labels[0].shape[1] if labels[0].ndim > 1 else 1
     if classes not in (0, found):
@@ -204,6 +213,13 @@ def built(name: str, kind: Target, said: Said, train: Rows, test: Rows) -> Datas
     """
     parts, tokens = (train, test), said.tokens
     x = [as_features(part.features, part.where, tokens) for part in parts]
+    if kind == "sequence":  # frames of sound are no picture that lacks its channels
+        x = [a.reshape(part.features.shape) for a, part in zip(x, parts, strict=True)]
+    elif "label_lengths" in train.more:
+        raise InputError(
+            f"{name}: label_lengths are those of a sequence; say target=sequence, or "
+            "leave label_lengths out"
+        )
     divided = (
         None if tokens else divisor(said.scale, train.features, test.features, name)
     )
@@ -213,7 +229,14 @@ def built(name: str, kind: Target, said: Said, train: Rows, test: Rows) -> Datas
     y = [as_targets(kind, part) for part in parts]
     count = number_of_targets(kind, said.classes, *y)
     usual = kind == ("positions" if tokens else "class")
-    task = Task(x[0].shape[1:], count, tokens, divided, None if usual else kind)
+    task = Task(
+        x[0].shape[1:],
+        count,
+        tokens,
+        divided,
+        None if usual else kind,
+        longest=y[0].shape[1] if kind == "sequence" else 0,
+    )
     columns = [
         {"features": features, "labels": labels}
         | {name: as_column(name, part) for name in part.more}

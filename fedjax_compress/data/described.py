@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.typing import PIXEL, has_pictures
 
-_MEANT = ("lengths", "weights")
+_MEANT = ("lengths", "label_lengths", "weights")
 
 
 def describe_features(dataset: Dataset) -> str:
@@ -34,7 +34,8 @@ def describe_target(dataset: Dataset) -> str:
         "class": f"one of {count:,} classes",
         "positions": f"one of {count:,} classes at each position",
         "several": f"which of {count:,} classes",
+        "sequence": f"a sequence of {count - 1:,} symbols",
         "number": "a number" if count == 1 else f"{count:,} numbers",
     }[dataset.task.predicts]
     meant = {"lengths": "up to the length of each row", "weights": "rows by weights"}
-    return ", ".join([words, *(meant[n] for n in _MEANT if n in dataset.train)])
+    return ", ".join([words, *(meant[n] for n in meant if n in dataset.train)])

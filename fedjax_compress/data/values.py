@@ -102,7 +102,16 @@ def check_targets(where: str, labels: np.ndarray, task: Task) -> None:
                 f"{where}: labels have shape {labels.shape}, expected {shapes[0]}"
             )
         return
-    wanted = {"class": rows, "several": (*rows, task.classes)}
+    if kind == "sequence" and task.longest < 1:
+        raise InputError(
+            f"{where}: a sequence needs task.longest, the symbols of a row, of at "
+            f"least 1, not {task.longest}"
+        )
+    wanted = {
+        "class": rows,
+        "several": (*rows, task.classes),
+        "sequence": (*rows, task.longest),
+    }
     if kind == "positions":
         whole = labels.ndim > 1 and labels.shape[1:] == task.shape[: labels.ndim - 1]
         wanted["positions"] = labels.shape if whole else (*rows, *task.shape)
@@ -118,10 +127,18 @@ def check_counting(where: str, columns: Columns, task: Task) -> None:
 
     Raises:
       InputError: ``lengths`` that are not whole numbers, one a row, or more than there
-        are positions; ``weights`` that are negative, or all zero.
+        are positions; ``weights`` that are negative, or all zero; a sequence without
+        frames, without ``label_lengths``, or whose symbols do not fit these.
     """
     rows = (len(columns["features"]),)
-    for name in {"lengths", "weights"} & set(columns):
+    sequence = task.predicts == "sequence"
+    if sequence and "label_lengths" not in columns:
+        raise InputError(
+            f"{where}: a sequence needs the column label_lengths, the number of "
+            "symbols in each row of labels"
+        )
+    names = {"lengths", "weights", *(["label_lengths"] * sequence)}
+    for name in sorted(names & set(columns)):
         if columns[name].shape != rows:
             raise InputError(
                 f"{where}: {name} must be one number a row, {list(rows)}, not "
@@ -132,6 +149,13 @@ def check_counting(where: str, columns: Columns, task: Task) -> None:
         counted = columns["labels"].shape[1:] if several else task.shape
         longest = counted[0] if counted else 0
         check_labels(where, columns["lengths"], longest + 1, "length")
+        if sequence and not columns["lengths"].min():
+            raise InputError(
+                f"{where}: row {int(columns['lengths'].argmin())} has length 0, but a "
+                "sequence needs at least one frame; leave the row out"
+            )
+    if sequence:
+        check_symbols(where, columns["labels"], columns["label_lengths"], task)
     if "weights" in columns:
         weights = columns["weights"]
         if weights.min() < 0:
@@ -142,3 +166,40 @@ def check_counting(where: str, columns: Columns, task: Task) -> None:
             )
         if not weights.max() > 0:
             raise InputError(f"{where}: all weights are 0, so that no row counts")
+
+
+def check_symbols(
+    where: str, labels: np.ndarray, lengths: np.ndarray, task: Task
+) -> None:
+    """Checks rows of symbols, each followed by zeros.
+
+    Args:
+      where: what a message calls the rows.
+      labels: [rows, task.longest], in 0 .. classes-1.
+      lengths: [rows], how many symbols each row has.
+      task: of which labels are a sequence.
+
+    Raises:
+      InputError: that names the first row with a length outside 0 .. longest, a 0
+        among its symbols, or anything but zeros after them; names of symbols that are
+        not as many as the classes.
+    """
+    if task.symbols and len(task.symbols) != task.classes:
+        raise InputError(
+            f"{where}: the task names {len(task.symbols)} symbols, but has "
+            f"{task.classes} classes; the first name is that of no symbol"
+        )
+    check_labels(where, lengths, task.longest + 1, "label length")
+    for start, part in pieces(labels):
+        count = lengths[start : start + len(part), None]
+        wrong = (part != 0) != (np.arange(task.longest) < count)
+        if not wrong.any():
+            continue
+        row, spot = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        found, of = part[row, spot], int(count[row, 0])
+        why = (
+            f"symbol {found} after its {of} symbols, where labels must be 0"
+            if found
+            else f"a 0 among its {of} symbols, which must be 1..{task.classes - 1}"
+        )
+        raise InputError(f"{where}: row {start + int(row)} has {why}")

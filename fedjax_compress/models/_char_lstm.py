@@ -9,7 +9,7 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.models import cutting
 from fedjax_compress.models.inputs import check_positive, check_tokens
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.models.lstm import LSTM
+from fedjax_compress.models.lstm import LSTM, LayerNormLSTM
 from fedjax_compress.typing import Array, Model, Task, Tie
 
 
@@ -17,18 +17,25 @@ class _CharLSTM(linen.Module):
     symbols: int
     embedding: int
     hidden: tuple[int, ...]
+    layer_norm: bool
 
     @linen.compact
     def __call__(self, x: Array) -> Array:
         x = linen.Embed(self.symbols, self.embedding, name="embedding")(x)
+        layer = LayerNormLSTM if self.layer_norm else LSTM
         for i, units in enumerate(self.hidden):
-            x = LSTM(units, name=f"lstm_{i + 1}")(x)
+            x = layer(units, name=f"lstm_{i + 1}")(x)
         return linen.Dense(self.symbols, name="output")(x)
 
 
 @registry.register("model", context=1)
 def char_lstm(
-    task: Task, embedding: int = 8, hidden: int = 256, layers: int = 2, pad: int = 0
+    task: Task,
+    embedding: int = 8,
+    hidden: int = 256,
+    layers: int = 2,
+    pad: int = 0,
+    layer_norm: bool = False,
 ) -> Model:
     """Next-character model: an embedding, LSTM layers, a dense layer at each position.
 
@@ -39,12 +46,17 @@ def char_lstm(
     ``lstm_1``, ``lstm_2``, ... (see ``LSTM``), ``output`` (kernel: truncated normal
     of variance 1 / hidden; bias: zeros).
 
+    With ``layer_norm`` it has no ``cuts``: a normalisation mixes the units of a layer,
+    so the network cut to some units is not the whole one with the others zeroed.
+
     Args:
       task: tokens of shape (time,); ``classes`` is the number of symbols.
       embedding: width of the embedding.
       hidden: width of each LSTM layer.
       layers: number of LSTM layers.
       pad: the symbol that is not scored; -1 scores all.
+      layer_norm: whether layers normalise their gates and cells, see
+        ``LayerNormLSTM``.
 
     Raises:
       InputError: a task without tokens, a size below 1, or a pad that is no symbol.
@@ -58,7 +70,11 @@ def char_lstm(
     check_positive("layers", layers)
     if not -1 <= pad < task.classes:
         raise InputError(f"pad must be in -1 .. {task.classes - 1}, not {pad}")
-    return _char_lstm(task, embedding, (hidden,) * layers, pad)
+    widths = (hidden,) * layers
+    if layer_norm:
+        module = _CharLSTM(task.classes, embedding, widths, layer_norm)
+        return from_linen(module, task, pad=pad, conv="direct")
+    return _char_lstm(task, embedding, widths, pad)
 
 
 def _char_lstm(task: Task, embedding: int, hidden: tuple[int, ...], pad: int) -> Model:
@@ -80,7 +96,7 @@ def _char_lstm(task: Task, embedding: int, hidden: tuple[int, ...], pad: int) ->
         return _char_lstm(task, counts["embedding"], fewer, pad)
 
     return from_linen(
-        _CharLSTM(task.classes, embedding, hidden),
+        _CharLSTM(task.classes, embedding, hidden, layer_norm=False),
         task,
         pad=pad,
         conv="direct",

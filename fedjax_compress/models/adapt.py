@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.convolution.forms import convolution_form
 from fedjax_compress.models.cutting import check_cuts
-from fedjax_compress.models.inputs import images, tokens
+from fedjax_compress.models.inputs import images, numbers, tokens
 from fedjax_compress.models.losses import Losses, losses_for, weight_of
 from fedjax_compress.models.metrics import metrics_for
 from fedjax_compress.typing import (
@@ -35,8 +35,10 @@ Apply = Callable[[Params, Columns, Key | None], Outputs]
 
 
 def default_inputs(task: Task) -> Read:
-    """The features: ``tokens`` for a task of tokens, else ``images`` at its scale."""
-    read = tokens if task.tokens else functools.partial(images, task=task)
+    """The features: ``tokens`` for a task of tokens, else ``images`` at its scale, or
+    ``numbers`` as they are where a sequence is predicted."""
+    plain = numbers if task.predicts == "sequence" else images
+    read = tokens if task.tokens else functools.partial(plain, task=task)
     return lambda columns: read(columns["features"])
 
 
@@ -79,6 +81,7 @@ def example(task: Task, rows: int = 2) -> Columns:
         "positions": task.shape[: 1 if task.tokens else 2],
         "several": (task.classes,),
         "number": (task.classes,) if task.classes > 1 else (),
+        "sequence": (task.longest,),
     }[task.predicts]
     more = {n: jnp.zeros((rows, *shape), dtype) for n, shape, dtype in task.more}
     return more | {
@@ -122,6 +125,9 @@ def make_model(
         labels = shapes(lambda: example(task)["labels"])
         along = labels.shape[1:] if task.predicts == "positions" else ()
         wanted = [(2, *along, task.classes)]
+        if task.predicts == "sequence":
+            frames = outputs.shape[1:2] if hasattr(outputs, "shape") else ()
+            wanted = [(2, *(frames or task.shape[:1]), task.classes)]
         if task.predicts == "number" and task.classes == 1:
             wanted.append((2,))
         if getattr(outputs, "shape", None) not in wanted:

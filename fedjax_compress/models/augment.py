@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,19 @@ from fedjax_compress.errors import InputError
 from fedjax_compress.models.inputs import check_images, numbers
 from fedjax_compress.typing import Array, Columns, Key, Model, Outputs, Params, Task
 
-Augment = Callable[[Array, Key | None], Array]
+
+class OnColumns(NamedTuple):
+    """A change that reads further columns, such as the lengths of rows.
+
+    Attributes:
+      change: (columns [batch, ...] as stored, key or None) -> the features, float32 of
+        the same shape.
+    """
+
+    change: Callable[[Columns, Key | None], Array]
+
+
+Augment = Callable[[Array, Key | None], Array] | OnColumns
 """(features [batch, height, width, channels] as stored, key or None) -> float32 of the
 same shape. A key means training, None evaluation, in which nothing is random."""
 
@@ -72,7 +85,7 @@ def crop_flip(
     Deviations: there the mean image is subtracted before padding; here the padding is
       black, as where one crops the stored image.
     """
-    scale = normalise(task, mean, std)
+    scale = _normalising(task, mean, std)
     height, width = task.shape[:2]
     if not 0 <= padding <= min(height, width):
         raise InputError(
@@ -123,21 +136,7 @@ def normalise(task: Task, mean: tuple[float, ...], std: tuple[float, ...]) -> Au
       InputError: no images, another number of means or standard deviations, or one
         that is not finite, or a standard deviation not above 0.
     """
-    check_images(task, 1)
-    _check_channels(task, "mean", mean)
-    _check_channels(task, "std", std)
-    if min(std) <= 0:
-        raise InputError(f"std must be above 0, not {min(std)}")
-
-    def change(features: Array, key: Key | None) -> Array:
-        along = 1, 1, 1, -1
-        centre = jnp.asarray(mean, jnp.float32).reshape(along)
-        spread = jnp.asarray(std, jnp.float32).reshape(along)
-        pixels = numbers(features, task)
-        shape = (*features.shape[:3], -1)
-        return ((pixels.reshape(shape) - centre) / spread).reshape(pixels.shape)
-
-    return change
+    return _normalising(task, mean, std)
 
 
 def augmented(model: Model, change: Augment) -> Model:
@@ -156,7 +155,10 @@ def augmented(model: Model, change: Augment) -> Model:
         features = columns["features"]
         own = None if key is None else jax.random.fold_in(key, _CHANGE)
         with within("the augment"):
-            changed = change(features, own)
+            if isinstance(change, OnColumns):
+                changed = change.change(columns, own)
+            else:
+                changed = change(features, own)
         wanted = "floats of the shape of the features"
         if difference_of_leaf(changed, features):  # what is left alone is right
             floats("the augment", changed, features.shape, wanted)
@@ -174,6 +176,27 @@ def augmented(model: Model, change: Augment) -> Model:
         inner = cuts.narrow
         cuts = cuts._replace(narrow=lambda counts: augmented(inner(counts), change))
     return model._replace(apply=apply, cuts=cuts, halves=halves)
+
+
+def _normalising(
+    task: Task, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[Array, Key | None], Array]:
+    """See ``normalise``."""
+    check_images(task, 1)
+    _check_channels(task, "mean", mean)
+    _check_channels(task, "std", std)
+    if min(std) <= 0:
+        raise InputError(f"std must be above 0, not {min(std)}")
+
+    def change(features: Array, key: Key | None) -> Array:
+        along = 1, 1, 1, -1
+        centre = jnp.asarray(mean, jnp.float32).reshape(along)
+        spread = jnp.asarray(std, jnp.float32).reshape(along)
+        pixels = numbers(features, task)
+        shape = (*features.shape[:3], -1)
+        return ((pixels.reshape(shape) - centre) / spread).reshape(pixels.shape)
+
+    return change
 
 
 def _check_channels(task: Task, name: str, values: tuple[float, ...]) -> None:

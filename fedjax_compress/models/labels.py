@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.registry import nearest
 
 
-def labelled(paths: dict[str, Any], labels: tuple[str, ...]) -> list[str]:
+def labelled(paths: Iterable[str], labels: tuple[str, ...]) -> list[str]:
     """The paths that a label names, as a whole or by a part.
 
     Raises:
       InputError: a label that names none.
     """
+    paths = list(paths)
     known = {part for path in paths for part in (path, *path.split("/"))}
     for label in labels:
         if label not in known:

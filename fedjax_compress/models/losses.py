@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import Array, Columns, Outputs, Task, rows_of
 
 Losses = Callable[[Outputs, Columns], tuple[Array, Array]]
@@ -18,7 +20,8 @@ def losses_for(task: Task, pad: int | None = None) -> Losses:
     """The usual loss of a task.
 
     ``class`` and ``positions``: softmax cross-entropy; ``several``: the mean over
-    classes of the binary cross-entropy; ``number``: the mean of squared errors. A row
+    classes of the binary cross-entropy; ``number``: the mean of squared errors;
+    ``sequence``: see ``connectionist``. A row
     counts as much as it has positions that are scored, and times its ``weights`` where
     there is such a column.
 
@@ -36,6 +39,14 @@ def losses_for(task: Task, pad: int | None = None) -> Losses:
             return value, weight * weight_of(columns)
 
         return of_positions
+    if task.predicts == "sequence":
+
+        def of_sequence(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+            lengths = frames_of(outputs, columns), columns["label_lengths"]
+            value = connectionist(outputs, columns["labels"], *lengths)
+            return value, weight_of(columns)
+
+        return of_sequence
     one = {
         "class": cross_entropy,
         "several": binary_cross_entropy,
@@ -146,6 +157,62 @@ def paired(outputs: Array, labels: Array) -> tuple[Array, Array]:
         )
     one, other = (x.astype(jnp.float32).reshape(rows, -1) for x in (outputs, labels))
     return one, other
+
+
+def connectionist(
+    outputs: Array, labels: Array, lengths: Array, label_lengths: Array
+) -> Array:
+    """Connectionist temporal classification: -log P of each row's labels, in nats.
+
+    The sum over all ways in which the frames say them; class 0 is the blank.
+
+    Args:
+      outputs: [batch, frames, classes], logits of any float dtype.
+      labels: integer [batch, longest].
+      lengths: integer [batch], frames of each row.
+      label_lengths: integer [batch], labels of each row.
+
+    Returns:
+      float32 [batch]; about 1e5 where there are too few frames for the labels.
+
+    Raises:
+      InputError: the shapes do not belong together.
+
+    Reference: Graves et al. 2006; computed by optax.
+    """
+    if getattr(outputs, "ndim", 0) != 3 or labels.ndim != 2:
+        raise InputError(
+            f"{_described(outputs)} need to be [batch, frames, classes], and labels "
+            f"[batch, longest], not {labels.shape}"
+        )
+    with as_written():
+        found: Array = optax.ctc_loss(
+            outputs.astype(jnp.float32),
+            _beyond(lengths, outputs.shape[1]),
+            labels.astype(jnp.int32),
+            _beyond(label_lengths, labels.shape[1]),
+        )
+    return found
+
+
+def frames_of(outputs: Array, columns: Columns) -> Array:
+    """Real frames of each row among ``outputs`` [batch, frames, ...], int32 [batch].
+
+    Those of the column ``lengths``, all where there is none. A network that makes fewer
+    frames than it reads is taken to make ceil(n / s) of n, s being the least whole
+    number that fits.
+    """
+    frames, read = outputs.shape[1], columns["features"].shape[1]
+    if "lengths" not in columns:
+        return jnp.full((outputs.shape[0],), frames, jnp.int32)
+    stride = -(-read // frames)
+    return -(-columns["lengths"].astype(jnp.int32) // stride)
+
+
+def _beyond(lengths: Array, places: int) -> Array:
+    """1 at the places from a row's length on, float32 [batch, places]."""
+    index = jnp.arange(places, dtype=jnp.int32)[None]
+    return (index >= lengths.astype(jnp.int32)[:, None]).astype(jnp.float32)
 
 
 def token_cross_entropy(

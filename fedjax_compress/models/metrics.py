@@ -10,11 +10,15 @@ import jax.numpy as jnp
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.losses import (
     check_classes,
+    frames_of,
     pad_of,
     paired,
     scored,
     weight_of,
 )
+from fedjax_compress.models.speech.decoding import greedy_ctc
+from fedjax_compress.models.speech.word_errors import error_rates
+from fedjax_compress.models.sums import divided, ratio, weighed
 from fedjax_compress.typing import (
     Array,
     Columns,
@@ -39,6 +43,8 @@ def metrics_for(task: Task, pad: int | None = None) -> dict[str, Metric]:
         return {"f1": f1(), "auc": auc()}
     if task.predicts == "number":
         return {"squared_error": squared_error(), "absolute_error": absolute_error()}
+    if task.predicts == "sequence":
+        return error_rates(task, _best_path)
     symbol = pad_of(task, pad)
     found = {"accuracy": token_accuracy(symbol)}
     return found if task.tokens else found | {"iou": iou(task.classes, symbol)}
@@ -48,7 +54,7 @@ def accuracy() -> Metric:
     """Share of rows whose largest output is that of the label (first of equals)."""
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        return _weighed(_right(outputs, columns["labels"], 1), columns)
+        return weighed(_right(outputs, columns["labels"], 1), columns)
 
     return Metric(count, ratio, "higher", "%")
 
@@ -60,7 +66,7 @@ def token_accuracy(pad: int = 0) -> Metric:
         counts = scored(columns, pad).astype(jnp.float32)
         right = _right(outputs, columns["labels"], counts.ndim) * counts
         along = tuple(range(1, counts.ndim))
-        return _weighed(jnp.sum(right, along), columns, jnp.sum(counts, along))
+        return weighed(jnp.sum(right, along), columns, jnp.sum(counts, along))
 
     return Metric(count, ratio, "higher", "%")
 
@@ -69,7 +75,7 @@ def squared_error() -> Metric:
     """Mean of (output - label)^2 over rows and numbers."""
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
-        return _weighed(jnp.mean(_errors(outputs, columns) ** 2, axis=1), columns)
+        return weighed(jnp.mean(_errors(outputs, columns) ** 2, axis=1), columns)
 
     return Metric(count, ratio, "lower")
 
@@ -79,7 +85,7 @@ def absolute_error() -> Metric:
 
     def count(params: Params, columns: Columns, outputs: Array) -> Tree:
         found = jnp.abs(_errors(outputs, columns))
-        return _weighed(jnp.mean(found, axis=1), columns)
+        return weighed(jnp.mean(found, axis=1), columns)
 
     return Metric(count, ratio, "lower")
 
@@ -99,7 +105,7 @@ def f1(threshold: float = 0.0) -> Metric:
 
     def finish(sums: Tree) -> Array:
         right, wrong, missed = sums
-        return _divided(2 * right, 2 * right + wrong + missed)
+        return divided(2 * right, 2 * right + wrong + missed)
 
     return Metric(count, finish, "higher", "%")
 
@@ -133,7 +139,7 @@ def auc(bins: int = 512) -> Metric:
         positive, negative = sums
         below = jnp.cumsum(negative) - negative
         won = jnp.sum(positive * (below + 0.5 * negative))
-        return _divided(won, jnp.sum(positive) * jnp.sum(negative))
+        return divided(won, jnp.sum(positive) * jnp.sum(negative))
 
     return Metric(count, finish, "higher", "%")
 
@@ -164,9 +170,14 @@ def iou(classes: int, pad: int = -1) -> Metric:
         both, either = sums
         occurs = either > 0
         shares = jnp.where(occurs, both / jnp.where(occurs, either, 1.0), 0.0)
-        return _divided(jnp.sum(shares), jnp.sum(occurs.astype(jnp.float32)))
+        return divided(jnp.sum(shares), jnp.sum(occurs.astype(jnp.float32)))
 
     return Metric(count, finish, "higher", "%")
+
+
+def _best_path(params: Params, columns: Columns, outputs: Array) -> tuple[Array, Array]:
+    """Symbols of the likeliest one at each frame, see ``losses.connectionist``."""
+    return greedy_ctc(outputs, frames_of(outputs, columns))
 
 
 def _right(outputs: Array, labels: Array, axes: int) -> Array:
@@ -185,22 +196,6 @@ def _errors(outputs: Array, columns: Columns) -> Array:
 def _number(found: Array) -> Array:
     """How many are true in each row, float32 [batch]."""
     return jnp.sum(found.astype(jnp.float32), axis=1)
-
-
-def _weighed(found: Array, columns: Columns, number: Array | None = None) -> Tree:
-    """A sum of each row and what it is divided by."""
-    weight = weight_of(columns)
-    return [weight * found, weight if number is None else weight * number]
-
-
-def ratio(sums: Tree) -> Array:
-    """The first sum divided by the second; 0 where that is."""
-    return _divided(*sums)
-
-
-def _divided(a: Array, b: Array) -> Array:
-    """a / b, 0 where b is."""
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 0.0)
 
 
 def on_shard(model: Model, params: Params, shard: Shard) -> tuple[Array, Array]:

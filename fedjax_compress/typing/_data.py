@@ -68,7 +68,7 @@ def rows_of(columns: Columns) -> int:
     return int(next(iter(columns.values())).shape[0])
 
 
-Target = Literal["class", "positions", "several", "number"]
+Target = Literal["class", "positions", "several", "number", "sequence"]
 
 
 class Task(NamedTuple):
@@ -83,8 +83,15 @@ class Task(NamedTuple):
         pictures by 255, all else by 1.
       target: what ``labels`` hold: ``class``, an integer a row; ``positions``, one for
         each token or pixel; ``several``, 0 or 1 for each class; ``number``, a float or
-        ``classes`` of them. None: positions for tokens, else class.
+        ``classes`` of them; ``sequence``, as many symbols as the column
+        ``label_lengths`` says, in 1 .. classes-1 and then zeros, in order but not
+        aligned with the features, as words are with sounds. None: positions for
+        tokens, else class.
       more: further columns that a model may read: (name, shape of one row, dtype).
+      longest: of a ``sequence``, symbols for which there is room in a row of labels.
+      symbols: what the classes are called, in their order; empty where unknown. Of a
+        ``sequence``, class 0 stands for no symbol (blank, padding), and where one of
+        them is a space, words are what stands between spaces.
     """
 
     shape: tuple[int, ...]
@@ -93,6 +100,8 @@ class Task(NamedTuple):
     scale: float | None = None
     target: Target | None = None
     more: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+    longest: int = 0
+    symbols: tuple[str, ...] = ()
 
     @property
     def predicts(self) -> Target:

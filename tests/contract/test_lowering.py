@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sounds import SOUNDS
 from systems import client_told, server_told, setup
 
 from fedjax_compress import compress, registry, wire
@@ -32,6 +33,7 @@ CLIENTS, ROWS, LANES, CHUNKS = 13, 40, 4, 2
 TASK = Task((5,), 3)
 IMAGES, LARGE = Task((16, 16), 4), Task((32, 32), 4)
 TEXT = Task((5,), 7, tokens=True)
+KINDS = TEXT._replace(target="class")
 LINKS = {
     "dense": ("uniform(bits=4)",),
     "sparse": ("on_vector(top_k(0.3))", "nonzero(code=fixed)"),
@@ -62,9 +64,22 @@ MODELS = {
     "lenet": "lenet(width=3)",
     "vgg11": "vgg11(width=1)",
     "char_lstm": "char_lstm(embedding=2, hidden=3)",
+    "transformer_lm": "transformer_lm(width=4, layers=1, dropout=0.1)",
+    "text_classifier": "text_classifier(symbols=7, width=4, dropout=0.1)",
+    "conformer_transducer": "conformer_transducer(width=4, blocks=1, joint_block=2)",
+    "conformer_ctc": "conformer_ctc(width=4, blocks=1, subsampling=convolution)",
     "partial": "partial('mlp(hidden=(6, 5))', train=output)",
     "lora": "lora('mlp(hidden=(6, 5))', rank=2, train=bias)",
 }
+TASKS = {
+    "vgg11": LARGE,
+    "char_lstm": TEXT,
+    "transformer_lm": TEXT,
+    "text_classifier": KINDS,
+    "conformer_transducer": SOUNDS,
+    "conformer_ctc": SOUNDS,
+}
+"""Of models that do not read small pictures."""
 PARTS = {"optax": "optax(lion, lr=0.1)", "dorefa": "dorefa(gradients=6, ends=true)"}
 _CALL = re.compile(r'custom_call\s*@"?([\w.]+)|call_target_name = "([\w.]+)"')
 
@@ -89,10 +104,12 @@ def shape(*sizes, dtype=jnp.float32):
 def rows_of(task, clients=CLIENTS, rows=ROWS):
     """The shapes of a population's rows."""
     kind = jnp.int32 if task.tokens else jnp.float32
-    labels = shape(rows, *(task.shape if task.tokens else ()), dtype=jnp.int32)
+    along = {"positions": task.shape, "sequence": (task.longest,)}
+    labels = shape(rows, *along.get(task.predicts, ()), dtype=jnp.int32)
     offsets = shape(clients + 1, dtype=jnp.int32)
     features = shape(rows, *task.shape, dtype=kind)
-    return ClientData({"features": features, "labels": labels}, offsets)
+    more = {n: shape(rows, *of, dtype=jnp.dtype(d)) for n, of, d in task.more}
+    return ClientData({"features": features, "labels": labels, **more}, offsets)
 
 
 def part(kind, name, *context):
@@ -246,7 +263,7 @@ def assert_gradients_lower(model, task):
 
 
 def test_gradients_of_every_model(model_name):
-    task = {"char_lstm": TEXT, "vgg11": LARGE}.get(model_name, IMAGES)
+    task = TASKS.get(model_name, IMAGES)
     text = MODELS.get(model_name, model_name)
     assert_gradients_lower(registry.build("model", text, task), task)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen, nnx
+from sounds import SOUNDS
 from systems import rows
 
 from fedjax_compress import models, registry, tree
@@ -15,6 +16,7 @@ from fedjax_compress.typing import Cuts, Task, Tie
 
 IMAGES = Task((8, 9), 4)
 TEXT = Task((5,), 7, tokens=True)
+KINDS = TEXT._replace(target="class")
 WHOLE = [
     ("logistic", IMAGES),
     ("resnet12", Task((16, 16), 4)),
@@ -27,6 +29,7 @@ WHOLE = [
     ("resnet110", IMAGES),
     ("partial('mlp(hidden=(6, 5))', train=output)", IMAGES),
     ("lora('mlp(hidden=(6, 5))', rank=2, train=bias)", IMAGES),
+    ("char_lstm(layer_norm=true)", TEXT),
 ]
 """Models that cannot be cut."""
 GROUPS = [
@@ -50,6 +53,45 @@ GROUPS = [
         {"embedding": 3, "lstm_1": 6, "lstm_2": 6},
     ),
     ("char_lstm(embedding=3, hidden=6, layers=1)", TEXT, None),
+    (
+        "transformer_lm(width=8, heads=2)",
+        TEXT,
+        {
+            "block_1_heads": 2,
+            "block_1_feed_forward": 32,
+            "block_2_heads": 2,
+            "block_2_feed_forward": 32,
+        },
+    ),
+    (
+        "text_classifier(symbols=9)",
+        KINDS,
+        {"block_1_heads": 4, "block_1_feed_forward": 256},
+    ),
+    ("text_classifier(symbols=9, width=6, layers=0)", KINDS, {"embedding": 6}),
+    (
+        "conformer_transducer(width=8, blocks=1, heads=2, groups=4, hidden=6)",
+        SOUNDS,
+        {
+            "block_1_first": 32,
+            "block_1_heads": 2,
+            "block_1_second": 32,
+            "block_1_groups": 4,
+            "embedding": 64,
+            "lstm": 6,
+            "joint": 64,
+        },
+    ),
+    (
+        "conformer_transducer(width=8, blocks=1, prediction=embedding)",
+        SOUNDS,
+        None,
+    ),
+    (
+        "conformer_ctc(width=8, blocks=1, norm=layer)",
+        SOUNDS,
+        {"block_1_first": 32, "block_1_heads": 4, "block_1_second": 32},
+    ),
 ]
 
 
@@ -98,8 +140,9 @@ def test_classes_and_features_are_never_cut(text, task, groups):
         assert model.cuts.ties[path][-1] is None
     first = next(iter(model.cuts.groups), None)
     if first:
-        path = f"{first}/{'embedding' if first == 'embedding' else 'kernel'}"
-        assert not any(model.cuts.ties[path][:-1])
+        made = [t for t in model.cuts.ties.values() if t[-1] and t[-1].group == first]
+        assert made
+        assert not any(tie for ties in made for tie in ties[:-1])
 
 
 def test_a_dense_layer_after_flattening_follows_the_channels():

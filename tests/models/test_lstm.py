@@ -9,7 +9,7 @@ import pytest
 from systems import rows
 
 from fedjax_compress import registry
-from fedjax_compress.models.lstm import LSTM, recur
+from fedjax_compress.models.lstm import LSTM, LayerNormLSTM, recur
 from fedjax_compress.typing import Task
 
 
@@ -30,6 +30,75 @@ def lstm(x, layer):
         h = sigmoid(z[3]) * np.tanh(c)
         hidden.append(h)
     return np.stack(hidden, axis=1)
+
+
+def norm(x):
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
+
+
+def layer_norm_lstm(x, layer):
+    """The same with normalisation: the four gates of a product together."""
+    p = {name: value.astype(np.float64) for name, value in layer.items()}
+    h = c = np.zeros((x.shape[0], p["recurrent"].shape[0]))
+    hidden = []
+    for t in range(x.shape[1]):
+        z = p["kernel_scale"] * norm(x[:, t] @ p["kernel"]) + p["bias"]
+        z = z + p["recurrent_scale"] * norm(h @ p["recurrent"])
+        i, f, g, o = np.split(z, 4, axis=1)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(p["cell_scale"] * norm(c) + p["cell_bias"])
+        hidden.append(h)
+    return np.stack(hidden, axis=1)
+
+
+def test_with_layer_norm_it_is_the_one_described(draw):
+    task = Task((7,), 11, tokens=True)
+    text = "char_lstm(embedding=3, hidden=5, layers=2, layer_norm=true)"
+    model = registry.build("model", text, task)
+    assert model.cuts is None
+    p = draw(model)
+    symbols = np.random.default_rng(1).integers(0, 11, (4, 7)).astype(np.uint8)
+    x = p["embedding"]["embedding"][symbols]
+    x = layer_norm_lstm(layer_norm_lstm(x, p["lstm_1"]), p["lstm_2"])
+    wanted = x @ p["output"]["kernel"] + p["output"]["bias"]
+    got = model.apply(p, rows(symbols), None)
+    np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["kernel", "recurrent"])
+def test_layer_norm_makes_the_scale_of_a_kernel_irrelevant(name):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 6, 4)).astype(np.float32)
+    layer = LayerNormLSTM(5)
+    p = jax.tree.map(
+        lambda s: (3 * rng.normal(size=s.shape)).astype(np.float32),
+        jax.eval_shape(layer.init, jax.random.key(0), x),
+    )["params"]
+    plain = layer.apply({"params": p}, x)
+    larger = layer.apply({"params": p | {name: 1000 * p[name]}}, x)
+    np.testing.assert_allclose(larger, plain, rtol=1e-3, atol=1e-3)
+    other = layer.apply({"params": p | {name: -p[name]}}, x)
+    assert np.abs(other - plain).max() > 0.1
+
+
+def test_first_values_with_layer_norm():
+    """Those of the plain layer, scales one, biases zero."""
+    x = jnp.zeros((1, 2, 3))
+    plain, normed = (
+        layer.init(jax.random.key(0), x)["params"]
+        for layer in (LSTM(4), LayerNormLSTM(4))
+    )
+    for name, value in normed.items():
+        if name in plain:
+            assert value.shape == plain[name].shape
+    assert np.array_equal(normed["bias"], plain["bias"])
+    assert normed["kernel_scale"].tolist() == [1] * 16
+    assert normed["recurrent_scale"].tolist() == [1] * 16
+    assert normed["cell_scale"].tolist() == [1] * 4
+    assert normed["cell_bias"].tolist() == [0] * 4
+    for gate in np.split(np.asarray(normed["recurrent"]), 4, axis=1):
+        np.testing.assert_allclose(gate @ gate.T, np.eye(4), atol=1e-5)
 
 
 def test_char_lstm_is_the_one_described(draw):

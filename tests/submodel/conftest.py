@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+from sounds import heard
 
 from fedjax_compress import registry
 from fedjax_compress.typing import Cuts, Model, Task
@@ -31,11 +32,12 @@ def case():
             lambda s: (0.3 * rng.normal(size=s.shape)).astype(np.float32),
             jax.eval_shape(model.init, jax.random.key(0)),
         )
+        if task.predicts == "sequence":
+            return Case(model, model.cuts, params, heard(task))
         high = task.classes if task.tokens else 256
         features = rng.integers(0, high, (3, *task.shape), dtype=np.uint8)
-        labels = rng.integers(
-            1, task.classes, (3, *(task.shape if task.tokens else ()))
-        )
+        along = task.shape if task.predicts == "positions" else ()
+        labels = rng.integers(1, task.classes, (3, *along))
         columns = {"features": features, "labels": labels.astype(np.int32)}
         return Case(model, model.cuts, params, columns)
 

@@ -11,20 +11,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sounds import SOUNDS, scored
 
 from fedjax_compress import registry, submodel, tree
 from fedjax_compress.typing import Task
 
 IMAGES = Task((8, 9), 4)
 LARGE = Task((32, 32), 4)
+TEXT = Task((5,), 7, tokens=True)
+KINDS = TEXT._replace(target="class")
 MODELS = [
     ("mlp(hidden=(4, 6, 5))", IMAGES),
     ("cnn(widths=(4, 6), dense=5)", Task((9, 6, 2), 4)),
     ("emnist_cnn(dropout=false, conv=direct)", Task((7, 8), 4)),
     ("lenet(width=2)", Task((28, 28), 4)),
     ("vgg11(width=2)", Task((32, 32), 4)),
-    ("char_lstm(embedding=3, hidden=6)", Task((5,), 7, tokens=True)),
+    ("char_lstm(embedding=3, hidden=6)", TEXT),
+    ("transformer_lm(width=8, heads=4, feed_forward=1)", TEXT),
+    ("text_classifier(symbols=7, width=12, feed_forward=1)", KINDS),
+    ("text_classifier(symbols=7, width=6, layers=0)", KINDS),
+    (
+        "conformer_transducer(width=8, blocks=1, heads=2, kernel=3, joint=4, "
+        "embedding=4, hidden=4, feed_forward=1, stack=2, groups=2)",
+        SOUNDS,
+    ),
+    (
+        "conformer_ctc(width=8, blocks=1, heads=2, kernel=3, feed_forward=1, "
+        "subsampling=convolution, groups=4)",
+        SOUNDS,
+    ),
 ]
+TASKS = {
+    "char_lstm": ("char_lstm", TEXT),
+    "transformer_lm": ("transformer_lm", TEXT),
+    "text_classifier": ("text_classifier(symbols=4)", KINDS),
+    "conformer_transducer": ("conformer_transducer", SOUNDS),
+    "conformer_ctc": ("conformer_ctc", SOUNDS),
+}
+"""Of models that read no pictures."""
 SELECTORS = [
     "random",
     "random_per_round",
@@ -45,9 +69,7 @@ def test_every_model_and_selector_is_here():
         name
         for name in registry.entries("model")
         if name not in ("partial", "lora")  # which have no cuts, see models/test_cuts
-        and registry.build(
-            "model", name, Task((8,), 4, True) if name == "char_lstm" else LARGE
-        ).cuts
+        and registry.build("model", *TASKS.get(name, (name, LARGE))).cuts
     }
     assert names(text for text, _ in MODELS) == can
     assert names(SELECTORS) == set(registry.entries("selector"))
@@ -109,7 +131,7 @@ def test_cut_equals_zeroed(case, text, task):
     def step(net, weights):
         def loss(p):
             outputs = net.apply(p, columns, None)
-            return net.losses(outputs, columns)[0].mean(), outputs
+            return net.losses(outputs, columns)[0].mean(), scored(outputs)
 
         return jax.value_and_grad(loss, has_aux=True)(weights)
 

@@ -1,0 +1,1 @@
+"""From recordings of speech to rows: reading, joining, log-mel features, symbols."""
