@@ -39,7 +39,13 @@ from fedjax_compress.models.speech.transducer_loss import (
     scored_nodes,
     transducer_loss,
 )
-from fedjax_compress.models.speech.word_errors import cer, edit_distance, wer, words_of
+from fedjax_compress.models.speech.word_errors import (
+    cer,
+    edit_distance,
+    transcribe,
+    wer,
+    words_of,
+)
 from fedjax_compress.models.thin_resnets import (
     resnet8,
     resnet20,
@@ -97,6 +103,7 @@ __all__ = [
     "scored_nodes",
     "spec_augment",
     "text_classifier",
+    "transcribe",
     "transducer_loss",
     "transformer_lm",
     "vgg11",

@@ -48,7 +48,8 @@ def counts(text, task):
 
 
 def losses(model, params, columns):
-    return np.asarray(model.losses(model.apply(params, columns, None), columns)[0])
+    loss = jax.jit(lambda p, c: model.losses(model.apply(p, c, None), c)[0])
+    return np.asarray(loss(params, columns))
 
 
 # Counts ---------------------------------------------------------------------------
@@ -215,7 +216,7 @@ def test_padding_changes_nothing(draw, text):
             value, _ = net.losses(net.apply(p, given, None), given)
             return value.sum(), value
 
-        return jax.grad(total, has_aux=True)(params)
+        return jax.jit(jax.grad(total, has_aux=True))(params)
 
     (grads, value), (other, wanted) = both(wider, padded), both(model, columns)
     np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-4)
@@ -249,7 +250,10 @@ def test_the_joint_in_blocks_gives_the_same(draw):
     columns = heard()
     whole, blocks = build(f"{SMALL})"), build(f"{SMALL}, joint_block=4)")
     params = draw(whole)
-    one, other = (scored(m.apply(params, columns, None)) for m in (whole, blocks))
+    one, other = (
+        jax.jit(lambda p, m=m: scored(m.apply(p, columns, None)))(params)
+        for m in (whole, blocks)
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other
     )
@@ -261,7 +265,7 @@ def test_the_loss_is_the_sum_over_all_ways(draw):
     model = build(SMALL.replace("stack=2", "stack=1") + ")", task)
     columns = heard(task, rows=1)
     params = draw(model)
-    outputs = model.apply(params, columns, None)
+    outputs = jax.jit(lambda p: model.apply(p, columns, None))(params)
     blank = np.asarray(outputs.blank, np.float64)[0]
     label = np.asarray(outputs.label, np.float64)[0]
     total = 0.0
@@ -295,13 +299,15 @@ def test_what_is_decoded_is_the_likeliest_at_each_node(draw, text):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word_errors, "edit_distance", spy)
-        decode(params, columns, model.apply(params, columns, None))
+        outputs = jax.jit(lambda p: model.apply(p, columns, None))(params)
+        decode(params, columns, outputs)
     words, number = said
     assert number.max() > 2  # or it would show nothing
     labels = np.zeros((3, 18), np.int32)
     labels[:, : words.shape[1]] = words[:, :18]
     given = {**columns, "labels": labels, "label_lengths": number}
-    outputs = model.apply(params, given, None)
+    outputs = jax.jit(lambda p: model.apply(p, given, None))(params)
+    outputs = jax.device_get(outputs)
     for row in range(3):
         t = u = here = 0
         while t < outputs.lengths[row]:
@@ -318,9 +324,8 @@ def test_what_is_decoded_is_the_likeliest_at_each_node(draw, text):
 def test_a_beam_of_one_that_is_wide_enough_scores_no_worse(draw):
     model, wide = build(f"{SMALL})"), build(f"{SMALL}, beam=4)")
     params, columns = draw(model), heard()
-    found = wide.metrics["wer"].count(
-        params, columns, wide.apply(params, columns, None)
-    )
+    count = wide.metrics["wer"].count
+    found = jax.jit(lambda p: count(p, columns, wide.apply(p, columns, None)))(params)
     assert [x.shape for x in found] == [(3,), (3,)]
     np.testing.assert_array_equal(found[1], columns["label_lengths"])
 

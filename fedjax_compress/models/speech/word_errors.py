@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fedjax_compress.errors import InputError
 from fedjax_compress.models.speech.decoding import to_front
 from fedjax_compress.models.sums import ratio, weighed
 from fedjax_compress.numerics.randomness import mix
@@ -15,6 +17,7 @@ from fedjax_compress.typing import (
     Array,
     Columns,
     Metric,
+    Model,
     Outputs,
     Params,
     Task,
@@ -23,6 +26,10 @@ from fedjax_compress.typing import (
 
 Decode = Callable[[Params, Columns, Outputs], tuple[Array, Array]]
 """(params, columns, outputs) -> (symbols int32 [batch, n], their number [batch])."""
+
+
+_DECODE = "_decode"
+"""On the count of a word error rate: what it counts the errors of."""
 
 
 def wer(decode: Decode, boundary: int | None = None) -> Metric:
@@ -45,7 +52,36 @@ def wer(decode: Decode, boundary: int | None = None) -> Metric:
         errors = edit_distance(*said, *true).astype(jnp.float32)
         return weighed(errors, columns, true[1].astype(jnp.float32))
 
+    setattr(count, _DECODE, decode)
     return Metric(count, ratio, "lower", "%")
+
+
+def transcribe(
+    model: Model, params: Params, columns: Columns, symbols: tuple[str, ...]
+) -> list[str]:
+    """What a model says of each row, in words.
+
+    Args:
+      model: one whose first figure is ``wer``.
+      params: of the model, as ``experiment.trained`` gives.
+      columns: [rows, ...] each.
+      symbols: of the task; letters where one of them is a space, else words, between
+        which spaces are put.
+
+    Raises:
+      InputError: a model that is not scored by ``wer``.
+    """
+    name, metric = next(iter(model.metrics.items()))
+    decode = getattr(metric.count, _DECODE, None)
+    if decode is None:
+        raise InputError(f"only models with wer can transcribe; this one has {name}")
+    say = jax.jit(lambda p, c: decode(p, c, model.apply(p, c, None)))
+    found, number = jax.device_get(say(params, columns))
+    between = "" if " " in symbols else " "
+    return [
+        between.join(symbols[i] for i in row[:n])
+        for row, n in zip(found, number, strict=True)
+    ]
 
 
 def cer(decode: Decode) -> Metric:
