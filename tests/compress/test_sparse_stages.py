@@ -6,32 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sent import gaussian, rounds
 
-from fedjax_compress import compress, wire
+from fedjax_compress import compress
 from fedjax_compress.compress.sparse_fields import strided
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Keys
-
-
-def rounds(text, updates):
-    """(decoded, state, bits) of each round of one client, as numpy."""
-    compressor = compress.parse(text)
-    state = compressor.init(updates[0])
-
-    def one(x, state, keys):
-        payload, state = compressor.encode(x, state, keys)
-        return compressor.decode(payload, x, keys.shared), state, wire.bits(payload)
-
-    one = jax.jit(one)
-    for t, x in enumerate(updates):
-        keys = Keys(jax.random.key(t), jax.random.key(1000 + t))
-        decoded, state, bits = one(jnp.asarray(x), state, keys)
-        residual = jax.tree.map(np.asarray, jax.tree.leaves(state))
-        yield np.asarray(decoded), residual[0] if residual else None, int(bits)
-
-
-def gaussian(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def on_grid(*shape, seed=0):
@@ -195,66 +174,6 @@ def test_dryden_of_everything_is_one_bit():
 def test_dryden_of_one_sign():
     [(decoded, _, _)] = rounds("dryden(0.5)", [-np.array([1, 3, 2, 5], np.float32)])
     np.testing.assert_array_equal(decoded, [0, -4, 0, -4])
-
-
-# gradient dropping
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.5, 0.99])
-def test_dropping_equals_sorting(rate):
-    updates = gaussian(10, 301)
-    e = np.zeros(301, np.float32)
-    for x, (decoded, residual, _) in zip(
-        updates, rounds(f"gradient_dropping({rate}, sample=1)", updates), strict=True
-    ):
-        p = e + x
-        dropped = int(301 * rate)
-        limit = np.sort(np.abs(p))[dropped - 1] if dropped else 0
-        np.testing.assert_array_equal(decoded, np.where(np.abs(p) > limit, p, 0))
-        assert np.count_nonzero(decoded) == 301 - dropped
-        assert not np.any((decoded != 0) & (residual != 0))
-        e = residual
-
-
-def test_dropping_bits():
-    [(_, _, bits)] = rounds("gradient_dropping(0.9, sample=1)", [gaussian(1000)])
-    assert bits == 10 + 100 * (10 + 32)
-
-
-def test_dropping_with_a_sample():
-    """The quantile of a sample of 1000 in 50 000, within 7 standard deviations.
-
-    The share above it is beta distributed around 0.1 with deviation
-    sqrt(0.9 * 0.1 / 1000) = 0.0095: a false alarm has probability below 1e-10.
-    """
-    x = gaussian(50_000)
-    [(decoded, residual, _)] = rounds("gradient_dropping(0.9)", [x])
-    assert abs(np.count_nonzero(decoded) / 50_000 - 0.1) < 7 * 0.0095
-    assert np.abs(x[decoded != 0]).min() > np.abs(x[decoded == 0]).max()
-    np.testing.assert_array_equal(decoded + residual, x)
-
-
-def test_dropping_has_one_threshold_for_a_vector_and_one_for_each_leaf():
-    """Local equals global for one leaf; of two scales, global starves the smaller."""
-    x = gaussian(200)
-    local, whole = (
-        next(rounds(f"{lift}(gradient_dropping(0.9))", [x]))
-        for lift in ("on_leaves", "on_vector")
-    )
-    np.testing.assert_array_equal(local[0], whole[0])
-    compressor = compress.parse("on_vector(gradient_dropping(0.5))")
-    tree = {"large": jnp.asarray(100 * (2 + x)), "small": jnp.asarray(0.001 * x)}
-    keys = Keys(jax.random.key(0), jax.random.key(0))
-    payload, _ = compressor.encode(tree, compressor.init(tree), keys)
-    decoded = compressor.decode(payload, tree, keys.shared)
-    assert not np.any(decoded["small"])
-
-
-def test_dropping_never_sends_equal_elements():
-    """As the paper's strict comparison has it; said in the documentation."""
-    [(decoded, residual, _)] = rounds("gradient_dropping", [np.ones(200, np.float32)])
-    assert not decoded.any()
-    np.testing.assert_array_equal(residual, 1)
 
 
 def test_samples_are_every_sth_element():

@@ -63,6 +63,7 @@ SLOW_VARIANTS = [
     "strom(0.01, indices=golomb)",
     "dgc(sparsity=0.5, momentum=0.5, clip=1.0, nesterov=true, indices=runs)",
     "on_vector(gradient_dropping(rate=0.5, indices=bitmask))",
+    "gradient_dropping(rate=0.5, bits=2)",
     "adacomp(bin=7, indices=fixed)",
     "error_feedback(stc(0.2, indices=words))",
     "qsgd(bits=4, norm=l2, code=stream)",
