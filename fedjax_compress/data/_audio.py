@@ -27,7 +27,7 @@ def audio(
     join: tuple[int, ...] = (3, 5),
     uses: int = 4,
     test_uses: int = 2,
-    sessions: int = 3,
+    sessions: int | None = None,
     gap: tuple[float, ...] = (0.05, 0.15),
     noise: float = 0.001,
     longest: float = 1.0,
@@ -73,16 +73,19 @@ def audio(
         speaker, and, if known, session and test (0 or 1).
       rate: samples a second of all recordings.
       join: fewest and most recordings in an utterance.
-      uses: how often each recording for training is used.
+      uses: how often each recording for training is used; a partition other than
+        ``natural`` may give one recording to several clients then.
       test_uses: likewise, each recording for tests.
       sessions: into how many sessions each speaker's training recordings are dealt, in
-        blocks of takes in their order (without takes, of recordings in theirs); 0 for
-        the sessions that the recordings have, 1 for one client a speaker.
+        blocks of takes in their order (without takes, of recordings in theirs); 1 for
+        one client a speaker, 0 for the sessions that the recordings have. none: those,
+        or 3 where they have none.
       gap: shortest and longest gap, in seconds.
       noise: standard deviation in a gap; 1 is full scale. Speech gets none.
       longest: recordings of more seconds are left out; 0 for none.
       units: of what is said. words: what stands between spaces; characters: these
-        and the space between words.
+        and the space between words. Symbols are those of all recordings, for tests and
+        of unseen speakers too.
       bins: number of mel filters.
       window: length of a frame, in seconds.
       hop: from the start of a frame to that of the next, in seconds.
@@ -94,7 +97,9 @@ def audio(
         message of the clients; those given here are of the utterances to train on in
         the Free Spoken Digit Dataset, rounded.
       std: what divides all features then.
-      unseen: speakers who do not train; their test recordings have no client.
+      unseen: speakers who do not train; their test recordings have no client
+        (``test_clients`` -1) and count in the figures of all test rows, not in those
+        of clients.
       test_takes: where takes are known, but not what is for tests, takes below it are
         for tests, as in the Free Spoken Digit Dataset; 0 holds out a share.
       holdout: the share of each speaker's recordings, at least one, that is kept for

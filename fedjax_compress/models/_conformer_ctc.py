@@ -7,12 +7,13 @@ from flax import linen
 from fedjax_compress import registry
 from fedjax_compress.models import cutting
 from fedjax_compress.models.linen_model import from_linen
-from fedjax_compress.models.losses import connectionist
+from fedjax_compress.models.losses import of_frames
 from fedjax_compress.models.speech.conformer import Norm
 from fedjax_compress.models.speech.decoding import greedy_ctc
 from fedjax_compress.models.speech.encoder import (
     Encoder,
     Shape,
+    check_room,
     check_sounds,
     encoder_groups,
     encoder_shape,
@@ -57,9 +58,9 @@ def conformer_ctc(
     The encoder of ``conformer_transducer`` and a dense layer; frame t says symbol k
     with probability softmax(enc_t W + c)_k, independent of what other frames say, and
     class 0, the blank, is nothing. Loss: -log of the sum over all ways in which frames,
-    repeats merged and blanks left out, say the transcript; a row whose subsampled
-    frames are too few to say it has a loss of some 1e5 and no useful gradient.
-    Figures: ``wer`` of the best path.
+    repeats merged and blanks left out, say the transcript. A row whose subsampled
+    frames are too few to say it counts for nothing in the loss. Figures: ``wer`` of
+    the best path.
 
     Args:
       task, width, blocks, heads, kernel, feed_forward, subsampling, stack, norm,
@@ -75,6 +76,7 @@ def conformer_ctc(
         width, blocks, heads, kernel, groups, feed_forward, subsampling, stack, norm,
         dropout,
     )  # fmt: skip
+    check_room(task, shape, 1)
     return _made(task, shape)
 
 
@@ -99,7 +101,5 @@ def _made(task: Task, shape: Shape) -> Model:
     )
 
 
-def _loss(outputs: Outputs, columns: Columns) -> Array:
-    logits, lengths = outputs
-    number = columns["label_lengths"]
-    return connectionist(logits, columns["labels"], lengths, number)
+def _loss(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
+    return of_frames(outputs[0], outputs[1], columns)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from fedjax_compress import registry
 from fedjax_compress.models import cutting
 from fedjax_compress.models.inputs import check_positive
@@ -11,6 +13,7 @@ from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.models.speech import transducer
 from fedjax_compress.models.speech.conformer import Norm
 from fedjax_compress.models.speech.encoder import (
+    check_room,
     check_sounds,
     encoder_groups,
     encoder_shape,
@@ -53,8 +56,8 @@ def conformer_transducer(
 ) -> Model:
     """Conformer-Transducer: speech to words, with word error rate.
 
-    Features [frames, bins] go through a subsampling to a quarter of the frames and
-    ``blocks`` conformer blocks of width d,
+    Features [frames, bins] go through a subsampling to fewer frames (a quarter, by
+    default) and ``blocks`` conformer blocks of width d,
 
       x <- x + FF(x) / 2;  x <- x + MHSA(x);  x <- x + Conv(x);  x <- x + FF(x) / 2;
       y = LayerNorm(x),
@@ -62,12 +65,13 @@ def conformer_transducer(
     each part after a layer norm of its own: FF d -> 4 d, swish, -> d; MHSA with
     relative positions as in Transformer-XL; Conv d -> 2 d, gated linear unit, depthwise
     over ``kernel`` frames, norm, swish, -> d. Symbols said so far go through an
-    embedding and an LSTM. Frame t and u symbols meet in the joint network,
+    embedding and an LSTM (``prediction``). Frame t and u symbols meet in the joint
+    network,
 
       P(. | t, u) = softmax(tanh(E enc_t + b + P pred_u) W + c),
 
     over the blank, 0, and all symbols. Loss: -log P of the transcript, the sum over all
-    alignments (RNN-T), of a row, in nats. Figures: ``wer``, of words decoded greedily.
+    alignments (RNN-T), of a row, in nats. Figures: ``wer`` of the words decoded.
     Padding by ``lengths`` and ``label_lengths`` changes nothing.
 
     With feed_forward 4 a block has 24 d^2 + (kernel + 32) d parameters, the LSTM
@@ -106,7 +110,7 @@ def conformer_transducer(
 
     Raises:
       InputError: another task, a size below 1, heads or groups that do not divide the
-        width, dropout out of its range.
+        width, dropout out of its range, too few frames to say the longest transcript.
 
     Reference: Gulati et al. 2020 (Conformer); Graves 2012 (transducer, eq. 16 to 20);
       Dai et al. 2019, section 3.3 (relative positions); Lin et al. 2022 (Federated
@@ -127,6 +131,7 @@ def conformer_transducer(
         width, blocks, heads, kernel, groups, feed_forward, subsampling, stack, norm,
         dropout,
     )  # fmt: skip
+    check_room(task, shape, most_per_frame)
     network = Network(
         shape, prediction, embedding, hidden, joint, task.classes, joint_block
     )
@@ -140,7 +145,10 @@ class _Decoding(NamedTuple):
 
 def _made(task: Task, network: Network, decoding: _Decoding) -> Model:
     def read(columns: Columns) -> tuple[Array, Array, Array]:
-        return (*read_sounds(columns, task), columns["labels"])
+        x, lengths = read_sounds(columns, task)
+        if "labels" in columns:
+            return x, lengths, columns["labels"]
+        return x, lengths, jnp.zeros((len(x), 1), jnp.int32)  # to decode alone
 
     def say(
         params: Params, columns: Columns, outputs: Transduced

@@ -126,7 +126,7 @@ def make_model(
         along = labels.shape[1:] if task.predicts == "positions" else ()
         wanted = [(2, *along, task.classes)]
         if task.predicts == "sequence":
-            frames = outputs.shape[1:2] if hasattr(outputs, "shape") else ()
+            frames = outputs.shape[1:2] if getattr(outputs, "ndim", 0) == 3 else ()
             wanted = [(2, *(frames or task.shape[:1]), task.classes)]
         if task.predicts == "number" and task.classes == 1:
             wanted.append((2,))

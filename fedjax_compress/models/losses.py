@@ -21,7 +21,7 @@ def losses_for(task: Task, pad: int | None = None) -> Losses:
 
     ``class`` and ``positions``: softmax cross-entropy; ``several``: the mean over
     classes of the binary cross-entropy; ``number``: the mean of squared errors;
-    ``sequence``: see ``connectionist``. A row
+    ``sequence``: see ``of_frames``. A row
     counts as much as it has positions that are scored, and times its ``weights`` where
     there is such a column.
 
@@ -42,9 +42,7 @@ def losses_for(task: Task, pad: int | None = None) -> Losses:
     if task.predicts == "sequence":
 
         def of_sequence(outputs: Outputs, columns: Columns) -> tuple[Array, Array]:
-            lengths = frames_of(outputs, columns), columns["label_lengths"]
-            value = connectionist(outputs, columns["labels"], *lengths)
-            return value, weight_of(columns)
+            return of_frames(outputs, frames_of(outputs, columns), columns)
 
         return of_sequence
     one = {
@@ -195,12 +193,33 @@ def connectionist(
     return found
 
 
+def of_frames(outputs: Array, lengths: Array, columns: Columns) -> tuple[Array, Array]:
+    """``connectionist`` of each row and what it counts for, float32 [batch] each.
+
+    A row that its frames cannot say, since there are fewer of them than labels and
+    repeats of labels, counts for nothing: its gradient would only do harm.
+
+    Args:
+      outputs: [batch, frames, classes], logits.
+      lengths: integer [batch], frames of each row.
+      columns: ``labels``, ``label_lengths`` and, if there are some, ``weights``.
+    """
+    labels, number = columns["labels"], columns["label_lengths"].astype(jnp.int32)
+    place = jnp.arange(1, labels.shape[1], dtype=jnp.int32)[None]
+    again = (labels[:, 1:] == labels[:, :-1]) & (place < number[:, None])
+    needed = number + jnp.sum(again.astype(jnp.int32), axis=1)
+    possible = needed <= lengths
+    value = connectionist(outputs, labels, lengths, number)
+    weight = weight_of(columns) * possible.astype(jnp.float32)
+    return jnp.where(possible, value, 0.0), weight
+
+
 def frames_of(outputs: Array, columns: Columns) -> Array:
     """Real frames of each row among ``outputs`` [batch, frames, ...], int32 [batch].
 
     Those of the column ``lengths``, all where there is none. A network that makes fewer
     frames than it reads is taken to make ceil(n / s) of n, s being the least whole
-    number that fits.
+    number that fits; one of another rule needs a loss and figures of its own.
     """
     frames, read = outputs.shape[1], columns["features"].shape[1]
     if "lengths" not in columns:

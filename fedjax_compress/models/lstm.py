@@ -105,6 +105,14 @@ def _norm(x: Array) -> Array:
     return x * lax.rsqrt(variance + _EPSILON)
 
 
+def step(params: dict[str, Array], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
+    """One step of an ``LSTM`` of these parameters, [batch, ...] -> h and c after it."""
+    z = x @ params["kernel"] + h @ params["recurrent"] + params["bias"][None]
+    i, f, g, o = jnp.split(z, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+
+
 @jax.custom_vjp
 def recur(drive: Array, recurrent: Array) -> Array:
     """The recurrence z_t = drive_t + h_{t-1} U from h = c = 0.

@@ -92,6 +92,16 @@ def test_the_layer_of_the_outputs_is_spared(bench):
     assert servers[1].mask["dense_1"]["kernel"].tolist().count(False) == 3
 
 
+def test_further_layers_are_spared_by_their_labels(bench):
+    text = "federated_pruning(pattern=row, outputs=true, spare={})"
+    servers, _ = bench.rounds(bench.build(text.format("(dense_1,)")), 1)
+    assert servers[1].mask["dense_1"] == {"bias": None, "kernel": None}
+    assert not np.all(servers[1].mask["output"]["kernel"])
+    for label, said in (("dense_2", "did you mean 'dense_1'"), ("kernel", "no weight")):
+        with pytest.raises(InputError, match=said):
+            bench.rounds(bench.build(text.format(f"({label},)")), 1)
+
+
 def test_a_frozen_mask_stays_and_a_ramp_ends(bench):
     text = (
         "federated_pruning(sparsity=cubic(0.5, begin=0, end=4), pattern=unstructured, "

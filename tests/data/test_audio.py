@@ -121,6 +121,8 @@ def test_speakers_who_do_not_train_are_tested(save):
         ({"sessions": 4}, [2, 2, 1, 1] * 3),
         ({"sessions": 9}, [1] * 18),  # no session without a take
         ({"sessions": 0}, [3, 3] * 3),
+        ({}, [3, 3] * 3),  # those that the recordings have
+        ({"sessions": 10**9}, [1] * 18),
     ],
 )
 def test_sessions(options, sizes, save):

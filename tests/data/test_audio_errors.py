@@ -33,6 +33,12 @@ TABLES = {
     "no such file": (changed(2, file="dan/9.wav"), r"line 4: there is no file 'dan/9"),
     "no file": (changed(2, file=""), "line 4: there is no file ''"),
     "a folder": (changed(2, file="dan"), "line 4: there is no file 'dan'"),
+    "twice, said otherwise": (
+        changed(2, file="./eve/../dan/0.wav"),
+        "line 4 names './eve/../dan/0.wav' again, as line",
+    ),
+    "outside": (changed(2, file=__file__), "line 4: '.*' lies outside "),
+    "too long": (changed(2, file="x" * 5000), "line 4: there is no file 'xxx"),
     "twice": (changed(2, file="dan/0.wav"), r"line 4 names 'dan/0.wav' again, as line"),
     "no speaker": (changed(0, speaker=" "), "line 2 has no speaker"),
     "no test": (changed(1, test="yes"), "line 3: test is 'yes', but must be 1"),
@@ -164,6 +170,9 @@ def test_arrays_that_cannot_be_are_one_line(case, save):
         ({"unseen": ("bop",)}, "nobody is called 'bop'; did you mean 'bob'"),
         ({"unseen": SPEAKERS}, "no recording is left to train on"),
         ({"sessions": -1}, "sessions must be 0 or more"),
+        ({"hop": np.inf}, "at most 10 s, not .* inf s"),
+        ({"window": 1e9}, "at most 10 s, not 1e.09 s"),
+        ({"bins": 10**10}, "bins must be 1 to 128, the frequencies"),
         ({"sessions": 0}, "sessions=0 takes the sessions of the recordings"),
         ({"longest": 0.01}, "left to train on, of 24, 24 of them longer"),
         ({"longest": -1.0}, "longest >= 0"),
@@ -183,3 +192,21 @@ def test_options_that_cannot_be_are_one_line(options, message, save):
 def test_a_path_to_nothing_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"file or folder '.*' does not exist"):
         audio(str(tmp_path / "nothing"))
+
+
+def test_a_quote_that_is_not_closed_does_not_swallow_lines(folder, tmp_path):
+    path = folder()
+    table = tmp_path / "table.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].replace("a cat", '"a cat')
+    table.write_text("\n".join(lines))
+    with pytest.raises(InputError, match="is no table of text"):
+        audio(path)
+
+
+@pytest.mark.parametrize(
+    "names", [np.array("annbobcyd"), np.array([list(SPEAKERS)]), np.array(["a"] * 3)]
+)
+def test_names_of_speakers_that_cannot_be(names, save):
+    with pytest.raises(InputError, match="speaker_names must be names on one axis"):
+        audio(save(speaker_names=names))

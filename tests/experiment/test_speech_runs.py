@@ -13,7 +13,7 @@ from tones import ROWS, write_arrays, write_folder
 
 from fedjax_compress import registry, tree
 from fedjax_compress.errors import InputError
-from fedjax_compress.experiment import Config, resume, run, trained
+from fedjax_compress.experiment import Config, build, resume, run, trained
 
 MODEL = (
     "conformer_transducer(width=8, blocks=1, heads=2, kernel=3, joint=8, embedding=4, "
@@ -21,11 +21,10 @@ MODEL = (
 )
 BASE = Config(
     cohort=3, rounds=4, evaluate_every=2, checkpoint_every=1, devices=1,
-    partition="natural", model=f"{MODEL}, dropout=0.1)", server="fedavg",
+    partition="natural", model=f"{MODEL})", server="fedavg",
     augment="spec_augment(frequency_width=6, time_share=0.5)",
-    local="optax(adam, lr=0.01, steps=2, batch=4)",
-    uplink="on_vector(hadamard | uniform(bits=4))",
-    downlink="on_vector(uniform(bits=8))",
+    local="sgd(lr=0.05, steps=2, batch=4)",
+    uplink="on_vector(uniform(bits=4))", downlink="identity",
 )  # fmt: skip
 SPARE = "spare=(depthwise, embedding)"
 PRUNED = dataclasses.replace(
@@ -63,7 +62,7 @@ def records_of(folder):
     ids=["fedavg", "federated_pruning", "federated_dropout"],
 )
 def test_a_run_goes_on_bit_for_bit(config, tmp_path):
-    """Two rounds, then two more, as four at once; ragged rows, dropout, SpecAugment."""
+    """Two rounds, then two more, as four at once; ragged rows and SpecAugment."""
     config = tones(config, write_arrays(tmp_path))
     summary = run(config, tmp_path / "whole", quiet=True)
     run(dataclasses.replace(config, rounds=2), tmp_path / "parts", quiet=True)
@@ -77,6 +76,7 @@ def test_a_run_goes_on_bit_for_bit(config, tmp_path):
     assert tree.sha256(one) == tree.sha256(other)
 
 
+@pytest.mark.slow
 def test_what_is_spared_stays_whole(tmp_path):
     config = tones(PRUNED, write_arrays(tmp_path))
     run(config, tmp_path / "run", quiet=True)
@@ -98,8 +98,11 @@ def test_what_is_spared_stays_whole(tmp_path):
         run(wrong, tmp_path / "wrong", quiet=True)
 
 
-def test_silence_an_empty_transcript_and_clients_scored_for_themselves(tmp_path):
-    """dan and eve say a cat, nothing, a dog; one recording is silent."""
+def test_silence_an_empty_transcript_and_clients_scored_on_their_speaker(tmp_path):
+    """dan and eve say a cat, nothing, a dog; one recording is silent.
+
+    The mean over clients is that of the words of each speaker, by hand.
+    """
     place = write_folder(tmp_path, samples={ROWS[0]["file"]: np.zeros(700, np.int16)})
     options = {"join": "(1, 1)", "sessions": 1, "uses": 1, "bins": 8, "longest": 0}
     config = tones(BASE, place, **options)
@@ -107,13 +110,20 @@ def test_silence_an_empty_transcript_and_clients_scored_for_themselves(tmp_path)
         config, cohort=2, rounds=1, evaluate_every=1, evaluate_clients=True,
         augment="none", uplink="identity", downlink="identity",
     )  # fmt: skip
-    summary = run(config, tmp_path / "run", quiet=True)
+    run(config, tmp_path / "run", quiet=True)
     last = records_of(tmp_path / "run")[-1]
-    assert np.isfinite([last["test_wer"], last["client_wer_mean"]]).all()
-    assert (
-        last["client_wer_p90"] >= last["client_wer_mean"] or last["client_wer_p90"] > 0
+    model, params = trained(tmp_path / "run")
+    data = build.load_data(config)
+    count = jax.jit(
+        lambda p, c: model.metrics["wer"].count(p, c, model.apply(p, c, None))
     )
-    assert summary["clients"] == 2
+    errors, words = (np.asarray(x) for x in count(params, data.test))
+    each = [
+        errors[data.test_clients == k].sum() / words[data.test_clients == k].sum()
+        for k in (0, 1)
+    ]
+    np.testing.assert_allclose(last["client_wer_mean"], np.mean(each), rtol=1e-6)
+    np.testing.assert_allclose(last["test_wer"], errors.sum() / words.sum(), rtol=1e-6)
 
 
 def test_quantized_weights_are_those_that_decode():

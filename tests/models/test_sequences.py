@@ -93,6 +93,29 @@ def test_a_network_of_fewer_frames_keeps_the_lengths(stride):
     np.testing.assert_array_equal(every, np.full(4, -(-12 // stride)))
 
 
+def test_rows_that_their_frames_cannot_say_count_for_nothing():
+    """Three frames say two symbols, but two equal ones need a blank between."""
+    logits = np.random.default_rng(0).normal(size=(4, 3, 3)).astype(np.float32)
+    columns = {
+        "labels": np.array([[1, 2, 0], [1, 1, 0], [1, 1, 2], [2, 2, 2]], np.int32),
+        "label_lengths": np.array([2, 2, 3, 0], np.int32),
+        "weights": np.array([1, 2, 3, 4], np.float32),
+    }
+    lengths = np.array([2, 3, 3, 1], np.int32)
+
+    def total(logits):
+        value, weight = losses.of_frames(logits, lengths, columns)
+        return (value * weight).sum(), (value, weight)
+
+    grad, (value, weight) = jax.grad(total, has_aux=True)(logits)
+    np.testing.assert_array_equal(weight, [1, 2, 0, 4])
+    assert value[2] == 0
+    assert not grad[2].any()
+    assert all(np.abs(grad[i]).max() > 0.01 for i in (0, 1, 3))
+    wanted = by_enumeration(logits[1], [1, 1])
+    np.testing.assert_allclose(value[1], wanted, rtol=1e-5)
+
+
 def test_outputs_that_are_no_scores_of_frames_are_refused():
     class Flat(linen.Module):
         @linen.compact
@@ -136,6 +159,19 @@ def test_transcripts_in_words_and_in_letters(symbols, wanted, figures):
     )
     np.testing.assert_array_equal(errors, [0, 1])
     np.testing.assert_array_equal(words, [2 if " " not in symbols else 1, 1])
+
+
+def test_recordings_are_transcribed_without_their_transcripts():
+    text = "(width=4, blocks=1, heads=2, kernel=3, groups=2, stack=2"
+    for name in ("conformer_transducer", "conformer_ctc"):
+        model = registry.build("model", f"{name}{text})", SOUNDS)
+        columns = heard()
+        params = model.init(jax.random.key(0))
+        said = transcribe(model, params, columns, SOUNDS.symbols)
+        del columns["labels"], columns["label_lengths"]
+        assert transcribe(model, params, columns, SOUNDS.symbols) == said
+    with pytest.raises(InputError, match="have no names"):
+        transcribe(model, params, columns, ())
 
 
 def test_only_what_speaks_transcribes():

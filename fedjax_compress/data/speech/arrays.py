@@ -30,6 +30,8 @@ def read_arrays(path: str, rate: int, test_takes: int) -> Recordings:
     where = Path(path).stem
     spoken = "transcripts" if has_array(path, "transcripts") else "labels"
     audio, ends, said, speakers = load_npz(path, ["audio", "ends", spoken, "speakers"])
+    if audio.ndim == 0:
+        raise InputError(f"{where}: audio is a single value, not samples")
     count = ends.size
     _check_length(where, "ends", ends, count)
     further = {
@@ -54,7 +56,13 @@ def read_arrays(path: str, rate: int, test_takes: int) -> Recordings:
         test = test_marks(further["is_test"], where, "is_test")
     owners = _texts(speakers, where, "speakers")
     if "speaker_names" in further:
-        names = _texts(further["speaker_names"], where, "speaker_names")
+        column = further["speaker_names"]
+        if column.ndim != 1 or len(np.unique(column)) < len(column):
+            raise InputError(
+                f"{where}: speaker_names must be names on one axis, each once, not "
+                f"{column.dtype}{list(column.shape)}"
+            )
+        names = _texts(column, where, "speaker_names")
         check_labels(where, speakers, len(names), "speaker")
         owners = [names[i] for i in speakers]
     if "" in owners:

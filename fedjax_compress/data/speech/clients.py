@@ -11,6 +11,9 @@ from fedjax_compress.data.speech.recordings import Recordings, in_order
 from fedjax_compress.data.split import hold_out
 from fedjax_compress.errors import InputError
 
+SESSIONS = 3
+"""Of each speaker, where nothing is known or said of them."""
+
 
 class Client(NamedTuple):
     """Recordings that belong together.
@@ -41,7 +44,7 @@ class Parts(NamedTuple):
 def parts_of(
     found: Recordings,
     usable: np.ndarray,
-    sessions: int,
+    sessions: int | None,
     unseen: tuple[str, ...],
     holdout: float,
 ) -> Parts:
@@ -51,7 +54,7 @@ def parts_of(
       found: all recordings.
       usable: bool [recordings], those that are not left out.
       sessions: among how many each speaker's takes are dealt, in their order; 0 for
-        those that the recordings have.
+        those that the recordings have; None for those, or ``SESSIONS``.
       unseen: speakers who do not train.
       holdout: share of each speaker's recordings that is kept for tests, at least one,
         where no recording is marked.
@@ -64,6 +67,8 @@ def parts_of(
         if name not in speakers:
             hint = registry.nearest(name, speakers)
             raise InputError(f"{found.name}: nobody is called {name!r}; {hint}")
+    if sessions is None:
+        sessions = SESSIONS if found.sessions is None else 0
     if sessions < 0:
         raise InputError(f"sessions must be 0 or more, not {sessions}")
     if sessions == 0 and found.sessions is None:
@@ -106,6 +111,7 @@ def _sessions(
         names = np.array([own[i] for i in members])
         return [(name, members[names == name]) for name in in_order(names.tolist())]
     takes = found.takes[members]
-    blocks = np.array_split(np.unique(takes), sessions)
+    apart = np.unique(takes)
+    blocks = np.array_split(apart, min(sessions, max(1, len(apart))))
     dealt = [members[np.isin(takes, block)] for block in blocks if len(block)]
     return [(str(number), block) for number, block in enumerate(dealt)]

@@ -32,7 +32,7 @@ def read_folder(folder: Path, rate: int) -> Recordings:
         cannot be used.
     """
     rows = _table(folder / TABLE)
-    seen: dict[str, int] = {}
+    seen: dict[Path, int] = {}
     for line, row in rows.items():
         where = f"{folder / TABLE}, line {line}"
         if not row["speaker"]:
@@ -41,9 +41,7 @@ def read_folder(folder: Path, rate: int) -> Recordings:
             raise InputError(
                 f"{where}: test is {row['test']!r}, but must be 1 (for tests) or 0"
             )
-        if not row["file"] or not (folder / row["file"]).is_file():
-            raise InputError(f"{where}: there is no file {row['file']!r} in {folder}")
-        first = seen.setdefault(row["file"], line)
+        first = seen.setdefault(_inside(folder, row["file"], where), line)
         if first != line:
             raise InputError(f"{where} names {row['file']!r} again, as line {first}")
     found = list(rows.values())
@@ -59,6 +57,20 @@ def read_folder(folder: Path, rate: int) -> Recordings:
     )
 
 
+def _inside(folder: Path, file: str, where: str) -> Path:
+    """Where a file of the table lies, one path for each file however it is named."""
+    try:
+        found = (folder / file).resolve()
+        exists = bool(file) and found.is_file()
+    except OSError:  # a name too long
+        exists = False
+    if not exists:
+        raise InputError(f"{where}: there is no file {file[:80]!r} in {folder}")
+    if not found.is_relative_to(folder.resolve()):
+        raise InputError(f"{where}: {file!r} lies outside {folder}")
+    return found
+
+
 def _table(file: Path) -> dict[int, dict[str, str]]:
     """The rows of the table by line."""
     if not file.is_file():
@@ -69,7 +81,7 @@ def _table(file: Path) -> dict[int, dict[str, str]]:
     rows = {}
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
+            reader = csv.reader(stream, strict=True)
             names = [name.strip() for name in next(reader, [])]
             _check_names(file, names)
             for row in reader:

@@ -8,6 +8,8 @@ import numpy as np
 
 from fedjax_compress.errors import InputError
 
+_LONGEST = 10
+"""Seconds of a window or a hop, at most."""
 FLOOR = 1e-5
 """What is added to a power before its logarithm is taken."""
 
@@ -73,12 +75,12 @@ def log_mel(
       InputError: frames without samples, frequencies that samples at this rate do not
         have, more filters than the window can tell apart.
     """
-    width, step = round(window * rate), round(hop * rate)
-    if width < 2 or step < 1:
+    if not (2 / rate <= window <= _LONGEST and 1 / rate <= hop <= _LONGEST):
         raise InputError(
-            f"window and hop must be at least 2 samples and 1 sample, not {window:g} s "
-            f"and {hop:g} s at {rate} samples a second"
+            f"window and hop must be at least 2 samples and 1 sample, and at most "
+            f"{_LONGEST} s, not {window:g} s and {hop:g} s at {rate} samples a second"
         )
+    width, step = max(2, round(window * rate)), max(1, round(hop * rate))
     if not 0 <= low < high <= rate / 2:
         raise InputError(
             f"low and high must satisfy 0 <= low < high <= {rate / 2:g} Hz, half the "
@@ -86,9 +88,12 @@ def log_mel(
         )
     if not 0 <= preemphasis < 1:
         raise InputError(f"preemphasis must lie in [0, 1), not {preemphasis:g}")
-    if bins < 1:
-        raise InputError(f"bins must be at least 1, not {bins}")
     size = 1 << (width - 1).bit_length()
+    if not 1 <= bins <= size // 2:
+        raise InputError(
+            f"bins must be 1 to {size // 2}, the frequencies that a window of "
+            f"{window:g} s tells apart, not {bins}"
+        )
     filters = mel_filters(rate, size, bins, low, high)
     empty = ~(filters > 0).any(axis=0)
     if empty.any():

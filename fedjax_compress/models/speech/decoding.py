@@ -126,7 +126,8 @@ def beam_transducer(
       state: of rows that have said nothing.
       step: scores what comes next; is given batch * width rows.
       advance: takes a symbol in; is given as many.
-      width: words that are kept.
+      width: words that are kept; each is compared with every other of a frame, in
+        (width (most_per_frame + 1))^2 times as much memory as the symbols of a row.
       most_per_frame: symbols that a frame may add.
       blank: the symbol that stands for none.
 

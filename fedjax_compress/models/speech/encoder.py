@@ -140,6 +140,21 @@ def check_sounds(task: Task) -> None:
         raise InputError("needs at least one symbol beside the blank")
 
 
+def check_room(task: Task, shape: Shape, most_per_frame: int) -> None:
+    """Refuses an encoder whose frames are too few for the longest labels.
+
+    Raises:
+      InputError: says how many frames there are.
+    """
+    stride = shape.stack if shape.subsampling == "stack" else 4
+    frames = -(-task.shape[0] // stride)
+    if frames * most_per_frame < task.longest:
+        raise InputError(
+            f"{frames} frames after the subsampling, of at most {most_per_frame} "
+            f"symbols each, cannot say {task.longest} symbols; subsample less"
+        )
+
+
 def encoder_groups(shape: Shape) -> dict[str, int]:
     """Units that can be cut, by group."""
     found: dict[str, int] = {}

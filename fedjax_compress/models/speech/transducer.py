@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen
 
-from fedjax_compress.models.lstm import LSTM
+from fedjax_compress.models import lstm
 from fedjax_compress.models.speech.decoding import beam_transducer, greedy_transducer
 from fedjax_compress.models.speech.encoder import Encoder, Shape
 from fedjax_compress.models.speech.transducer_loss import (
@@ -103,7 +102,7 @@ class _Prediction(linen.Module):
         """[batch, time] -> [batch, time, width], each after the symbols up to it."""
         network = self.network
         x = linen.Embed(network.symbols, network.embedding, name="embedding")(symbols)
-        return LSTM(network.hidden, name="lstm")(x) if has_lstm(network) else x
+        return lstm.LSTM(network.hidden, name="lstm")(x) if has_lstm(network) else x
 
 
 class _Output(linen.Module):
@@ -157,7 +156,7 @@ def decoded(
     def advance(state: _State, symbol: Array) -> _State:
         x, h, c = jnp.take(table, symbol, axis=0), state.h, state.c
         if has_lstm(network):
-            h, c = _step(params["prediction"]["lstm"], x, h, c)
+            h, c = lstm.step(params["prediction"]["lstm"], x, h, c)
             x = h
         return _State(x @ params["joint_prediction"]["kernel"], h, c)
 
@@ -172,14 +171,6 @@ def decoded(
     if beam:
         return beam_transducer(*heard, start, step, advance, beam, most_per_frame)[:2]
     return greedy_transducer(*heard, start, step, advance, most_per_frame)
-
-
-def _step(params: Any, x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-    """One step of an ``LSTM``."""
-    z = x @ params["kernel"] + h @ params["recurrent"] + params["bias"][None]
-    i, f, g, o = jnp.split(z, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
 def loss(outputs: Outputs, columns: Columns) -> Array:

@@ -64,19 +64,25 @@ def transcribe(
     Args:
       model: one whose first figure is ``wer``.
       params: of the model, as ``experiment.trained`` gives.
-      columns: [rows, ...] each.
-      symbols: of the task; letters where one of them is a space, else words, between
-        which spaces are put.
+      columns: [rows, ...] each; ``labels`` are not needed.
+      symbols: what each class of the task is called; letters where one of them is a
+        space, else words, between which spaces are put.
 
     Raises:
-      InputError: a model that is not scored by ``wer``.
+      InputError: a model that is not scored by ``wer``, or a class without a name.
     """
     name, metric = next(iter(model.metrics.items()))
     decode = getattr(metric.count, _DECODE, None)
     if decode is None:
         raise InputError(f"only models with wer can transcribe; this one has {name}")
+    if not symbols:
+        raise InputError("the symbols have no names; give them, the blank's first")
     say = jax.jit(lambda p, c: decode(p, c, model.apply(p, c, None)))
     found, number = jax.device_get(say(params, columns))
+    if found.max(initial=0) >= len(symbols):
+        raise InputError(
+            f"class {found.max()} is said, and there are names of {len(symbols)} only"
+        )
     between = "" if " " in symbols else " "
     return [
         between.join(symbols[i] for i in row[:n])
