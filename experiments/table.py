@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 FIGURES = (
-    "test_accuracy", "bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down",
+    "bytes_up", "bytes_down", "nominal_bytes_up", "nominal_bytes_down",
     "saved_up", "saved_down",
 )  # fmt: skip
 COSTS = ("client_parameters", "client_macs", "client_flops")
+ACCURACY = "test_accuracy"
 ALIKE = 1.0005
 
 
@@ -36,7 +37,8 @@ def kept(content: dict[str, Any]) -> dict[str, Any]:
             "settings": s["settings"],
             "rounds": s["rounds"],
             "pareto": s["pareto"],
-            **{name: s[name] for name in FIGURES},
+            **({"metric": s["metric"]} if _score_of(s) != ACCURACY else {}),
+            **{name: s[name] for name in (_score_of(s), *FIGURES)},
             **{name: s["runs"][0][name] for name in COSTS if name in s["runs"][0]},
             "parameters_sha256": [run["parameters_sha256"] for run in s["runs"]],
         }
@@ -60,10 +62,11 @@ def table(content: dict[str, Any]) -> str:
             ]
     if not _alike([sum(s.get("client_macs", [0])) for s in schemes]):
         shown.append(("million multiplications a row", _multiplications))
-    titles = ["", "scheme", "options", "accuracy, %", *(title for title, _ in shown)]
+    score = _score_of(schemes[0]).removeprefix("test_")
+    titles = ["", "scheme", "options", f"{score}, %", *(title for title, _ in shown)]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for s in schemes:
-        cells = ["*" if s["pareto"] else "", s["name"], _options(s), _accuracy(s)]
+        cells = ["*" if s["pareto"] else "", s["name"], _options(s), _score(s)]
         cells += [show(s) for _, show in shown]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -82,8 +85,13 @@ def _options(scheme: dict[str, Any]) -> str:
     )
 
 
-def _accuracy(scheme: dict[str, Any]) -> str:
-    mean, spread = (scheme["test_accuracy"][x] for x in ("mean", "spread"))
+def _score_of(scheme: dict[str, Any]) -> str:
+    """What a scheme is judged by: ``test_accuracy``, ``test_wer``."""
+    return f"test_{scheme['metric']['name']}" if "metric" in scheme else ACCURACY
+
+
+def _score(scheme: dict[str, Any]) -> str:
+    mean, spread = (scheme[_score_of(scheme)][x] for x in ("mean", "spread"))
     score = "diverged" if mean is None else f"{100 * mean:.1f}"
     return score + ("" if spread is None else f" ± {100 * spread:.1f}")
 
