@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fedjax_compress.errors import InputError
 from fedjax_compress.numerics.promotion import as_written
@@ -178,6 +177,8 @@ def connectionist(
 
     Reference: Graves et al. 2006; computed by optax.
     """
+    import optax
+
     if getattr(outputs, "ndim", 0) != 3 or labels.ndim != 2:
         raise InputError(
             f"{_described(outputs)} need to be [batch, frames, classes], and labels "

@@ -23,7 +23,7 @@ BASE = Config(
     cohort=3, rounds=4, evaluate_every=2, checkpoint_every=1, devices=1,
     partition="natural", model=f"{MODEL})", server="fedavg",
     augment="spec_augment(frequency_width=6, time_share=0.5)",
-    local="sgd(lr=0.05, steps=2, batch=4)",
+    local="optax(adam, lr=0.01, steps=2, batch=4)",
     uplink="on_vector(uniform(bits=4))", downlink="identity",
 )  # fmt: skip
 SPARE = "spare=(depthwise, embedding)"

@@ -18,10 +18,18 @@ def real_frames(lengths: Array, frames: int) -> Array:
     return jnp.arange(frames, dtype=jnp.int32)[None] < lengths[:, None]
 
 
+def _widened(width: int, x: Array) -> Array:
+    """A dense layer whose bias is not 0 at first: a frame that is masked as a whole
+    would be 0 then, where layer norms one after another have gradients of 1e14."""
+    bias = linen.initializers.normal(0.1)
+    return linen.Dense(width, bias_init=bias, name="dense")(x)
+
+
 class Stack(linen.Module):
     """Frames that follow each other side by side, through a dense layer.
 
-    Parameters ``dense`` (``kernel`` [stack bins, width], ``bias``).
+    Parameters ``dense`` (``kernel`` [stack bins, width]; ``bias``, normal of standard
+    deviation 0.1).
     """
 
     width: int
@@ -34,7 +42,7 @@ class Stack(linen.Module):
         fewer = -(-frames // self.stack)
         x = jnp.pad(x, ((0, 0), (0, fewer * self.stack - frames), (0, 0)))
         x = x.reshape(batch, fewer, self.stack * bins)
-        return linen.Dense(self.width, name="dense")(x), -(-lengths // self.stack)
+        return _widened(self.width, x), -(-lengths // self.stack)
 
 
 class Halving(linen.Module):
@@ -65,4 +73,4 @@ class Halving(linen.Module):
             lengths = -(-lengths // 2)
             x = jnp.where(real_frames(lengths, x.shape[1])[..., None, None], x, 0.0)
         x = x.reshape(*x.shape[:2], -1)
-        return linen.Dense(self.width, name="dense")(x), lengths
+        return _widened(self.width, x), lengths
