@@ -14,12 +14,10 @@ are made for all nodes at once, or for some frames at a time by ``scored_nodes``
 the time of these. Writes ``results/transducer_loss.json``.
 
 Expected on two CPU cores: both losses take about as long on a small lattice, the plain
-one about twice as long on large ones, and 3 to 300 times the memory, as it keeps
+one 1.5 to 2 times as long on large ones, and 3 to 270 times the memory, as it keeps
 several numbers of each logit. Blocks of 4 frames take a fifth of the memory of all
-nodes at once where the lattice is small and a fiftieth where it is large, in up to half
-more time there and in less here; those of 16 frames are no quicker on a small one. Two
-minutes. What stands in the results was measured beside other work: the memory is
-exact, of the times only those of one line compare.
+nodes at once where the lattice is small and a fiftieth where it is large, in up to two
+thirds more time there and in less here. One minute.
 """
 
 from __future__ import annotations

@@ -212,10 +212,12 @@ def built(name: str, kind: Target, said: Said, train: Rows, test: Rows) -> Datas
       InputError: rows that cannot be used; see ``data.check``.
     """
     parts, tokens = (train, test), said.tokens
-    x = [as_features(part.features, part.where, tokens) for part in parts]
-    if kind == "sequence":  # frames of sound are no picture that lacks its channels
-        x = [a.reshape(part.features.shape) for a, part in zip(x, parts, strict=True)]
-    elif "label_lengths" in train.more:
+    sequence = kind == "sequence"  # of frames, which are no pictures
+    x = [
+        as_features(part.features, part.where, tokens, pictures=not sequence)
+        for part in parts
+    ]
+    if not sequence and "label_lengths" in train.more:
         raise InputError(
             f"{name}: label_lengths are those of a sequence; say target=sequence, or "
             "leave label_lengths out"
@@ -235,7 +237,7 @@ def built(name: str, kind: Target, said: Said, train: Rows, test: Rows) -> Datas
         tokens,
         divided,
         None if usual else kind,
-        longest=y[0].shape[1] if kind == "sequence" else 0,
+        longest=y[0].shape[1] if sequence else 0,
     )
     columns = [
         {"features": features, "labels": labels}

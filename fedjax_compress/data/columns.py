@@ -173,12 +173,14 @@ def check_columns(
             )
 
 
-def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarray:
+def as_features(
+    array: np.ndarray, where: str, tokens: bool = False, pictures: bool = True
+) -> np.ndarray:
     """Features as they are kept; what divides them is said by the task.
 
     uint8 stays, everything else becomes float32, tokens become int32; images without
-    an axis of channels ([rows, height, width]) get one at the end. What has the right
-    type is not copied.
+    an axis of channels ([rows, height, width]) get one at the end, unless it is said
+    that they are no ``pictures``. What has the right type is not copied.
 
     Raises:
       InputError: see ``check_features``.
@@ -190,7 +192,7 @@ def as_features(array: np.ndarray, where: str, tokens: bool = False) -> np.ndarr
         if array.dtype.kind == "f" and array.dtype.itemsize > 4:
             check_finite(where, array)
         array = array.astype(np.float32, copy=False)
-    return array[..., None] if array.ndim == 3 else array
+    return array[..., None] if pictures and array.ndim == 3 else array
 
 
 def check_features(array: np.ndarray, where: str, tokens: bool = False) -> None:

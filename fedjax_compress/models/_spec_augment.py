@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models.augment import OnColumns
-from fedjax_compress.models.inputs import numbers
+from fedjax_compress.models.inputs import lengths_of, numbers
 from fedjax_compress.typing import Array, Columns, Key, Task
 
 _ROUNDING = 1e-3
@@ -69,10 +69,7 @@ def spec_augment(
         if key is None:
             return x
         batch, frames = x.shape[:2]
-        if "lengths" in columns:
-            lengths = columns["lengths"].astype(jnp.int32)
-        else:
-            lengths = jnp.full((batch,), frames, jnp.int32)
+        lengths = lengths_of(columns, frames)
         hidden = covered(
             jax.random.fold_in(key, 0), jnp.full((batch,), bins, jnp.int32),
             jnp.full((batch,), frequency_width, jnp.int32), bins, frequency_masks,

@@ -8,7 +8,13 @@ from flax import linen
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
 from fedjax_compress.models import transformer
-from fedjax_compress.models.inputs import check_positive, check_tokens, tokens
+from fedjax_compress.models.inputs import (
+    check_positive,
+    check_tokens,
+    lengths_of,
+    tokens,
+    within,
+)
 from fedjax_compress.models.linen_model import from_linen
 from fedjax_compress.typing import Array, Columns, Model, Task
 
@@ -118,5 +124,4 @@ def _real(columns: Columns, pad: int) -> Array:
     x = tokens(columns["features"])
     if "lengths" not in columns:
         return x != pad
-    places = jnp.arange(x.shape[1], dtype=jnp.int32)
-    return places[None] < columns["lengths"].astype(jnp.int32)[:, None]
+    return within(lengths_of(columns, x.shape[1]), x.shape[1])

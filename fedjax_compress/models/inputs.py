@@ -7,7 +7,14 @@ import math
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import PIXEL, Array, Task, has_pictures
+from fedjax_compress.typing import (
+    PIXEL,
+    Array,
+    Columns,
+    Task,
+    has_pictures,
+    rows_of,
+)
 
 
 def numbers(features: Array, task: Task) -> Array:
@@ -34,6 +41,19 @@ def flat(features: Array, task: Task) -> Array:
 def tokens(features: Array) -> Array:
     """Int32 tokens."""
     return features.astype(jnp.int32)
+
+
+def lengths_of(columns: Columns, places: int) -> Array:
+    """How many places of each row are real, int32 [batch]: what ``lengths`` says, all
+    where there is no such column."""
+    if "lengths" in columns:
+        return columns["lengths"].astype(jnp.int32)
+    return jnp.full((rows_of(columns),), places, jnp.int32)
+
+
+def within(lengths: Array, places: int) -> Array:
+    """Which places lie within the lengths [batch] of rows, bool [batch, places]."""
+    return jnp.arange(places, dtype=jnp.int32)[None] < lengths[:, None]
 
 
 def check_numbers(task: Task) -> None:

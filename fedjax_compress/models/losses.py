@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_compress.errors import InputError
+from fedjax_compress.models.inputs import lengths_of, within
 from fedjax_compress.numerics.promotion import as_written
 from fedjax_compress.typing import Array, Columns, Outputs, Task, rows_of
 
@@ -73,11 +74,10 @@ def scored(columns: Columns, pad: int = -1) -> Array:
     labels = columns["labels"]
     if "lengths" not in columns:
         return labels.astype(jnp.int32) != pad
-    places = jnp.arange(labels.shape[1], dtype=jnp.int32)
-    places = places.reshape(1, -1, *(1,) * (labels.ndim - 2))
-    lengths = columns["lengths"].astype(jnp.int32)
-    lengths = lengths.reshape(-1, *(1,) * (labels.ndim - 1))
-    return jnp.broadcast_to(places < lengths, labels.shape)
+    places = labels.shape[1]
+    real = within(lengths_of(columns, places), places)
+    real = real.reshape(*real.shape, *(1,) * (labels.ndim - 2))
+    return jnp.broadcast_to(real, labels.shape)
 
 
 def cross_entropy(outputs: Array, labels: Array) -> Array:
@@ -187,9 +187,9 @@ def connectionist(
     with as_written():
         found: Array = optax.ctc_loss(
             outputs.astype(jnp.float32),
-            _beyond(lengths, outputs.shape[1]),
+            (~within(lengths, outputs.shape[1])).astype(jnp.float32),
             labels.astype(jnp.int32),
-            _beyond(label_lengths, labels.shape[1]),
+            (~within(label_lengths, labels.shape[1])).astype(jnp.float32),
         )
     return found
 
@@ -223,16 +223,8 @@ def frames_of(outputs: Array, columns: Columns) -> Array:
     number that fits; one of another rule needs a loss and figures of its own.
     """
     frames, read = outputs.shape[1], columns["features"].shape[1]
-    if "lengths" not in columns:
-        return jnp.full((outputs.shape[0],), frames, jnp.int32)
     stride = -(-read // frames)
-    return -(-columns["lengths"].astype(jnp.int32) // stride)
-
-
-def _beyond(lengths: Array, places: int) -> Array:
-    """1 at the places from a row's length on, float32 [batch, places]."""
-    index = jnp.arange(places, dtype=jnp.int32)[None]
-    return (index >= lengths.astype(jnp.int32)[:, None]).astype(jnp.float32)
+    return -(-lengths_of(columns, read) // stride)
 
 
 def token_cross_entropy(

@@ -88,9 +88,8 @@ class LayerNormLSTM(linen.Module):
         def step(carry: tuple[Array, Array], drive: Array) -> tuple:
             h, c = carry
             z = drive + again[None] * _norm(h @ recurrent)
-            i, f, g, o = jnp.split(z, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(scale[None] * _norm(c) + shift[None])
+            c, (_, _, _, o, _) = _cell(z, c)
+            h = o * jnp.tanh(scale[None] * _norm(c) + shift[None])
             return (h, c), h
 
         drive = driven[None, None] * _norm(x @ kernel) + bias[None, None]
@@ -108,9 +107,17 @@ def _norm(x: Array) -> Array:
 def step(params: dict[str, Array], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
     """One step of an ``LSTM`` of these parameters, [batch, ...] -> h and c after it."""
     z = x @ params["kernel"] + h @ params["recurrent"] + params["bias"][None]
+    c, (_, _, _, o, bounded) = _cell(z, c)
+    return o * bounded, c
+
+
+def _cell(z: Array, c: Array) -> tuple[Array, tuple[Array, ...]]:
+    """c after a step whose gates are z, and i, f, g, o, tanh(c) of it."""
     i, f, g, o = jnp.split(z, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+    i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
+    g = jnp.tanh(g)
+    c = f * c + i * g
+    return c, (i, f, g, o, jnp.tanh(c))
 
 
 @jax.custom_vjp
@@ -135,11 +142,7 @@ def recur(drive: Array, recurrent: Array) -> Array:
 def _forward(drive: Array, recurrent: Array) -> tuple[Array, tuple]:
     def step(carry: tuple[Array, Array], driven: Array) -> tuple:
         h, c = carry
-        i, f, g, o = jnp.split(driven + h @ recurrent, 4, axis=-1)
-        i, f, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jax.nn.sigmoid(o)
-        g = jnp.tanh(g)
-        new_c = f * c + i * g
-        bounded = jnp.tanh(new_c)
+        new_c, (i, f, g, o, bounded) = _cell(driven + h @ recurrent, c)
         new_h = o * bounded
         return (new_h, new_c), (new_h, (h, c, i, f, g, o, bounded))
 

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 from flax import linen
 
 from fedjax_compress.errors import InputError
-from fedjax_compress.models.inputs import check_positive, numbers
+from fedjax_compress.models.inputs import (
+    check_positive,
+    lengths_of,
+    numbers,
+    within,
+)
 from fedjax_compress.models.speech.conformer import Block, Norm, Sizes, distances
 from fedjax_compress.models.speech.subsampling import (
     Halving,
     Stack,
     Subsampling,
-    real_frames,
 )
 from fedjax_compress.typing import Array, Columns, Task, Tie
 
@@ -56,14 +60,14 @@ class Encoder(linen.Module):
         What stands in frames beyond ``lengths`` changes nothing in those before.
         """
         shape = self.shape
-        x = jnp.where(real_frames(lengths, x.shape[1])[..., None], x, 0.0)
+        x = jnp.where(within(lengths, x.shape[1])[..., None], x, 0.0)
         if shape.subsampling == "stack":
             first: linen.Module = Stack(shape.width, shape.stack, name="subsampling")
         else:
             first = Halving(shape.width, name="subsampling")
         x, lengths = first(x, lengths)
         x = linen.Dropout(shape.dropout, deterministic=not train)(x)
-        real = real_frames(lengths, x.shape[1])
+        real = within(lengths, x.shape[1])
         positions = jnp.asarray(distances(x.shape[1], shape.width))
         for i, sizes in enumerate(shape.blocks):
             block = Block(sizes, shape.norm, shape.dropout, name=f"block_{i + 1}")
@@ -115,9 +119,7 @@ def read_sounds(columns: Columns, task: Task) -> tuple[Array, Array]:
     where there are no ``lengths``."""
     x = numbers(columns["features"], task)
     x = x.reshape(*x.shape[:2], -1)
-    if "lengths" in columns:
-        return x, columns["lengths"].astype(jnp.int32)
-    return x, jnp.full(x.shape[:1], x.shape[1], jnp.int32)
+    return x, lengths_of(columns, x.shape[1])
 
 
 def check_sounds(task: Task) -> None:

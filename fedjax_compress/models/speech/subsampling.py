@@ -8,14 +8,10 @@ import jax.numpy as jnp
 from flax import linen
 from jax import lax
 
+from fedjax_compress.models.inputs import within
 from fedjax_compress.typing import Array
 
 Subsampling = Literal["stack", "convolution"]
-
-
-def real_frames(lengths: Array, frames: int) -> Array:
-    """Which frames are no padding, bool [batch, frames]."""
-    return jnp.arange(frames, dtype=jnp.int32)[None] < lengths[:, None]
 
 
 def _widened(width: int, x: Array) -> Array:
@@ -71,6 +67,6 @@ class Halving(linen.Module):
             )  # fmt: skip
             x = linen.relu(x + bias[None, None, None])
             lengths = -(-lengths // 2)
-            x = jnp.where(real_frames(lengths, x.shape[1])[..., None, None], x, 0.0)
+            x = jnp.where(within(lengths, x.shape[1])[..., None, None], x, 0.0)
         x = x.reshape(*x.shape[:2], -1)
         return _widened(self.width, x), lengths

@@ -59,7 +59,7 @@ def wer(decode: Decode, boundary: int | None = None) -> Metric:
 def transcribe(
     model: Model, params: Params, columns: Columns, symbols: tuple[str, ...]
 ) -> list[str]:
-    """What a model says of each row, in words.
+    """What a model says of each row, in words; each call compiles, so give all rows.
 
     Args:
       model: one whose first figure is ``wer``.
