@@ -9,7 +9,7 @@ import pytest
 from systems import rows
 
 from fedjax_compress import registry
-from fedjax_compress.models.lstm import LSTM, LayerNormLSTM, recur
+from fedjax_compress.models.lstm import LSTM, LayerNormLSTM, recur, step
 from fedjax_compress.typing import Task
 
 
@@ -176,3 +176,17 @@ def test_pad_can_be_another_symbol_or_none():
         metric = model.metrics["accuracy"]
         sums = jax.tree.map(jnp.sum, metric.count({}, {"labels": labels}, zeros))
         assert float(metric.finish(sums)) == pytest.approx(share)
+
+
+def test_one_step_after_another_is_the_layer():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    params = jax.tree.map(
+        lambda s: rng.normal(size=s.shape).astype(np.float32),
+        jax.eval_shape(LSTM(4).init, jax.random.key(0), x)["params"],
+    )
+    wanted = np.asarray(LSTM(4).apply({"params": params}, x))
+    h = c = np.zeros((2, 4), np.float32)
+    for t in range(5):
+        h, c = step(params, x[:, t], h, c)
+        np.testing.assert_allclose(h, wanted[:, t], rtol=1e-5, atol=1e-6)
