@@ -127,18 +127,18 @@ def test_the_loss_is_the_sum_over_all_ways(draw):
     np.testing.assert_allclose(losses(model, params, columns), [-np.log(total)], 1e-5)
 
 
-@pytest.mark.parametrize("text", [MODELS[0], MODELS[2]])
-def test_what_is_decoded_is_the_likeliest_at_each_node(draw, text):
+@pytest.mark.parametrize(("text", "seed"), [(MODELS[0], 2), (MODELS[2], 16)])
+def test_what_is_decoded_is_the_likeliest_at_each_node(draw, text, seed):
     """The network that reads the decoded words as labels scores the next of them above
     the blank where decoding chose it, and the blank above a fair share where that."""
     longest = 3 * (3 if "subsampling=convolution" in text else 6)
     task = sounds(frames=12, longest=longest)
     model, columns = build(text, task), heard(task)
-    params = draw(model, seed=2)
+    params = draw(model, seed=seed)
     for part in ("prediction", "joint_prediction"):  # so that what was said matters
         params[part] = jax.tree.map(lambda x: 8 * x, params[part])
     words, number = said(model, params, columns)
-    assert number.max() > 2  # or it would show nothing
+    assert number.max() > 2 and len(np.unique(words)) > 2  # or it would show nothing
     given = {**columns, "labels": words, "label_lengths": number}
     outputs = jax.jit(lambda p: model.apply(p, given, None))(params)
     outputs = jax.device_get(outputs)
