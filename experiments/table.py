@@ -8,7 +8,11 @@ and operations that are the same for all schemes have no column.
 
     python experiments/table.py --picture experiments/survey2020/digits
 
-draws ``digits.png`` again from ``digits.json``.
+draws ``digits.png`` again from ``digits.json``; and
+
+    python experiments/table.py --picture all one.json other.json
+
+draws the schemes of several grids of one setting into ``all.png``, with their front.
 """
 
 from __future__ import annotations
@@ -108,23 +112,33 @@ def _multiplications(scheme: dict[str, Any]) -> str:
     return " / ".join(f"{macs / 1e6:.3g}" for macs in scheme["client_macs"])
 
 
-def redraw(target: Path) -> None:
-    """The picture of a grid from what was kept of it."""
+def redraw(target: Path, sources: list[Path]) -> None:
+    """One picture of what was kept of grids."""
+    from fedjax_compress.experiment.grid_folder import front
     from fedjax_compress.report.grid_plots import draw_grid
+    from fedjax_compress.report.scores import Score
 
-    schemes = json.loads(target.with_suffix(".json").read_text())["schemes"]
+    schemes: list[dict[str, Any]] = []
+    for source in sources:
+        schemes += json.loads(source.read_text())["schemes"]
+    score = Score(**schemes[0].get("metric", {}))
+    points = []
     for s in schemes:
         both = zip(s["bytes_up"]["values"], s["bytes_down"]["values"], strict=True)
         sent = [(up + down) / 1e6 for up, down in both]
         around = statistics.stdev(sent) if len(sent) > 1 else None
         s["megabytes"] = {"mean": statistics.fmean(sent), "spread": around}
-    draw_grid(schemes, target.with_suffix(".png"))
+        points.append((s["megabytes"]["mean"], score.worth(s[score.key]["mean"])))
+    for s, best in zip(schemes, front(points), strict=True):
+        s["pareto"] = best
+    draw_grid(schemes, target.with_suffix(".png"), score)
 
 
 def main() -> int:
     """The command line: a folder, and where to."""
-    if sys.argv[1:2] == ["--picture"] and len(sys.argv) == 3:
-        redraw(Path(sys.argv[2]))
+    if sys.argv[1:2] == ["--picture"] and len(sys.argv) >= 3:
+        target, *sources = map(Path, sys.argv[2:])
+        redraw(target, sources or [target.with_suffix(".json")])
         return 0
     if len(sys.argv) != 3:
         print(__doc__, file=sys.stderr)

@@ -123,14 +123,16 @@ def run_round(
     hub = Hub(server, view, context, root, stacks)
 
     def of_tier(tier: Tier) -> Callable[[Kept, Seats], tuple]:
-        return lambda kept, seats: run_chunk(tier, hub, data, kept, seats)
+        return _once(lambda kept, seats: run_chunk(tier, hub, data, kept, seats))
+
+    tiers = algorithm.tiers
+    each_tier = [of_tier(t) for t in (tiers.each if tiers else [algorithm.tier])]
 
     def work(kept: Kept, seats: Seats) -> tuple[Acc, Kept, LaneRecord]:
         if algorithm.tiers is None:
-            return of_tier(algorithm.tier)(kept, seats)
+            return each_tier[0](kept, seats)
         assert seats.tiers is not None
-        each = [of_tier(tier) for tier in algorithm.tiers.each]
-        return jax.lax.switch(jnp.max(seats.tiers), each, kept, seats)
+        return jax.lax.switch(jnp.max(seats.tiers), each_tier, kept, seats)
 
     def visit(kept: Kept, seats: Seats) -> tuple[Acc, Kept, LaneRecord]:
         if not layout.gaps:
@@ -174,8 +176,7 @@ def run_round(
     each = jnp.arange(seats.ids.shape[0]), seats
     i, some = jax.tree.map(lambda x: x[0], each)
     # Of the first tier: all tiers make the same shapes.
-    only = of_tier(algorithm.tier)
-    shape = jax.eval_shape(lambda: only(read(store, i, some.slots), some))
+    shape = jax.eval_shape(lambda: each_tier[0](read(store, i, some.slots), some))
     start = tree.zeros_like(() if stacks else shape[0])
     carry = (start, jnp.zeros((), jnp.float32), store)
     (acc, reports, store), (lanes, sides) = jax.lax.scan(chunk, carry, each)
@@ -193,6 +194,15 @@ def run_round(
     names = handed_in.taken(model, lanes.metrics)
     seen = handed_in.observed(algorithm.observe(server), names)
     return server, store, RoundRecord(lanes, *_sizes(message), seen, finite)
+
+
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, traced once for all calls with the same shapes.
+
+    Its shapes are asked for before its results: a client of many small arrays takes
+    seconds to trace.
+    """
+    return jax.jit(function, inline=True)
 
 
 def _stacked(found: tuple[Acc, Array, Array]) -> Stacked:
@@ -230,6 +240,7 @@ def run_rounds(
     """
     most = seats.ids.shape[0]
 
+    @_once
     def one(i: Array, server: Server, store: Tree) -> tuple:
         return run_round(
             algorithm, data, server, store, jax.tree.map(lambda x: x[i], seats),
@@ -249,7 +260,7 @@ def run_rounds(
     if most == 1:
         server, store, record = one(jnp.zeros((), jnp.int32), server, store)
         return server, store, jax.tree.map(lambda r: r[None], record)
-    shape = jax.eval_shape(lambda: one(jnp.zeros((), jnp.int32), server, store)[2])
+    shape = jax.eval_shape(one, jnp.zeros((), jnp.int32), server, store)[2]
     records = jax.tree.map(lambda s: jnp.zeros((most, *s.shape), s.dtype), shape)
     start = jnp.zeros((), jnp.int32), jnp.ones((), bool), server, store, records
     return jax.lax.while_loop(going, body, start)[2:]
