@@ -52,6 +52,7 @@ from fedjax_compress.report import axes, files
 from fedjax_compress.report.progress import make_console
 from fedjax_compress.report.reporting import read_finished
 from fedjax_compress.report.scores import Score, common, of_model
+from fedjax_compress.runtime import host
 
 
 def compare(
@@ -295,4 +296,6 @@ def _run_job(
         return str(diverged)
     except Stopped as stopped:
         raise Stopped(stopped.signal, place, stopped.round, again) from None
+    finally:
+        host.give_back()
     return ""
