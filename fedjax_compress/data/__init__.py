@@ -5,6 +5,7 @@ from fedjax_compress.data._cifar10 import cifar10
 from fedjax_compress.data._digits import digits
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
+from fedjax_compress.data._sqlite import sqlite
 from fedjax_compress.data._synthetic import synthetic
 from fedjax_compress.data._text import text
 from fedjax_compress.data._tfds import tfds
@@ -29,6 +30,7 @@ __all__ = [
     "npz",
     "scaled",
     "source",
+    "sqlite",
     "synthetic",
     "text",
     "tfds",
