@@ -3,6 +3,7 @@
 from fedjax_compress.data._audio import audio
 from fedjax_compress.data._cifar10 import cifar10
 from fedjax_compress.data._digits import digits
+from fedjax_compress.data._hdf5 import hdf5
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
 from fedjax_compress.data._sqlite import sqlite
@@ -24,6 +25,7 @@ __all__ = [
     "describe_features",
     "describe_target",
     "digits",
+    "hdf5",
     "held_out",
     "noise",
     "npy",

@@ -12,7 +12,7 @@ from fedjax_compress.data.parts import name_of
 from fedjax_compress.data.scaling import Scale
 from fedjax_compress.data.stores import fedjax, tff
 from fedjax_compress.data.stores.database import opened, tables_of
-from fedjax_compress.data.stores.found import Found, How, of_store
+from fedjax_compress.data.stores.found import Found, How, like, of_store
 from fedjax_compress.data.stores.made import made
 from fedjax_compress.data.stores.table import table_rows
 from fedjax_compress.errors import InputError
@@ -56,7 +56,7 @@ def sqlite(
     Texts without a label, as Shakespeare's ``snippets``, are sequences of characters
     whose label is the next one, as ``text`` makes them; texts with a label are rows of
     their first characters. Labels that are texts are classes, in sorted order, or,
-    where all are whole numbers, these.
+    where all are whole numbers, those numbers.
 
     Args:
       path: the database.
@@ -119,10 +119,12 @@ def sqlite(
     with opened(path) as connection:
         first = _part(connection, path, own, split, "train", how)
         name = "" if test else _test_split(connection, own, split, test_split)
-        second = _part(connection, path, own, name, "test", how) if name else None
+        second = None
+        if name:
+            second = _part(connection, path, own, name, "test", like(how, first))
     if test:
         with opened(test) as connection:
-            second = _part(connection, test, own, test_split, "test", how)
+            second = _part(connection, test, own, test_split, "test", like(how, first))
     return made(name_of(path), first, second, how)
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from databases import fedjax_database, tff_database
+from databases import assert_same, fedjax_database, tff_database
 
 from fedjax_compress import registry
 from fedjax_compress.cli.commands import main
@@ -60,20 +60,6 @@ def arrays(path, columns, ids=None):
     kept = {names.get(name, name): column for name, column in columns.items()}
     np.savez(path, **kept, client=owners() if ids is None else ids)
     return path
-
-
-def assert_same(found, wanted):
-    assert found.task == wanted.task
-    for part in ("train", "test"):
-        ours, theirs = getattr(found, part), getattr(wanted, part)
-        assert set(ours) == set(theirs)
-        for name in ours:
-            assert ours[name].dtype == theirs[name].dtype
-            np.testing.assert_array_equal(ours[name], theirs[name])
-        ids, other = (getattr(x, f"{part}_clients") for x in (found, wanted))
-        assert (ids is None) == (other is None)
-        if ids is not None:
-            np.testing.assert_array_equal(ids, other)
 
 
 def test_fedjax_gives_what_the_arrays_give(tmp_path, columns):
@@ -246,6 +232,8 @@ def test_a_run_by_natural_clients(tmp_path, columns):
     options += ["--model", "logistic", "--uplink", "identity", "--downlink", "identity"]
     output = ["--output", str(tmp_path / "run")]
     assert main(["run", "--data", f"sqlite('{path}')", *options, *output]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["clients"] == 3
 
 
 def test_the_file_is_not_written(tmp_path, columns):

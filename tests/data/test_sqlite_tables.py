@@ -9,7 +9,7 @@ from contextlib import closing
 import msgpack
 import numpy as np
 import pytest
-from databases import fedjax_database, tff_database
+from databases import assert_same, fedjax_database, tff_database
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -63,18 +63,6 @@ def wanted(tmp_path):
     return tmp_path / "own.npz"
 
 
-def assert_same(found, wanted):
-    assert found.task == wanted.task
-    for part in ("train", "test"):
-        ours, theirs = getattr(found, part), getattr(wanted, part)
-        assert set(ours) == set(theirs)
-        for name in ours:
-            assert ours[name].dtype == theirs[name].dtype
-            np.testing.assert_array_equal(ours[name], theirs[name])
-        ids, other = (getattr(x, f"{part}_clients") for x in (found, wanted))
-        np.testing.assert_array_equal(ids, other)
-
-
 def test_a_table_gives_what_the_arrays_give(table, wanted):
     """All columns of numbers are features but the key and those with a meaning."""
     same = ", client=owner, test_column=held, weights=weight"
@@ -100,6 +88,12 @@ def test_a_query_and_a_second_file(tmp_path, table, wanted):
         table, f", label=kind, features=(age, income), client=owner, test='{other}'"
     )
     assert_same(found, build(wanted, same, "npz"))
+    turned = {name: half[name] for name in ("x", *reversed(half)) if name != "x"}
+    turned = {"more": half["age"]} | turned
+    other = save(tmp_path / "turned.db", {"people": turned})
+    found = build(table, f", label=kind, test='{other}'")
+    whole = np.stack([half[n] for n in ("age", "income", "held", "weight")], axis=1)
+    np.testing.assert_array_equal(found.test["features"], whole.astype(np.float32))
     query = "SELECT age, income, kind AS y, owner FROM people WHERE age >= 20"
     everything = build(table, f", query='{query}'")
     assert everything.own_clients == 0

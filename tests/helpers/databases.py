@@ -22,6 +22,8 @@ import msgpack
 import numpy as np
 from flax import serialization
 
+from fedjax_compress.data import Dataset
+
 
 def fedjax_database(path: Path, clients: Mapping[bytes, Mapping[str, np.ndarray]]):
     """The path of a database with one row a client."""
@@ -86,3 +88,18 @@ def example(features: Mapping[str, Any]) -> bytes:
         else:
             feature.int64_list.value.extend(np.ravel(value).tolist())
     return message.SerializeToString()
+
+
+def assert_same(found: Dataset, wanted: Dataset) -> None:
+    """The same task, and the same rows of the same clients in both parts."""
+    assert found.task == wanted.task
+    for part in ("train", "test"):
+        ours, theirs = getattr(found, part), getattr(wanted, part)
+        assert set(ours) == set(theirs)
+        for name in ours:
+            assert ours[name].dtype == theirs[name].dtype
+            np.testing.assert_array_equal(ours[name], theirs[name])
+        ids, other = (getattr(x, f"{part}_clients") for x in (found, wanted))
+        assert (ids is None) == (other is None)
+        if ids is not None:
+            np.testing.assert_array_equal(ids, other)

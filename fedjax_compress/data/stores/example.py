@@ -82,9 +82,9 @@ def _whole(packed: bytes) -> np.ndarray:
     widths = ends - starts + 1
     if widths.max() > _LONGEST:
         raise ValueError(f"a number has more than {_LONGEST} bytes")
-    values = np.zeros(len(ends), np.uint64)
-    for spot in range(int(widths.max())):
-        has = widths > spot
+    values = (raw[starts] & 0x7F).astype(np.uint64)
+    for spot in range(1, int(widths.max())):
+        has = np.flatnonzero(widths > spot)
         bits = (raw[starts[has] + spot] & 0x7F).astype(np.uint64)
         values[has] |= bits << np.uint64(7 * spot)
     return values.view(np.int64)
@@ -121,6 +121,8 @@ def _fields(data: bytes, *numbers: int) -> Iterator[tuple[int, int, bytes]]:
 
 def _varint(data: bytes, spot: int) -> tuple[int, int]:
     """A varint, and where it ends."""
+    if spot < len(data) and data[spot] < 0x80:
+        return data[spot], spot + 1
     value = 0
     for shift in range(0, 7 * _LONGEST, 7):
         if spot >= len(data):

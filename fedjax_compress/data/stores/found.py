@@ -45,6 +45,13 @@ class How(NamedTuple):
     same_clients: bool
 
 
+class Used(NamedTuple):
+    """Names of the columns that features and labels are."""
+
+    features: tuple[str, ...]
+    label: tuple[str, ...]
+
+
 class Found(NamedTuple):
     """One part.
 
@@ -54,6 +61,7 @@ class Found(NamedTuple):
       labels: [rows, ...], or None where features are texts and nothing is their label.
       ids: client ids of any kind, [rows], or None.
       more: further columns by name.
+      used: names of the columns that features and labels are.
       marks: bool [rows], true for a test row; None where nothing says which.
     """
 
@@ -62,12 +70,18 @@ class Found(NamedTuple):
     labels: np.ndarray | None
     ids: np.ndarray | None
     more: Columns
+    used: Used
     marks: np.ndarray | None = None
 
     @property
     def is_text(self) -> bool:
         """Whether features are texts."""
         return self.features.dtype == object
+
+
+def like(how: How, first: Found) -> How:
+    """For the test part: the columns that were found in the rows to train on."""
+    return how._replace(features=first.used.features, label=first.used.label)
 
 
 def listed(names: str | Names) -> list[str]:
@@ -100,6 +114,7 @@ def of_store(store: Store, how: How) -> Found:
         together([columns[name] for name in y], where) if y else None,
         ids,
         {name: columns[stored] for name, stored in how.more.items()},
+        Used(tuple(x), tuple(y)),
         names,
     )
 
@@ -167,16 +182,22 @@ def fitting(
     labels: np.ndarray | None,
     ids: np.ndarray | None,
     more: Columns,
+    used: Used,
     names: Sequence[str],
     marks: np.ndarray | None = None,
 ) -> Found:
     """Columns that fit each other; a single number a row is one feature.
 
+    Args:
+      how: see ``How``.
+      where, features, labels, ids, more, used, marks: see ``Found``.
+      names: of all columns there are.
+
     Raises:
       InputError: columns that do not fit, no labels of numbers, or another shape than
         is said.
     """
-    found = Found(where, features, labels, ids, more, marks)
+    found = Found(where, features, labels, ids, more, used, marks)
     if labels is None and not found.is_text:
         chosen((), names, (), "label", where)
     others = [column for column in (ids, marks) if column is not None]

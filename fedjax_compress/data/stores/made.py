@@ -28,7 +28,7 @@ def made(name: str, first: Found, second: Found | None, how: How) -> Dataset:
 
     Texts without labels are sequences whose label is the next character; those with
     labels are rows of characters. Labels that are texts are classes, in sorted order,
-    or, where all are whole numbers, these.
+    or, where all are whole numbers, those numbers.
 
     Args:
       name: of the data.

@@ -69,14 +69,11 @@ def gathered(store: Store, names: Sequence[str]) -> tuple[np.ndarray, Columns]:
     counts: list[int] = []
     start = 0
     for client, columns in store.pieces(names):
-        count = len(columns[names[0]])
+        count = _rows(columns, names, f"{store.where}, client {client!r}")
         for name in names:
             column = columns[name]
-            if len(column) != count or start + count > store.rows:
-                raise InputError(
-                    f"{store.where}: {name} of client {client!r} has {len(column)} "
-                    f"rows, {names[0]} {count}; there should be {store.rows} in all"
-                )
+            if start + count > store.rows:
+                break
             if name not in found:
                 small = store.flat and _is_picture(name, column) and _is_small(column)
                 kind = np.uint8 if small else column.dtype
@@ -87,11 +84,25 @@ def gathered(store: Store, names: Sequence[str]) -> tuple[np.ndarray, Columns]:
         counts.append(count)
         start += count
     if start != store.rows or not start:
-        raise InputError(
-            f"{store.where}: {start} rows"
-            + f", but {store.rows} are announced" * (start != store.rows)
-        )
+        more = f", but {store.rows} are announced" * (start != store.rows)
+        raise InputError(f"{store.where}: {start} rows{more}")
     return np.repeat(np.array(owners), counts), found
+
+
+def _rows(columns: Columns, names: Sequence[str], where: str) -> int:
+    """How many rows the columns have.
+
+    Raises:
+      InputError: unequally many.
+    """
+    for name in names:
+        if not columns[name].ndim:
+            raise InputError(f"{where}: {name} is a single value, not rows")
+    counts = {name: len(columns[name]) for name in names}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise InputError(f"{where}: rows must be equally many, not {found}")
+    return counts[names[0]]
 
 
 def _fitting(

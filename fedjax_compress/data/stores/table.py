@@ -15,6 +15,7 @@ from fedjax_compress.data.stores.found import (
     LABELS,
     Found,
     How,
+    Used,
     check_names,
     chosen,
     fitting,
@@ -92,6 +93,7 @@ def table_rows(
         together([columns[name] for name in y], where) if y else None,
         _ids(columns[client], client, where) if client else None,
         {name: columns[stored] for name, stored in how.more.items()},
+        Used(tuple(x), tuple(y)),
         names,
         _marks(columns[marks], marks, where) if marks else None,
     )
