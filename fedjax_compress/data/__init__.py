@@ -3,8 +3,10 @@
 from fedjax_compress.data._audio import audio
 from fedjax_compress.data._cifar10 import cifar10
 from fedjax_compress.data._digits import digits
+from fedjax_compress.data._hdf5 import hdf5
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
+from fedjax_compress.data._sqlite import sqlite
 from fedjax_compress.data._synthetic import synthetic
 from fedjax_compress.data._text import text
 from fedjax_compress.data._tfds import tfds
@@ -23,12 +25,14 @@ __all__ = [
     "describe_features",
     "describe_target",
     "digits",
+    "hdf5",
     "held_out",
     "noise",
     "npy",
     "npz",
     "scaled",
     "source",
+    "sqlite",
     "synthetic",
     "text",
     "tfds",

@@ -22,13 +22,14 @@ class _Kind(NamedTuple):
 
 _KINDS = (
     _Kind(b"\x93NUMPY", "one array of numpy (.npy)", _SAVE[4:]),
-    _Kind(b"\x89HDF\r\n\x1a\n", "HDF5", f"read it with h5py {_SAVE}"),
-    _Kind(b"SQLite format 3\0", "an SQLite database", f"query it with sqlite3 {_SAVE}"),
+    _Kind(b"\x89HDF\r\n\x1a\n", "HDF5", "read it with hdf5"),
+    _Kind(b"SQLite format 3\0", "an SQLite database", "read it with sqlite"),
     _Kind(b"PAR1", "Parquet", f"read it with pandas.read_parquet {_SAVE}"),
     _Kind(b"ARROW1", "Arrow", f"read it with pyarrow {_SAVE}"),
     _Kind(b"MATLAB 5.0", "a MATLAB file", f"read it with scipy.io.loadmat {_SAVE}"),
     _Kind(b"\x1f\x8b", "a file compressed by gzip", _UNPACK),
     _Kind(b"\xfd7zXZ", "a file compressed by xz", _UNPACK),
+    _Kind(b"]\0\0", "a file compressed by LZMA", _UNPACK),
     _Kind(b"BZh", "a file compressed by bzip2", _UNPACK),
     _Kind(b"(\xb5/\xfd", "a file compressed by zstandard", _UNPACK),
     _Kind(b"ustar", "a tar archive", _UNPACK, 257),
