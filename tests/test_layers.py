@@ -47,7 +47,7 @@ ROOMS_OF = {
     "rich": {"report", "experiment", "cli"},
     "tyro": {"experiment", "cli"},
     "zstandard": {"wire"},
-    "pyarrow": {"clock"},
+    "pyarrow": {"clock", "data"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }

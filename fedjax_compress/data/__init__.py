@@ -2,9 +2,11 @@
 
 from fedjax_compress.data._audio import audio
 from fedjax_compress.data._cifar10 import cifar10
+from fedjax_compress.data._csv import csv
 from fedjax_compress.data._digits import digits
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
+from fedjax_compress.data._parquet import parquet
 from fedjax_compress.data._synthetic import synthetic
 from fedjax_compress.data._text import text
 from fedjax_compress.data._tfds import tfds
@@ -20,6 +22,7 @@ __all__ = [
     "check",
     "check_public",
     "cifar10",
+    "csv",
     "describe_features",
     "describe_target",
     "digits",
@@ -27,6 +30,7 @@ __all__ = [
     "noise",
     "npy",
     "npz",
+    "parquet",
     "scaled",
     "source",
     "synthetic",
