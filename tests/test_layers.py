@@ -47,9 +47,9 @@ ROOMS_OF = {
     "rich": {"report", "experiment", "cli"},
     "tyro": {"experiment", "cli"},
     "zstandard": {"wire"},
-    "pyarrow": {"clock"},
     "msgpack": {"data"},
     "h5py": {"data"},
+    "pyarrow": {"clock", "data"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }

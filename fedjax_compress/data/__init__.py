@@ -2,10 +2,12 @@
 
 from fedjax_compress.data._audio import audio
 from fedjax_compress.data._cifar10 import cifar10
+from fedjax_compress.data._csv import csv
 from fedjax_compress.data._digits import digits
 from fedjax_compress.data._hdf5 import hdf5
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
+from fedjax_compress.data._parquet import parquet
 from fedjax_compress.data._sqlite import sqlite
 from fedjax_compress.data._synthetic import synthetic
 from fedjax_compress.data._text import text
@@ -22,6 +24,7 @@ __all__ = [
     "check",
     "check_public",
     "cifar10",
+    "csv",
     "describe_features",
     "describe_target",
     "digits",
@@ -30,6 +33,7 @@ __all__ = [
     "noise",
     "npy",
     "npz",
+    "parquet",
     "scaled",
     "source",
     "sqlite",

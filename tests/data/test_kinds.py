@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 
 from fedjax_compress import registry
@@ -22,10 +23,21 @@ def table(path: Path) -> None:
 
 
 def parquet(path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet as library
 
     library.write_table(pyarrow.table({"x": [1, 2]}), path)
+
+
+def arrow_file(path: Path) -> None:
+    from pyarrow import feather
+
+    feather.write_feather(pyarrow.table({"x": [1, 2]}), str(path))
+
+
+def arrow_stream(path: Path) -> None:
+    table = pyarrow.table({"x": [1, 2]})
+    with pyarrow.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table)
 
 
 def archive(path: Path) -> None:
@@ -35,8 +47,8 @@ def archive(path: Path) -> None:
 
 IDX = struct.pack(">IIII", 0x803, 2, 2, 2) + bytes(8)
 FILES = {
-    "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "numpy.loadtxt"),
-    "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "numpy.loadtxt"),
+    "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "it with csv"),
+    "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "it with csv"),
     "json": (lambda p: p.write_text(json.dumps({"x": [1]})), "JSON", "json.load"),
     "hdf5": (
         lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
@@ -46,7 +58,9 @@ FILES = {
     "sqlite": (table, "an SQLite database", "with sqlite"),
     "idx": (lambda p: p.write_bytes(IDX), "IDX", "tfds(mnist)"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(IDX)), "gzip", "unpack it first"),
-    "parquet": (parquet, "Parquet", "pandas.read_parquet"),
+    "parquet": (parquet, "Parquet", "read it with parquet"),
+    "feather": (arrow_file, "Arrow", "read it with parquet"),
+    "stream": (arrow_stream, "a stream of Arrow", "read it with parquet"),
     "pickle": (lambda p: p.write_bytes(b"\x80\x04]."), "pickle", "where you trust it"),
     "zip": (archive, "a zip archive without arrays of numpy", "unpack it first"),
     "bytes": (lambda p: p.write_bytes(bytes(range(255))), "nothing that is known", ""),
@@ -69,6 +83,24 @@ def test_npz_npy_and_text_say_what_a_file_looks_like(kind, tmp_path):
             assert looks in reason
         if source != "text":
             assert cure in reason
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("source", ["csv", "parquet"])
+def test_csv_and_parquet_read_their_own_and_say_what_others_are(kind, source, tmp_path):
+    make, looks, cure = FILES[kind]
+    make(tmp_path / "rows")
+    with pytest.raises(InputError) as caught:
+        registry.build("data", f"{source}(path='{tmp_path}/rows')")
+    reason = caught.value.reason
+    assert "\n" not in reason
+    if f"it with {source}" in cure:
+        assert "say which column to predict" in reason
+    elif kind == "gzip" and source == "csv":  # which reads what is packed
+        assert "is no CSV: what is packed in it is none" in reason
+    else:
+        assert looks in reason
+        assert cure in reason
 
 
 @pytest.mark.parametrize(
