@@ -8,7 +8,7 @@ from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.data.scaling import Scale
 from fedjax_compress.data.tables.building import as_names, dataset_of
 from fedjax_compress.data.tables.csv_files import ENDINGS, read_csv
-from fedjax_compress.data.tables.folders import files_of
+from fedjax_compress.data.tables.folders import files_of, test_files
 from fedjax_compress.data.tables.roles import Asked, TableTarget
 from fedjax_compress.errors import InputError
 
@@ -40,9 +40,10 @@ def csv(
     first line holds the names of the columns; a column without name, as pandas writes
     it for the index, is left out. A column may not have an empty cell where it is read.
 
-    With ``text``, features are int32 tokens [rows, length] instead: 1 + byte of the
-    UTF-8, then 0, a vocabulary of 257 (``text_classifier(symbols=257)``). Without
-    ``label``, the label of each token is the next one, as ``transformer_lm`` wants it.
+    With ``text``, features are int32 tokens [rows, longest] instead, longest being at
+    most ``length``: 1 + byte of the UTF-8, then 0, a vocabulary of 257, as for
+    ``text_classifier(symbols=257)``. Without ``label``, the label of each token is the
+    next one, as ``transformer_lm`` wants it.
 
     The test part is that of ``test`` or ``test_column``, or else a held-out share: the
     same share of every client where ids are given, of every class otherwise, the same
@@ -94,7 +95,7 @@ def csv(
         Said(target, classes, False, scale),
     )
     found = files_of(path, ENDINGS, "csv")
-    held = files_of(test, ENDINGS, "csv").train if test else found.test
+    held = test_files(files_of(test, ENDINGS, "csv")) if test else found.test
     parts = [(found.name, found.train)]
     if held and not test_column:
         parts.append((f"{found.name}, test part", held))

@@ -8,6 +8,7 @@ from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.data.scaling import Scale
 from fedjax_compress.data.tables.arrow_files import arrow_files_of, read_arrow
 from fedjax_compress.data.tables.building import as_names, dataset_of
+from fedjax_compress.data.tables.folders import test_files
 from fedjax_compress.data.tables.roles import Asked, TableTarget
 from fedjax_compress.errors import InputError
 
@@ -89,7 +90,7 @@ def parquet(
         Said(target, classes, False, scale),
     )
     found = arrow_files_of(path)
-    held = arrow_files_of(test).train if test else found.test
+    held = test_files(arrow_files_of(test)) if test else found.test
     needed = _needed(asked)
     tables = [read_arrow(found.name, found.train, needed)]
     if held and not test_column:

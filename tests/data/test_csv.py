@@ -230,8 +230,12 @@ def test_a_folder_whose_names_say_the_parts(columns, tmp_path):
     write_csv(folder / "Validation.csv", half)
     wanted = build(f"csv('{train}', grade, client=who, test='{test}')")
     same(build(f"csv('{folder}', grade, client=who)"), wanted)
+    (tmp_path / "other").mkdir()
+    write_csv(tmp_path / "other" / "test-1.csv", half)
+    only = f"csv('{train}', grade, client=who, test='{tmp_path / 'other'}')"
+    same(build(only), wanted)
     write_csv(folder / "more.csv", half)
-    with pytest.raises(InputError, match="not every name says train, test"):
+    with pytest.raises(InputError, match="if one name says train, test or v"):
         build(f"csv('{folder}', grade)")
 
 

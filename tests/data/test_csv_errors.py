@@ -107,6 +107,7 @@ def test_no_label_or_nothing_else(tmp_path):
     assert wanted in (found := reason(f"csv('{path}')"))
     assert found.endswith("has x, kind, y")
     assert "no column left for features" in reason(f"csv('{path}', (x, kind, y))")
+    assert "no row of 'kind' has two tokens" in reason(f"csv('{path}', text=kind)")
     assert "needs a label" in reason(f"csv('{path}', text=kind, target=number)")
 
 
@@ -165,9 +166,13 @@ def test_folders_and_paths(tmp_path):
     (tmp_path / "rows.arrow").touch()
     assert "has no *.parquet" in (found := reason(f"parquet('{tmp_path}', y)"))
     assert "it holds rows.arrow; name files with path=..." in found
-    write_csv(tmp_path / "test.csv", TABLE)
-    assert "or none train" in reason(f"csv('{tmp_path}', y)")
     path = tmp_path / "test.csv"
+    write_csv(path, TABLE)
+    write_csv(tmp_path / "valid.csv", TABLE)
+    assert "if one name says train, " in reason(f"csv('{tmp_path}', y)")
+    write_csv(tmp_path / "train.csv", TABLE)
+    said = reason(f"csv('{path}', y, test='{tmp_path}')")
+    assert "holds both parts; give it as path" in said
     said = reason(f"csv(('{path}', '{tmp_path}'), y)")
     assert "is a folder; name it alone, or its files" in said
 

@@ -72,6 +72,11 @@ def _told(
                 "is followed by the next"
             )
         tokens, count = tokens_of(tables, asked.text, asked.length + 1, 2)
+        if not any(part[:, 1:].any() for part in tokens):
+            raise InputError(
+                f"{tables[0].where}: no row of {asked.text!r} has two tokens, so that "
+                "one follows another; say what to predict, label=NAME"
+            )
         said = said._replace(tokens=True, classes=said.classes or count)
         return [x[:, :-1] for x in tokens], [x[:, 1:] for x in tokens], said
     labels, count = labels_of(tables, asked, marks)

@@ -41,7 +41,7 @@ def files_of(paths: Paths, endings: tuple[str, ...], source: str) -> Files:
       paths: a file, several files in the order of their rows, or a folder, of which all
         files with one of the endings are taken by name. Where names say train and test,
         as in ``train-00000-of-00002.parquet``, the files are taken as those parts, and
-        validation is left out.
+        validation is left out; where all say the same, they are one part.
       endings: of the files in a folder.
       source: what reads them.
 
@@ -63,6 +63,20 @@ def files_of(paths: Paths, endings: tuple[str, ...], source: str) -> Files:
     return Files(name_of(paths[0]), places)
 
 
+def test_files(found: Files) -> tuple[Path, ...]:
+    """The files that are given as those to test on.
+
+    Raises:
+      InputError: some of them say that they are to learn from.
+    """
+    if found.test:
+        raise InputError(
+            f"test={found.name} holds both parts; give it as path, or name the files "
+            "of its test part"
+        )
+    return found.train
+
+
 def _in_folder(folder: Path, endings: tuple[str, ...], source: str) -> Files:
     """The files of a folder by name, in two parts where their names say which."""
     held = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
@@ -78,13 +92,13 @@ def _in_folder(folder: Path, endings: tuple[str, ...], source: str) -> Files:
     parts: dict[str, list[Path]] = {}
     for file in found:
         parts.setdefault(_part(file), []).append(file)
-    if set(parts) == {""}:
+    if len(parts) == 1:
         return Files(name, tuple(found))
     if "" in parts or "train" not in parts:
         raise InputError(
-            f"{folder} holds {listed([p.name for p in found])}, and not every name "
-            "says train, test or validation, or none train; name files with path=... "
-            "and test=..."
+            f"{folder} holds {listed([p.name for p in found])}; if one name says "
+            "train, test or validation, all must, and some train; name files with "
+            "path=... and test=..."
         )
     return Files(name, tuple(parts["train"]), tuple(parts.get("test", ())))
 
