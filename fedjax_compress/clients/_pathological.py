@@ -32,9 +32,9 @@ def pathological(classes: int = 2, by: str = "") -> Partition:
 
     Every row is dealt once, every label is somebody's, and no client has more than
     ``classes`` labels; it has fewer only where rare labels have fewer rows than there
-    are clients. Of two clients that share a label, one has at most a row more than the
-    other, unless a single row of that label is all it has. So 100 clients have 600
-    of MNIST's 60,000 rows each, of two digits.
+    are clients. Of two clients that share a label, the larger has at most one row more,
+    unless it has but a single row of that label. So 100 clients have 600 of MNIST's
+    60,000 rows each, give or take one, of two digits.
 
     ``shards`` cuts the rows sorted by label wherever a shard ends, so that a client may
     have more labels than shards. ``label_count`` draws labels whatever their rows are,

@@ -109,15 +109,17 @@ def test_rare_labels_make_some_clients_have_fewer():
 
 
 def test_labels_are_drawn_alike_by_all_clients():
-    """Each client has label 0, of 5, with probability 2/5, whatever its id: 40 of 100
-    draws, standard deviation 4.9 at most, six of them, 10 clients: below 1e-7."""
-    data = data_of([20] * 5)
+    """8 of 10 clients have label 0, each with probability 0.8 whatever its id: of
+    2,000 draws 1,600, standard deviation 17.9; six of them, 10 clients: below 1e-7.
+    The first to draw would have it with 0.72 only."""
+    places = _pathological._places(np.array([40, 30, 20, 10]), 10, 2)
+    assert places.tolist() == [8, 6, 4, 2]
     has = np.zeros(10)
-    for seed in range(100):
-        got = assign("pathological", data, 10, seed)
-        has += table_of(got, data.train["labels"], 10)[:, 0] > 0
-    assert has.sum() == 400  # four places of twenty in each
-    assert (abs(has - 40) < 6 * 4.9).all()
+    for seed in range(2000):
+        owners = _pathological._draw(places, 10, np.random.default_rng(seed))
+        assert [len(who) for who in owners] == [8, 6, 4, 2]
+        has[owners[0]] += 1
+    assert (abs(has - 1600) < 6 * 17.9).all()
 
 
 def test_label_count_splits_each_label_evenly():
