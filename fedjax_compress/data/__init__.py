@@ -1,8 +1,13 @@
 """Where examples come from: sources of columns by name, one file each."""
 
 from fedjax_compress.data._audio import audio
+from fedjax_compress.data._cifar import cifar
 from fedjax_compress.data._cifar10 import cifar10
 from fedjax_compress.data._digits import digits
+from fedjax_compress.data._idx import idx
+from fedjax_compress.data._images import images
+from fedjax_compress.data._leaf import leaf
+from fedjax_compress.data._named import cifar100, emnist, fashion_mnist, femnist, mnist
 from fedjax_compress.data._npy import npy
 from fedjax_compress.data._npz import npz
 from fedjax_compress.data._synthetic import synthetic
@@ -19,11 +24,20 @@ __all__ = [
     "audio",
     "check",
     "check_public",
+    "cifar",
     "cifar10",
+    "cifar100",
     "describe_features",
     "describe_target",
     "digits",
+    "emnist",
+    "fashion_mnist",
+    "femnist",
     "held_out",
+    "idx",
+    "images",
+    "leaf",
+    "mnist",
     "noise",
     "npy",
     "npz",

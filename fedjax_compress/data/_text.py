@@ -70,7 +70,7 @@ def text(path: str, length: int = 80, holdout: float = 0.1) -> Dataset:
 
 def encode(speech: str) -> np.ndarray:
     """int32 symbols of a text, one for each character."""
-    points = np.frombuffer(speech.encode("utf-32-le"), np.uint32)
+    points = np.frombuffer(speech.encode("utf-32-le", "surrogatepass"), np.uint32)
     table = np.array([ord(c) for c in CHARACTERS], np.uint32)
     spot = np.minimum(np.searchsorted(table, points), len(table) - 1)
     return np.where(table[spot] == points, 3 + spot, UNKNOWN).astype(np.int32)

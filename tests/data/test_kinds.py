@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -28,6 +29,10 @@ def parquet(path: Path) -> None:
     library.write_table(pyarrow.table({"x": [1, 2]}), path)
 
 
+def picture(path: Path) -> None:
+    Image.new("L", (2, 2)).save(path, "PNG")
+
+
 def archive(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as opened:
         opened.writestr("archive/data.pkl", "")
@@ -37,10 +42,15 @@ IDX = struct.pack(">IIII", 0x803, 2, 2, 2) + bytes(8)
 FILES = {
     "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "numpy.loadtxt"),
     "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "numpy.loadtxt"),
-    "json": (lambda p: p.write_text(json.dumps({"x": [1]})), "JSON", "json.load"),
+    "json": (
+        lambda p: p.write_text(json.dumps({"x": [1]})),
+        "JSON",
+        "read it with leaf, else with json",
+    ),
     "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5", "h5py"),
     "sqlite": (table, "an SQLite database", "sqlite3"),
-    "idx": (lambda p: p.write_bytes(IDX), "IDX", "tfds(mnist)"),
+    "idx": (lambda p: p.write_bytes(IDX), "IDX", "the folder of its files with idx"),
+    "png": (picture, "a picture", "a folder of pictures, by class, with images"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(IDX)), "gzip", "unpack it first"),
     "parquet": (parquet, "Parquet", "pandas.read_parquet"),
     "pickle": (lambda p: p.write_bytes(b"\x80\x04]."), "pickle", "where you trust it"),
