@@ -96,9 +96,12 @@ def _parts(folder: Path, train: str, test: str) -> list[Path]:
     """The folder to learn from and, unless a share of it is held out, that for tests.
 
     Raises:
-      InputError: only one of the two is there.
+      InputError: only one of the two is there, or none of a name that is given.
     """
     first = folder / train
+    if train not in ("", "train") and not first.is_dir():
+        hint = registry.nearest(train, [x.name for x in _folders(folder)])
+        raise InputError(f"{folder} has no folder {train!r}; {hint}")
     if not (train and first.is_dir() and _folders(first)):
         return [folder]
     if not test:

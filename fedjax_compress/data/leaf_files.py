@@ -102,8 +102,11 @@ def read_users(file: Path) -> list[User]:
             f"{file} is not JSON of LEAF: it has no 'user_data' with 'x' and 'y' for "
             "each user"
         )
-    for name in content.get("users", ()):
-        if name not in data:
+    users = content.get("users", [])
+    if not isinstance(users, list):
+        raise InputError(f"{file}: 'users' must be a list of names")
+    for name in users:
+        if not isinstance(name, str) or name not in data:
             raise InputError(f"{file}: user {name!r} has no rows in 'user_data'")
     return [user for name in data if (user := _user(file, name, data[name])).y]
 

@@ -15,7 +15,7 @@ Size = int | tuple[int, ...]
 """Height and width in pixels, or one number for both; 0 leaves pictures as they are."""
 Channels = Literal["auto", 1, 3]
 _GREY = ("1", "L", "LA", "La")
-_COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV", "LAB")
+_COLOUR = ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA", "CMYK", "YCbCr", "HSV")
 
 
 def as_size(size: Size) -> tuple[int, int] | None:
@@ -57,7 +57,7 @@ def read_pictures(
 
     Raises:
       InputError: a file that is no picture or damaged, pictures of more than 8 bits a
-        colour, or of different shapes where no size is given; names two of them.
+        colour, or of different shapes where no size is given, of which it names two.
     """
     wanted = as_size(size)
     if wanted is None or channels == "auto":
@@ -102,7 +102,7 @@ def _decoded(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
             if (picture.height, picture.width) != size:
                 picture = picture.resize(size[::-1], Image.Resampling.BICUBIC)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise InputError(f"{file} is damaged: {_one_line(error)}") from None
+            raise InputError(f"{file} cannot be decoded: {_one_line(error)}") from None
         return np.asarray(picture).reshape(*size, channels)
 
 
@@ -116,8 +116,8 @@ def _opened(file: Path) -> Any:
     if picture.mode not in _GREY + _COLOUR:
         picture.close()
         raise InputError(
-            f"{file} has more than 8 bits a colour (pillow's mode {picture.mode}); "
-            "save it with 8, or save arrays of numbers and take npz"
+            f"{file} is neither grey nor red, green and blue, of 8 bits each (pillow's "
+            f"mode is {picture.mode}); save it so, or arrays of numbers and take npz"
         )
     return picture
 

@@ -230,6 +230,8 @@ def test_rows_that_cannot_be_used_are_one_line(tmp_path, users, words):
         ("[" * 100_000, "is not whole JSON"),
         ("[]", "has no 'user_data'"),
         ('{"speeches": [], "users": []}', "has no 'user_data'"),
+        ('{"users": 3, "user_data": {}}', "'users' must be a list of names"),
+        ('{"users": [[3]], "user_data": {}}', r"user \[3\] has no rows"),
         ('{"users": ["a"], "user_data": {}}', "user 'a' has no rows in 'user_data'"),
         ('{"user_data": {"a": {"x": [[1]]}}}', "user 'a' has no lists 'x' and 'y'"),
         ("", "is not whole JSON: it is empty"),
