@@ -23,7 +23,7 @@ from fedjax_compress.data.columns import (
     load_npz,
 )
 from fedjax_compress.data.dataset import Dataset
-from fedjax_compress.data.parts import in_two, name_of
+from fedjax_compress.data.parts import in_two, inverted, name_of
 from fedjax_compress.data.scaling import Scale
 from fedjax_compress.data.split import test_marks
 from fedjax_compress.errors import InputError
@@ -101,7 +101,7 @@ def npz(
         kind = target_of(said, name, first.rows.labels)
         parts = in_two(first.rows, first.marks, kind, holdout)
     if invert:
-        parts = _inverted(parts[0]), _inverted(parts[1])
+        parts = inverted(parts[0]), inverted(parts[1])
     return built(name, kind, said, *parts)
 
 
@@ -140,15 +140,3 @@ def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
     check_features(x, where, tokens)
     marks = test_marks(rest[-1], where, names.marks) if names.marks else None
     return _File(Rows(where, x, y, rest[0] if client else None, more), marks)
-
-
-def _inverted(rows: Rows) -> Rows:
-    """White for black.
-
-    Raises:
-      InputError: anything but uint8.
-    """
-    kind = rows.features.dtype
-    if kind != np.uint8:
-        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
-    return rows._replace(features=255 - rows.features)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 _HEAD = 4096
 _SAVE = "and save features and labels with numpy.savez"
 _UNPACK = "unpack it first"
+_PICTURES = "read a folder of pictures, by class, with images"
 
 
 class _Kind(NamedTuple):
@@ -34,9 +35,9 @@ _KINDS = (
     _Kind(b"BZh", "a file compressed by bzip2", _UNPACK),
     _Kind(b"(\xb5/\xfd", "a file compressed by zstandard", _UNPACK),
     _Kind(b"ustar", "a tar archive", _UNPACK, 257),
-    _Kind(b"\x89PNG", "a picture", f"put all pictures into one array {_SAVE}"),
-    _Kind(b"\xff\xd8\xff", "a picture", f"put all pictures into one array {_SAVE}"),
-    _Kind(b"GIF8", "a picture", f"put all pictures into one array {_SAVE}"),
+    _Kind(b"\x89PNG", "a picture", _PICTURES),
+    _Kind(b"\xff\xd8\xff", "a picture", _PICTURES),
+    _Kind(b"GIF8", "a picture", _PICTURES),
     *(
         _Kind(
             bytes([0x80, n]),
@@ -49,8 +50,7 @@ _KINDS = (
         _Kind(
             bytes([0, 0, kind]),
             "IDX, as MNIST comes",
-            f"read it with numpy.frombuffer behind its header {_SAVE}, or take "
-            "tfds(mnist)",
+            "read the folder of its files with idx",
         )
         for kind in (8, 9, 11, 12, 13, 14)
     ),
@@ -97,7 +97,10 @@ def _describe_text(head: bytes) -> str:
             return f"looks like nothing that is known; read it yourself {_SAVE}"
         text = head[: error.start].decode("utf-8-sig")
     if text.lstrip()[:1] in ("{", "["):
-        return f"looks like JSON; read it with json.load {_SAVE}"
+        return (
+            "looks like JSON; if LEAF wrote it, read it with leaf, else with json.load "
+            f"{_SAVE}"
+        )
     if any(mark in text.split("\n")[0] for mark in ",;\t"):
         return "looks like CSV; read it with csv"
     return f"looks like text; read its numbers with numpy.loadtxt {_SAVE}"

@@ -42,3 +42,15 @@ def name_of(path: str) -> str:
     """What data are called: folder and file without ending: ``mnist/train``."""
     whole = Path(path)
     return "/".join((*whole.parts[:-1], whole.stem)[-2:])
+
+
+def inverted(rows: Rows) -> Rows:
+    """White for black.
+
+    Raises:
+      InputError: anything but uint8.
+    """
+    kind = rows.features.dtype
+    if kind != np.uint8:
+        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
+    return rows._replace(features=255 - rows.features)

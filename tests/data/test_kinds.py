@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
+from PIL import Image
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -40,6 +41,10 @@ def arrow_stream(path: Path) -> None:
         writer.write_table(table)
 
 
+def picture(path: Path) -> None:
+    Image.new("L", (2, 2)).save(path, "PNG")
+
+
 def archive(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as opened:
         opened.writestr("archive/data.pkl", "")
@@ -49,14 +54,19 @@ IDX = struct.pack(">IIII", 0x803, 2, 2, 2) + bytes(8)
 FILES = {
     "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "it with csv"),
     "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "it with csv"),
-    "json": (lambda p: p.write_text(json.dumps({"x": [1]})), "JSON", "json.load"),
     "hdf5": (
         lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
         "HDF5",
         "with hdf5",
     ),
     "sqlite": (table, "an SQLite database", "with sqlite"),
-    "idx": (lambda p: p.write_bytes(IDX), "IDX", "tfds(mnist)"),
+    "json": (
+        lambda p: p.write_text(json.dumps({"x": [1]})),
+        "JSON",
+        "read it with leaf, else with json",
+    ),
+    "idx": (lambda p: p.write_bytes(IDX), "IDX", "the folder of its files with idx"),
+    "png": (picture, "a picture", "a folder of pictures, by class, with images"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(IDX)), "gzip", "unpack it first"),
     "parquet": (parquet, "Parquet", "read it with parquet"),
     "feather": (arrow_file, "Arrow", "read it with parquet"),
