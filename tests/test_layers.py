@@ -47,11 +47,14 @@ ROOMS_OF = {
     "rich": {"report", "experiment", "cli"},
     "tyro": {"experiment", "cli"},
     "zstandard": {"wire"},
-    "pyarrow": {"clock"},
+    "msgpack": {"data"},
+    "h5py": {"data"},
+    "pyarrow": {"clock", "data"},
     "jax": set(LAYER),
     "numpy": set(LAYER),
 }
 WHEN_USED = {"tensorflow_datasets", "sklearn", "PIL", "scipy", "orbax", "pyarrow"}
+WHEN_USED |= {"msgpack", "h5py"}
 # What is written in terms of such a library, and so is imported when used as well.
 ITSELF_WHEN_USED = {f"{PACKAGE}.runtime.orbax_files"}
 

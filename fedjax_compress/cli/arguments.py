@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import sys
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedjax_compress.errors import InputError
@@ -116,6 +118,27 @@ def _is_whole(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def check_file(what: str, name: str | None) -> None:
+    """Checks that a file can be written before there is anything to write.
+
+    Args:
+      what: the option, for messages.
+      name: of the file; None where none is wanted.
+
+    Raises:
+      InputError: no name of a file, or a folder that is not there or is locked.
+    """
+    if name is None:
+        return
+    path = Path(name)
+    if not name or path.is_dir():
+        raise InputError(f"{what} needs the name of a file, not {name!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"{what}: there is no folder {path.parent}; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{what}: the folder {path.parent} cannot be written to")
 
 
 def view_of(options: Any) -> dict[str, Any]:

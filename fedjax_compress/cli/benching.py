@@ -17,6 +17,7 @@ from rich.text import Text
 
 from fedjax_compress.bench import Case, Request, measure, parse_sweep, plan
 from fedjax_compress.cli import bench_plots
+from fedjax_compress.cli.arguments import check_file
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.config import SPECS
 from fedjax_compress.registry import imports
@@ -102,16 +103,8 @@ def _title(group: list[Case]) -> str:
 
 
 def _check_outputs(outputs: Outputs, request: Request) -> None:
-    for name, given in (("json", outputs.json), ("plot", outputs.plot)):
-        if given is None:
-            continue
-        path = Path(given)
-        if not given or path.is_dir():
-            raise InputError(f"{name} needs the name of a file, not {given!r}")
-        if not path.parent.is_dir():
-            raise InputError(f"{name}: there is no folder {path.parent}; make it first")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{name}: the folder {path.parent} cannot be written to")
+    check_file("json", outputs.json)
+    check_file("plot", outputs.plot)
     if outputs.plot is None:
         return
     if Path(outputs.plot).suffix.lower() != ".png":

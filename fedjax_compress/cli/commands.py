@@ -46,6 +46,7 @@ _POSITIONAL: dict[str, str | None] = {
     "report": "folders",
     "bench": None,
     "size": None,
+    "partition": None,
     "list": "name",
 }
 _DEFECT, _BAD_INPUT = 1, 2
@@ -284,6 +285,14 @@ def _size(options: Any, base: Config) -> None:
     measure_sizes(question, options.quiet)
 
 
+def _partition(options: Any, base: Config) -> None:
+    config = _settings(options, dataclasses.replace(base, cohort=1))  # no round is run
+    from fedjax_compress.cli.partitioning import Outputs, show_partition
+
+    outputs = Outputs(options.output, options.json, options.quiet)
+    show_partition(config, options.by, outputs)
+
+
 def _list(options: Any, base: Config) -> None:
     from fedjax_compress.registry import describe
 
@@ -298,5 +307,6 @@ _COMMANDS = {
     "report": _report,
     "bench": _bench,
     "size": _size,
+    "partition": _partition,
     "list": _list,
 }

@@ -266,6 +266,31 @@ def size_options(base: Config) -> type:
     )
 
 
+def partition_options(base: Config) -> type:
+    """Options of ``partition``."""
+    return _make(
+        "PartitionOptions",
+        "Who has what: the rows and labels of each client, without training.\n\n"
+        "Rows are dealt as run deals them. Shown are how many rows and labels clients "
+        "have, and how far their labels are from those of all clients together, beside "
+        "what it would be if rows were shuffled among them.",
+        [
+            *[_setting(n, getattr(base, n)) for n in named(Role.DEAL)],
+            _own(
+                "by",
+                "",
+                "NAME",
+                "column of whole numbers that is counted in the place of the labels, "
+                "or client for the data's own clients",
+            ),
+            _setting(_IMPORTS, ()),
+            _own("output", None, "FILE.png", "where a picture goes; or FILE.svg"),
+            _own("json", None, "FILE", "where all figures go"),
+            _QUIET,
+        ],
+    )
+
+
 OPTIONS = {
     "run": run_options,
     "resume": resume_options,
@@ -273,6 +298,7 @@ OPTIONS = {
     "report": report_options,
     "bench": bench_options,
     "size": size_options,
+    "partition": partition_options,
     "list": list_options,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fedjax_compress import compress, tree
+from fedjax_compress.cli.arguments import check_file
 from fedjax_compress.compress import LayerSize, SizeReport
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment.build import check_specs, load_data
@@ -65,7 +65,7 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
     """
     config = question.config
     check_specs(config)
-    _check_file(question.json)
+    check_file("json", question.json)
     host.check_settings()
     host.start_devices()
     task = _task(question)
@@ -101,18 +101,6 @@ def measure_sizes(question: Question, quiet: bool = False) -> dict[str, Any]:
         files.write_json(Path(question.json), found)
     _show(make_console(quiet), found, reports, config.qat)
     return found
-
-
-def _check_file(name: str | None) -> None:
-    if name is None:
-        return
-    path = Path(name)
-    if not name or path.is_dir():
-        raise InputError(f"json needs the name of a file, not {name!r}")
-    if not path.parent.is_dir():
-        raise InputError(f"json: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"json: the folder {path.parent} cannot be written to")
 
 
 def _task(question: Question) -> Task:

@@ -1,6 +1,8 @@
 """Who takes part: partitions, sampling, resident data, rows read when needed."""
 
 from fedjax_compress.clients._dirichlet import dirichlet
+from fedjax_compress.clients._label_count import label_count
+from fedjax_compress.clients._pathological import pathological
 from fedjax_compress.clients.client_data import ClientData, group
 from fedjax_compress.clients.evaluation import share_test_rows
 from fedjax_compress.clients.partition import (
@@ -27,7 +29,9 @@ __all__ = [
     "dirichlet",
     "group",
     "iid",
+    "label_count",
     "natural",
+    "pathological",
     "quantity",
     "shards",
     "share_test_rows",

@@ -11,15 +11,16 @@ from typing import Literal
 import numpy as np
 
 from fedjax_compress import registry
+from fedjax_compress.clients.labels import labels_of
 from fedjax_compress.clients.partition import (
     Partition,
     equal_sizes,
     number_of_clients,
     require_rows,
-    single_labels,
 )
 from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.errors import InputError
+from fedjax_compress.registry import PartitionSpec
 
 _EPSILON = 1e-5
 
@@ -30,6 +31,8 @@ def dirichlet(
     form: Literal["flower", "prior", "rejection"] = "flower",
     min_size: int = 10,
     attempts: int = 1000,
+    sizes: PartitionSpec | None = None,
+    by: str = "",
 ) -> Partition:
     """Label skew: Dirichlet(alpha) class shares, in one of three published forms.
 
@@ -49,12 +52,24 @@ def dirichlet(
     has ``min_size`` rows. Sizes are unequal. With few rows a client it hardly ever
     succeeds: 100 clients over the 1,437 digits need min_size=1.
 
+    With ``sizes``, clients of ``flower`` and ``prior`` have as many rows as in another
+    partition, as in ``dirichlet(0.1, sizes=quantity(sigma=1.0))``: labels and sizes are
+    skewed, one whatever the other.
+
     Args:
       alpha: concentration, above 0; ``inf`` gives every client the overall mix
         (``flower``: equal shares of all classes).
       form: which of the three.
       min_size: ``rejection`` only: fewest rows of a client.
       attempts: ``rejection`` only: draws before giving up.
+      sizes: SPEC of the partition that says how many rows each client has; none for
+        equal numbers. Not for ``rejection``.
+      by: column that takes the place of the labels, or ``client`` for the data's own
+        clients; empty for the labels.
+
+    Raises:
+      InputError: rows without classes, ``sizes`` that leave rows to nobody, or draws
+        that give some client too few.
 
     Reference: ``flower``: the helper of the Flower framework as used by Grativol et
     al. (2023). ``prior``: Hsu, Qi, Brown, "Measuring the Effects of Non-Identical
@@ -63,25 +78,44 @@ def dirichlet(
     ``rejection``: the partition of FedML.
 
     Deviations: rows of a class are taken in an order shuffled by ``rng``; ``inf`` in
-    the forms ``prior`` and ``rejection`` is ours.
+    the forms ``prior`` and ``rejection`` is ours, and so are ``sizes``.
     """
     if not alpha > 0:
         raise InputError(f"alpha must be above 0, not {alpha}")
     if min_size < 1 or attempts < 1:
         raise InputError("min_size and attempts must be at least 1")
+    if sizes is not None and form == "rejection":
+        raise InputError(
+            "form=rejection has sizes of its own; leave sizes out, or take form=flower "
+            "or prior"
+        )
+    other = None if sizes is None else registry.build("partition", sizes)
 
     def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
         clients = number_of_clients(dataset, clients)
-        labels = single_labels(dataset, "dirichlet")
+        labels, classes = labels_of(dataset, "dirichlet", by)
         if form == "rejection":
             return _by_class(labels, clients, alpha, rng, min_size, attempts)
-        counts = np.bincount(labels, minlength=dataset.task.classes)
+        quota = equal_sizes(len(labels), clients)
+        if other is not None:
+            quota = _sizes(other(dataset, clients, rng), clients, str(sizes))
+        counts = np.bincount(labels, minlength=classes)
         base = np.ones(len(counts)) if form == "flower" else counts / counts.sum()
         shares = _draw(alpha, base, clients, rng)
         extra = _EPSILON if form == "flower" else 0.0
-        return _by_client(labels, shares, counts, extra, rng)
+        return _by_client(labels, quota, shares, counts, extra, rng)
 
     return assign
+
+
+def _sizes(assignment: np.ndarray, clients: int, what: str) -> np.ndarray:
+    """int [clients], how many rows each has, if every row is somebody's."""
+    if (unused := int((assignment < 0).sum())) > 0:
+        raise InputError(
+            f"sizes={what} leaves {unused} of {len(assignment)} rows to nobody; take a "
+            "partition that deals them all, such as quantity"
+        )
+    return np.bincount(assignment, minlength=clients)
 
 
 def _draw(
@@ -99,19 +133,20 @@ def _draw(
 
 def _by_client(
     labels: np.ndarray,
+    quota: np.ndarray,
     shares: np.ndarray,
     counts: np.ndarray,
     extra: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Clients in turn fill equal quotas, each from its own class shares."""
+    """Clients in turn fill their quotas, each from its own class shares."""
     shuffled = rng.permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     ends = np.cumsum(counts)
     taken = ends - counts
     assignment = np.empty(len(labels), np.int32)
-    for client, quota in enumerate(equal_sizes(len(labels), len(shares))):
-        for category in _fill(shares[client], quota, ends - taken, extra, rng):
+    for client, size in enumerate(quota):
+        for category in _fill(shares[client], size, ends - taken, extra, rng):
             assignment[by_class[taken[category]]] = client
             taken[category] += 1
     return assignment

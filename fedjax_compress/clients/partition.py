@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fedjax_compress import registry
+from fedjax_compress.clients.labels import labels_of
 from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import rows_of
@@ -39,24 +40,6 @@ def number_of_clients(dataset: Dataset, clients: int) -> int:
             f"{dataset.name}; ask for at most {rows} clients"
         )
     return wanted
-
-
-def single_labels(dataset: Dataset, what: str) -> np.ndarray:
-    """int [train rows], the class of each row.
-
-    Raises:
-      InputError: rows hold a sequence of labels, as text does.
-    """
-    labels = dataset.train["labels"]
-    if dataset.task.predicts != "class":
-        raise InputError(
-            f"{what} needs one label a row, but {dataset.name} has "
-            f"{labels.shape[1:]} of them; use natural or iid"
-            if labels.ndim > 1
-            else f"{what} needs classes, but the labels of {dataset.name} are numbers; "
-            "use natural or iid"
-        )
-    return labels
 
 
 def require_rows(assignment: np.ndarray, clients: int, cure: str) -> np.ndarray:
@@ -107,15 +90,18 @@ def iid() -> Partition:
 
 
 @registry.register("partition")
-def shards(per_client: int = 2) -> Partition:
+def shards(per_client: int = 2, by: str = "") -> Partition:
     """Rows sorted by label, cut into equal shards, a few shards to each client.
 
     With 60,000 rows, 100 clients and 2 shards each: 200 shards of 300 rows. Rows of
     one label keep their order in the data. Every row is used; where the numbers do
-    not divide, shards differ by one row.
+    not divide, shards differ by one row. Where a shard ends among the rows of a label,
+    a client may have more labels than shards; ``pathological`` keeps to a number.
 
     Args:
       per_client: shards of each client, at least 1.
+      by: column that takes the place of the labels, or ``client`` for the data's own
+        clients; empty for the labels.
 
     Reference: McMahan et al., "Communication-Efficient Learning of Deep Networks from
     Decentralized Data" (2017), section 3 (the numbers from memory).
@@ -125,7 +111,7 @@ def shards(per_client: int = 2) -> Partition:
 
     def assign(dataset: Dataset, clients: int, rng: np.random.Generator) -> np.ndarray:
         clients = number_of_clients(dataset, clients)
-        labels = single_labels(dataset, "shards")
+        labels, _ = labels_of(dataset, "shards", by)
         count = clients * per_client
         if count > len(labels):
             raise InputError(

@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from fedjax_compress import registry
+from fedjax_compress.data._named import prepared
 from fedjax_compress.data.columns import as_labels, find, load_npz
 from fedjax_compress.data.dataset import Dataset, check
 from fedjax_compress.errors import InputError
@@ -14,20 +15,29 @@ from fedjax_compress.typing import Task
 
 
 @registry.register("data")
-def cifar10(folder: str, batches: int = 5) -> Dataset:
+def cifar10(folder: str = "", batches: int = 5, data_dir: str = "") -> Dataset:
     """CIFAR-10 from a folder of train_1.npz .. train_5.npz and test.npz.
+
+    Without a folder it is the set that tensorflow-datasets has prepared, as
+    tfds(cifar10) reads it; of the files of the binary version, cifar(path=...).
 
     Each file holds ``webp`` (uint8, lossless WebP strips of images laid end to end,
     32 pixels wide), ``ends`` (int64, the end offset of each strip) and ``labels``
     (uint8). Images come out as uint8 (32, 32, 3). No clients of its own.
 
     Args:
-      folder: where the files are.
+      folder: where the files are; empty for the prepared set.
       batches: how many of the five train files to read, 1 to 5.
+      data_dir: folder of prepared sets; empty for the library's own default.
 
     Raises:
-      InputError: a missing file or one that does not decode.
+      InputError: a missing file or one that does not decode, or no prepared set; gives
+        the command that prepares it.
     """
+    if not folder:
+        if batches != 5:
+            raise InputError("batches are of a folder: give one, or leave batches out")
+        return prepared("cifar10", "cifar", data_dir)
     if not 1 <= batches <= 5:
         raise InputError(f"batches must be 1 to 5, not {batches}")
     place = find(folder, "folder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from fedjax_compress.data.building import (
     TargetOption,
     built,
     further,
-    groups_of,
     target_of,
 )
 from fedjax_compress.data.columns import (
@@ -25,10 +23,10 @@ from fedjax_compress.data.columns import (
     load_npz,
 )
 from fedjax_compress.data.dataset import Dataset
+from fedjax_compress.data.parts import in_two, inverted, name_of
 from fedjax_compress.data.scaling import Scale
-from fedjax_compress.data.split import hold_out, test_marks
+from fedjax_compress.data.split import test_marks
 from fedjax_compress.errors import InputError
-from fedjax_compress.typing import Target
 
 
 @registry.register("data")
@@ -93,7 +91,7 @@ def npz(
     said = Said(target, classes, tokens, scale)
     more = further(lengths, label_lengths, weights, inputs)
     names = _Names(features, labels, client, test_column, more)
-    name = _name(path)
+    name = name_of(path)
     first = _read(path, names, tokens, needed=True)
     if test:
         second = _read(test, names, tokens, needed=False).rows
@@ -101,9 +99,9 @@ def npz(
         parts = first.rows, second
     else:
         kind = target_of(said, name, first.rows.labels)
-        parts = _held_out(first, kind, holdout)
+        parts = in_two(first.rows, first.marks, kind, holdout)
     if invert:
-        parts = _inverted(parts[0]), _inverted(parts[1])
+        parts = inverted(parts[0]), inverted(parts[1])
     return built(name, kind, said, *parts)
 
 
@@ -130,7 +128,7 @@ def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
     Raises:
       InputError: missing file or array, columns that do not fit each other.
     """
-    where = _name(path)
+    where = name_of(path)
     client = names.client if needed or has_array(path, names.client) else ""
     wanted = [names.features, names.labels, *names.more.values()]
     others = [n for n in (client, names.marks) if n]
@@ -142,35 +140,3 @@ def _read(path: str, names: _Names, tokens: bool, needed: bool) -> _File:
     check_features(x, where, tokens)
     marks = test_marks(rest[-1], where, names.marks) if names.marks else None
     return _File(Rows(where, x, y, rest[0] if client else None, more), marks)
-
-
-def _held_out(file: _File, kind: Target, holdout: float) -> tuple[Rows, Rows]:
-    """The rows to learn from and those to test on: marked, or a share of each group."""
-    rows, held = file
-    if held is None:
-        held = hold_out(groups_of(kind, rows), holdout)
-        if not held.any():
-            raise InputError(
-                f"{rows.where}: no row can be held out for testing: a class, or a "
-                "client where there are ids, keeps its last row; name a file or a "
-                "column of test rows with test or test_column"
-            )
-    return rows.taken(~held), rows.taken(held)
-
-
-def _name(path: str) -> str:
-    """Folder and file without ending: ``mnist/train``."""
-    whole = Path(path)
-    return "/".join((*whole.parts[:-1], whole.stem)[-2:])
-
-
-def _inverted(rows: Rows) -> Rows:
-    """White for black.
-
-    Raises:
-      InputError: anything but uint8.
-    """
-    kind = rows.features.dtype
-    if kind != np.uint8:
-        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
-    return rows._replace(features=255 - rows.features)

@@ -98,6 +98,10 @@ def tfds(
     return built(name, kind, said, first, second)
 
 
+class NotPrepared(InputError):
+    """No set of that name has been prepared."""
+
+
 class _Names(NamedTuple):
     """Names of the features to read; ``client`` may be empty."""
 
@@ -121,7 +125,7 @@ def _open(name: str, data_dir: str) -> Any:
     try:
         builder = read_only_builder.builder_from_files(name, **where)
     except registered.DatasetNotFoundError:
-        raise InputError(
+        raise NotPrepared(
             f"{name} is not prepared in {_shown(data_dir)}; {cure}"
         ) from None
     except ValueError as error:

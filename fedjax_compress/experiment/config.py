@@ -35,26 +35,26 @@ class Config:
     data: Spec = option(
         "digits",
         "data set, as in digits or npz(path='my/data.npz')",
-        Role.ROWS | Role.SIZE,
+        Role.ROWS | Role.SIZE | Role.DEAL,
         kind="data",
     )
     public: Spec = option(
         "none",
         "rows that no client has, for algorithms that need some, as in held_out(0.1), "
         "noise(2000) or source(npz(path='my/public.npz'))",
-        Role.ROWS | Role.EARLY | Role.LATER,
+        Role.ROWS | Role.EARLY | Role.LATER | Role.DEAL,
         kind="public",
     )
     partition: Spec = option(
         "dirichlet(alpha=0.5)",
         "how rows are dealt to clients",
-        Role.ROWS | Role.EARLY,
+        Role.ROWS | Role.EARLY | Role.DEAL,
         kind="partition",
     )
     clients: int = option(
         0,
         "number of clients; 0: 100, or the data's own if natural or blocks",
-        Role.ROWS,
+        Role.ROWS | Role.DEAL,
         least=0,
     )
     cohort: int = option(
@@ -64,7 +64,7 @@ class Config:
     seed: int = option(
         0,
         "everything random follows from it: split, model, cohorts, noise",
-        Role.ROWS | Role.SHARED | Role.SIZE,
+        Role.ROWS | Role.SHARED | Role.SIZE | Role.DEAL,
         least=0,
     )
     model: Spec = option(

@@ -24,6 +24,7 @@ class Role(enum.Flag):
       SHARED: all schemes of a grid have the same.
       SCHEME: ``compare`` takes it from the schemes.
       SIZE: ``size`` takes it.
+      DEAL: ``partition`` takes it.
       LATER: the first runs did not know it; they had the default.
     """
 
@@ -41,6 +42,7 @@ class Role(enum.Flag):
     SHARED = enum.auto()
     SCHEME = enum.auto()
     SIZE = enum.auto()
+    DEAL = enum.auto()
     LATER = enum.auto()
 
 

@@ -27,7 +27,13 @@ from fedjax_compress.registry.conversion import (
     type_name,
 )
 from fedjax_compress.registry.listing import KINDS, describe
-from fedjax_compress.registry.texts import DataSpec, LocalSpec, ModelSpec, ServerSpec
+from fedjax_compress.registry.texts import (
+    DataSpec,
+    LocalSpec,
+    ModelSpec,
+    PartitionSpec,
+    ServerSpec,
+)
 
 __all__ = [
     "KINDS",
@@ -36,6 +42,7 @@ __all__ = [
     "LocalSpec",
     "ModelSpec",
     "Option",
+    "PartitionSpec",
     "ServerSpec",
     "bind",
     "build",

@@ -15,11 +15,13 @@ LocalSpec = NewType("LocalSpec", str)
 """Likewise of ``--local``."""
 ModelSpec = NewType("ModelSpec", str)
 """Likewise of ``--model``."""
+PartitionSpec = NewType("PartitionSpec", str)
+"""Likewise of ``--partition``."""
 ServerSpec = NewType("ServerSpec", str)
 """Likewise of ``--server``."""
 _KINDS = (
     (DataSpec, "data"), (LocalSpec, "local"), (ModelSpec, "model"),
-    (ServerSpec, "server"),
+    (PartitionSpec, "partition"), (ServerSpec, "server"),
 )  # fmt: skip
 
 

@@ -32,9 +32,12 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG in one step."""
+    """Writes a PNG, or an SVG where the name ends so, in one step."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    if path.suffix.lower() == ".svg":
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    else:
+        figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
 
 

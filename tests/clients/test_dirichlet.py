@@ -179,3 +179,36 @@ def test_text_has_no_single_label(make):
     data = changed(data, task=task, train_labels=labels)
     with pytest.raises(InputError, match="dirichlet needs one label a row"):
         assign("dirichlet", data, 5)
+
+
+@pytest.mark.parametrize("form", ["flower", "prior"])
+@pytest.mark.parametrize("sizes", ["quantity(sigma=1.5)", "quantity(alpha=0.4)", "iid"])
+def test_sizes_are_those_of_another_partition(make, form, sizes):
+    """The other partition draws first, so with the same seed it gives these sizes."""
+    data = make(1437)
+    got = assign(f"dirichlet(alpha=0.1, form={form}, sizes={sizes})", data, 50)
+    wanted = np.bincount(assign(sizes, data, 50))
+    np.testing.assert_array_equal(np.bincount(got), wanted)
+    quoted = assign(f"dirichlet(alpha=0.1, form={form}, sizes='{sizes}')", data, 50)
+    np.testing.assert_array_equal(got, quoted)
+
+
+def test_unequal_sizes_leave_the_skew_of_labels(make):
+    """alpha = 1e-4, as above: the first clients have one class, whatever their size."""
+    data = make(10_000)
+    got = assign("dirichlet(alpha=0.0001, sizes=quantity(sigma=1.0))", data, 100)
+    table = counts_by_client(got, data.train["labels"], 100)
+    assert table.sum(1).max() > 3 * table.sum(1).min()
+    assert (table[:5].max(1) >= 0.98 * table[:5].sum(1)).all()
+
+
+def test_sizes_that_leave_rows_are_refused(make):
+    data = make(600, clients=(np.arange(600) // 50).astype(np.int32))
+    got = assign("dirichlet(sizes=natural)", data, 12)
+    assert (np.bincount(got) == 50).all()
+    with pytest.raises(InputError) as error:
+        assign("dirichlet(sizes=natural)", data, 5)
+    assert str(error.value) == (
+        "sizes=natural leaves 350 of 600 rows to nobody; take a partition that deals "
+        "them all, such as quantity"
+    )

@@ -10,7 +10,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from PIL import Image
 
 from fedjax_compress import registry
 from fedjax_compress.errors import InputError
@@ -22,10 +24,25 @@ def table(path: Path) -> None:
 
 
 def parquet(path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet as library
 
     library.write_table(pyarrow.table({"x": [1, 2]}), path)
+
+
+def arrow_file(path: Path) -> None:
+    from pyarrow import feather
+
+    feather.write_feather(pyarrow.table({"x": [1, 2]}), str(path))
+
+
+def arrow_stream(path: Path) -> None:
+    table = pyarrow.table({"x": [1, 2]})
+    with pyarrow.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def picture(path: Path) -> None:
+    Image.new("L", (2, 2)).save(path, "PNG")
 
 
 def archive(path: Path) -> None:
@@ -35,14 +52,25 @@ def archive(path: Path) -> None:
 
 IDX = struct.pack(">IIII", 0x803, 2, 2, 2) + bytes(8)
 FILES = {
-    "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "numpy.loadtxt"),
-    "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "numpy.loadtxt"),
-    "json": (lambda p: p.write_text(json.dumps({"x": [1]})), "JSON", "json.load"),
-    "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5", "h5py"),
-    "sqlite": (table, "an SQLite database", "sqlite3"),
-    "idx": (lambda p: p.write_bytes(IDX), "IDX", "tfds(mnist)"),
+    "csv": (lambda p: p.write_text("x,y\n1,2\n"), "CSV", "it with csv"),
+    "semicolons": (lambda p: p.write_text("größe;y\n1;2\n"), "CSV", "it with csv"),
+    "hdf5": (
+        lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)),
+        "HDF5",
+        "with hdf5",
+    ),
+    "sqlite": (table, "an SQLite database", "with sqlite"),
+    "json": (
+        lambda p: p.write_text(json.dumps({"x": [1]})),
+        "JSON",
+        "read it with leaf, else with json",
+    ),
+    "idx": (lambda p: p.write_bytes(IDX), "IDX", "the folder of its files with idx"),
+    "png": (picture, "a picture", "a folder of pictures, by class, with images"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(IDX)), "gzip", "unpack it first"),
-    "parquet": (parquet, "Parquet", "pandas.read_parquet"),
+    "parquet": (parquet, "Parquet", "read it with parquet"),
+    "feather": (arrow_file, "Arrow", "read it with parquet"),
+    "stream": (arrow_stream, "a stream of Arrow", "read it with parquet"),
     "pickle": (lambda p: p.write_bytes(b"\x80\x04]."), "pickle", "where you trust it"),
     "zip": (archive, "a zip archive without arrays of numpy", "unpack it first"),
     "bytes": (lambda p: p.write_bytes(bytes(range(255))), "nothing that is known", ""),
@@ -65,6 +93,24 @@ def test_npz_npy_and_text_say_what_a_file_looks_like(kind, tmp_path):
             assert looks in reason
         if source != "text":
             assert cure in reason
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("source", ["csv", "parquet"])
+def test_csv_and_parquet_read_their_own_and_say_what_others_are(kind, source, tmp_path):
+    make, looks, cure = FILES[kind]
+    make(tmp_path / "rows")
+    with pytest.raises(InputError) as caught:
+        registry.build("data", f"{source}(path='{tmp_path}/rows')")
+    reason = caught.value.reason
+    assert "\n" not in reason
+    if f"it with {source}" in cure:
+        assert "say which column to predict" in reason
+    elif kind == "gzip" and source == "csv":  # which reads what is packed
+        assert "is no CSV: what is packed in it is none" in reason
+    else:
+        assert looks in reason
+        assert cure in reason
 
 
 @pytest.mark.parametrize(

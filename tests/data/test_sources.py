@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fedjax_compress import registry
-from fedjax_compress.data._text import CHARACTERS, UNKNOWN, encode
+from fedjax_compress.data.characters import CHARACTERS, UNKNOWN, encode
 from fedjax_compress.data.split import hold_out
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Task

@@ -30,7 +30,7 @@ from fedjax_compress import (
 from fedjax_compress import report as reports
 from fedjax_compress.__main__ import main
 from fedjax_compress.bench.planning import Request, plan
-from fedjax_compress.cli import benching, sizing
+from fedjax_compress.cli import benching, partitioning, sizing
 from fedjax_compress.clock import fedscale
 from fedjax_compress.errors import InputError
 from fedjax_compress.experiment import Config, build, grid
@@ -158,10 +158,14 @@ def test_shell_commands_are_understood(
     def measured(question: sizing.Question, quiet: bool) -> None:
         check(question.config)
 
+    def shown(config: Config, by: str, outputs: partitioning.Outputs) -> None:
+        check(config)
+
     monkeypatch.chdir(repository)
     monkeypatch.setattr(imports, "_bring", note)  # the README's own has been executed
     monkeypatch.setattr(distributed, "start", distributed.check)
     monkeypatch.setattr(sizing, "measure_sizes", measured)
+    monkeypatch.setattr(partitioning, "show_partition", shown)
     monkeypatch.setattr(experiment, "run_grid", check_grid)
     monkeypatch.setattr(benching, "bench", planned)
     monkeypatch.setattr(experiment, "run", check)

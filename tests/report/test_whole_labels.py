@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedjax_compress.cli import bench_plots
-from fedjax_compress.report import grid_plots, plots, round_plot
+from fedjax_compress.clients.skew import Labels
+from fedjax_compress.report import grid_plots, partition_plot, plots, round_plot
 
 LONG = "a scheme that somebody has named at great length, with its options"
 
@@ -125,3 +126,18 @@ def test_sweep(tmp_path: Path) -> None:
 def test_links(tmp_path: Path) -> None:
     results = [measured("engine", n) for n in (10, 100, 100_000)]
     check_whole(bench_plots.draw_links(results, tmp_path / "l.png"))
+
+
+@pytest.mark.parametrize(("clients", "labels"), [(1, 1), (40, 12), (300, 150)])
+def test_partition(clients: int, labels: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.geometric(1e-6, (clients, labels))
+    names = tuple(f"{LONG} {i}" if i % 3 else f"{i}" for i in range(labels))
+    found = partition_plot.Picture(
+        f"{LONG}; {LONG}; {LONG}",
+        Labels(LONG, names, counts),
+        counts.sum(axis=1),
+        rng.random(clients),
+        rng.random(clients),
+    )
+    check_whole(partition_plot.draw_partition(found, tmp_path / "p.png"))

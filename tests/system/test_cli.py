@@ -198,7 +198,9 @@ def test_config_file_gives_the_defaults(
     assert "unknown setting 'rouds'; did you mean 'rounds'?" in line
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "compare", "report", "list"])
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "compare", "report", "partition", "list"]
+)
 def test_help_names_everything(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,7 +222,7 @@ def test_top_level_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> 
         main(argv)
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("run", "resume", "compare", "report", "list"):
+    for command in ("run", "resume", "compare", "report", "partition", "list"):
         assert command in text
 
 

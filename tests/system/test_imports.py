@@ -166,7 +166,9 @@ def test_workers_of_a_measurement_take_them(folder: Path) -> None:
     ("text", "words"),
     [("1 / 0\n", "mine.py, line 1: ZeroDivisionError"), (None, "cannot import")],
 )
-@pytest.mark.parametrize("command", ["run", "compare", "list", "size", "bench"])
+@pytest.mark.parametrize(
+    "command", ["run", "compare", "list", "size", "bench", "partition"]
+)
 def test_slips_are_one_line(
     folder: Path,
     command: str,

@@ -1,0 +1,1 @@
+"""Tables, from files of text, Parquet or Arrow: what ``csv`` and ``parquet`` share."""
