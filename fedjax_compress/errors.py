@@ -38,6 +38,11 @@ class SpecError(InputError):
         super().__init__(message)
 
 
+def one_line(error: Exception) -> str:
+    """What another library says of an error, in one line; or what kind it is."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _around(line: str, spot: int) -> tuple[str, int]:
     """What is shown of a line, and where the spot is in it."""
     begin = max(0, spot - _SHOWN) if len(line) > 2 * _SHOWN else 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.data.building import Names, Said, TargetOption, further
+from fedjax_compress.data.building import Names, Said, TargetOption, further, listed
 from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.data.parts import name_of
 from fedjax_compress.data.scaling import Scale
@@ -21,7 +21,6 @@ from fedjax_compress.data.stores.found import (
     chosen,
     fitting,
     like,
-    listed,
     of_store,
     together,
 )

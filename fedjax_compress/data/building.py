@@ -65,10 +65,8 @@ def further(
     Raises:
       InputError: an input named like a column that has a meaning of its own.
     """
-    texts = (inputs,) if isinstance(inputs, str) else inputs
-    names = [part.strip() for text in texts for part in text.split(",")]
     found = {"lengths": lengths, "label_lengths": label_lengths, "weights": weights}
-    for name in filter(None, names):
+    for name in listed(inputs):
         if name in _OWN:
             raise InputError(
                 f"inputs: {name!r} is the name of a column with a meaning of its own; "
@@ -76,6 +74,12 @@ def further(
             )
         found[name] = name
     return {name: stored for name, stored in found.items() if stored}
+
+
+def listed(names: str | Names) -> list[str]:
+    """Names that are given as a list, or in one text with commas."""
+    given = (names,) if isinstance(names, str) else names
+    return [part.strip() for text in given for part in text.split(",") if part.strip()]
 
 
 def target_of(said: Said, where: str, *labels: np.ndarray) -> Target:

@@ -28,6 +28,14 @@ def encode(speech: str) -> np.ndarray:
     return np.where(table[spot] == points, 3 + spot, UNKNOWN).astype(np.int32)
 
 
+def first_characters(texts: Sequence[str], length: int) -> np.ndarray:
+    """int32 [texts, length]: the first characters of each, ``PAD`` after its end."""
+    cut = [text[:length] for text in texts]
+    symbols = encode("".join(text.ljust(length) for text in cut)).reshape(-1, length)
+    ends = np.array([len(text) for text in cut])[:, None]
+    return np.where(np.arange(length) < ends, symbols, PAD).astype(np.int32)
+
+
 def check_sequences(length: int, holdout: float) -> None:
     """Raises InputError for sequences without a symbol, or no share held out."""
     if length < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,25 @@ from fedjax_compress import registry
 from fedjax_compress.data.dataset import check_rows
 from fedjax_compress.data.kinds import describe_kind
 from fedjax_compress.data.values import check_finite
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 from fedjax_compress.typing import Columns
 
 _MANY = 1000
 """So many classes are believed without being said."""
 _SHOWN = 60
+_NAMES = 12
 
 
 def shortened(path: str) -> str:
     """A path as a message shows it."""
     return path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+
+
+def shown(names: Sequence[str]) -> str:
+    """Names as a message shows them."""
+    if len(names) <= _NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:_NAMES])}, ... ({len(names)} in all)"
 
 
 def find(path: str, what: str) -> Path:
@@ -61,7 +70,7 @@ def _array(archive: np.lib.npyio.NpzFile, name: str, path: str) -> np.ndarray:
     try:
         return archive[name]
     except Exception as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         if "Object arrays" in reason:
             raise InputError(
                 f"{path}: array {name!r} holds Python objects, which are not read; "
@@ -79,7 +88,7 @@ def map_npy(path: Path) -> np.ndarray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         if "Python objects" in reason:
             raise InputError(
                 f"{path} holds Python objects, which are not read; "
@@ -135,15 +144,11 @@ def _not_read(file: Path, path: str | Path, kind: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{path} cannot be read: {error.strerror}"
     if isinstance(error, (zipfile.BadZipFile, EOFError)) and file.stat().st_size:
-        return f"{path} is damaged or not whole: {_one_line(error)}; save it again"
+        return f"{path} is damaged or not whole: {one_line(error)}; save it again"
     with open(file, "rb") as opened:
         if opened.read(6) == b"\x93NUMPY":
-            return f"{path} cannot be read as {kind}: {_one_line(error)}"
+            return f"{path} cannot be read as {kind}: {one_line(error)}"
     return f"{path} cannot be read as {kind}: it {describe_kind(file)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_columns(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fedjax_compress.checks.returned import describe
-from fedjax_compress.data.characters import PAD, encode
+from fedjax_compress.data.characters import PAD, encode, first_characters
 from fedjax_compress.data.columns import find
 from fedjax_compress.data.leaf_files import User, as_numbers
 from fedjax_compress.data.pictures import Size, read_pictures
@@ -197,14 +197,8 @@ def posts(parts: Parts, length: int, where: str) -> Columns:
     """
     if length < 1:
         raise InputError(f"length must be at least 1, not {length}")
-    found = []
-    for part in parts:
-        texts = [_said(x, user, where)[:length] for user in part for x in user.x]
-        symbols = encode("".join(text.ljust(length) for text in texts))
-        real = np.array([len(text) for text in texts])
-        shown = np.arange(length) < real[:, None]
-        found.append(np.where(shown, symbols.reshape(-1, length), PAD).astype(np.int32))
-    return found
+    texts = ([_said(x, user, where) for user in p for x in user.x] for p in parts)
+    return [first_characters(part, length) for part in texts]
 
 
 def moods(labels: Columns) -> Columns:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedjax_compress.data.columns import find
 from fedjax_compress.data.kinds import describe_kind
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 _WHOLE = ("rem_user_data", "sampled_data", "all_data")
 """Folders of what is not cut into train and test, in the order in which LEAF looks."""
@@ -94,7 +94,7 @@ def read_users(file: Path) -> list[User]:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         kind = describe_kind(file)
-        reason = f"it {kind}" if "JSON" not in kind else " ".join(str(error).split())
+        reason = f"it {kind}" if "JSON" not in kind else one_line(error)
         raise InputError(f"{file} is not whole JSON: {reason}") from None
     data = content.get("user_data") if isinstance(content, dict) else None
     if not isinstance(data, dict):

@@ -44,13 +44,19 @@ def name_of(path: str) -> str:
     return "/".join((*whole.parts[:-1], whole.stem)[-2:])
 
 
-def inverted(rows: Rows) -> Rows:
-    """White for black.
+def inverted(rows: Rows, floats: bool = False) -> Rows:
+    """White for black: 255 - x for uint8, and, where it is said, 1 - x for 0..1.
 
     Raises:
-      InputError: anything but uint8.
+      InputError: other features.
     """
-    kind = rows.features.dtype
-    if kind != np.uint8:
-        raise InputError(f"{rows.where}: only uint8 pixels can be inverted, not {kind}")
-    return rows._replace(features=255 - rows.features)
+    x, right = rows.features, "uint8 pixels"
+    if x.dtype == np.uint8:
+        return rows._replace(features=255 - x)
+    found = str(x.dtype)
+    if floats:
+        if x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1:
+            return rows._replace(features=1 - x)
+        right += " and floats in 0..1"
+        found += f" in {x.min():g}..{x.max():g}"
+    raise InputError(f"{rows.where}: only {right} can be inverted, not {found}")

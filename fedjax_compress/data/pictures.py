@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fedjax_compress.data.kinds import describe_kind
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 Size = int | tuple[int, ...]
 """Height and width in pixels, or one number for both; 0 leaves pictures as they are."""
@@ -102,7 +102,7 @@ def _decoded(file: Path, size: tuple[int, int], channels: int) -> np.ndarray:
             if (picture.height, picture.width) != size:
                 picture = picture.resize(size[::-1], Image.Resampling.BICUBIC)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise InputError(f"{file} cannot be decoded: {_one_line(error)}") from None
+            raise InputError(f"{file} cannot be decoded: {one_line(error)}") from None
         return np.asarray(picture).reshape(*size, channels)
 
 
@@ -126,9 +126,5 @@ def _not_read(file: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{file} cannot be read: {error.strerror}"
     if type(error).__name__ != "UnidentifiedImageError":
-        return f"{file} is no picture that pillow reads: {_one_line(error)}"
+        return f"{file} is no picture that pillow reads: {one_line(error)}"
     return f"{file} is no picture that pillow reads: it {describe_kind(file)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

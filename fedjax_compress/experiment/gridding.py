@@ -52,7 +52,7 @@ from fedjax_compress.report import axes, files
 from fedjax_compress.report.progress import make_console
 from fedjax_compress.report.reporting import read_finished
 from fedjax_compress.report.scores import Score, common, of_model
-from fedjax_compress.runtime import host
+from fedjax_compress.runtime import compiling, host
 
 
 def compare(
@@ -154,6 +154,7 @@ def run_grid(
                 how = callbacks, quiet
                 if diverged := _run_job(job, folder, data, how, again):
                     console.print(diverged, markup=False, soft_wrap=True)
+                _let_go(job, chosen[number:])
                 ended = read_finished(folder / job.folder).summary
                 if "stopped_by" in ended:
                     console.print(_outcome(ended), markup=False, soft_wrap=True)
@@ -296,6 +297,11 @@ def _run_job(
         return str(diverged)
     except Stopped as stopped:
         raise Stopped(stopped.signal, place, stopped.round, again) from None
-    finally:
-        host.give_back()
     return ""
+
+
+def _let_go(job: Job, rest: Sequence[Job]) -> None:
+    """Lets go of what a job has used; of its programs if no seed needs them."""
+    if all(other.scheme != job.scheme for other in rest):
+        compiling.forget()
+    host.give_back()

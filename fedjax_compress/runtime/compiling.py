@@ -14,9 +14,8 @@ _WIDEST = 512
 """Bits. XLA's own choice is 256, for the sake of older CPUs that slow down for more;
 random bits are drawn more than twice as fast with 512 on newer ones."""
 _UNKNOWN = "No such compile option"
-_MOST = 6
-"""Programs that are remembered: those of a scheme of a grid, for its next seed. Each
-may take hundreds of megabytes."""
+_MOST = 16
+"""Programs that are remembered; those of the last few schemes of a grid."""
 _compiled: dict[Hashable, Any] = {}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import types
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from fedjax_compress.experiment import Config, build
-from fedjax_compress.runtime import compiling
+from fedjax_compress.experiment import Config, Grid, Scheme, build, run_grid
+from fedjax_compress.runtime import compiling, host
 from fedjax_compress.runtime.compiling import compile_once, compile_program
 
 WIDTH = "xla_cpu_prefer_vector_width"
@@ -168,3 +170,26 @@ def test_an_xla_without_the_option_compiles_as_it_does() -> None:
 def test_other_errors_are_raised(failure: str) -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match="INVALID"):
         compile_program(Lowered(failure))
+
+
+def test_a_grid_keeps_the_programs_of_a_scheme_for_its_seeds(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second seed finds them; after the last one they are let go."""
+    kept, compiled = [], []
+
+    def note() -> None:
+        kept.append(len(compiling._compiled))
+        compiled.append(len(asked))
+
+    monkeypatch.setattr(host, "give_back", note)
+    base = Config(clients=4, cohort=2, rounds=1, model="logistic", downlink="identity")
+    schemes = Scheme("a", {"uplink": "identity"}), Scheme("b", {"uplink": "sign"})
+    run_grid(Grid(base, schemes, (0, 1)), tmp_path / "grid", quiet=True)
+    first, after_first, second, after_second = kept
+    assert first > 0
+    assert second > 0
+    assert (after_first, after_second) == (0, 0)
+    rounds = [later - sooner for sooner, later in itertools.pairwise([0, *compiled])]
+    assert rounds[0] > rounds[1]
+    assert rounds[2] > rounds[3]

@@ -145,6 +145,23 @@ def test_thirty_rounds_compile_once():
     assert len({tuple(s) for s in sizes}) > 20
 
 
+@pytest.mark.parametrize("rounds", [1, 4])
+def test_a_client_is_traced_once(rounds):
+    """Not for the shapes of its report and again for its values."""
+    algorithm, traced = algorithm_of(STATEFUL), []
+
+    def client(*args):
+        traced.append(args)
+        return algorithm.client(*args)
+
+    noted = algorithm._replace(client=client)
+    simulator = simulator_of(noted, rounds_per_call=rounds)
+    state = simulator.start(PARAMS)
+    traced.clear()
+    simulator.advance(state, 4)
+    assert len(traced) == 1
+
+
 def test_memory_of_a_round_does_not_grow_with_the_cohort():
     def scratch(cohort):
         simulator = simulator_of(algorithm_of(ROTATED), data_of(200), cohort=cohort)

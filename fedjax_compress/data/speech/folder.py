@@ -11,7 +11,7 @@ import numpy as np
 from fedjax_compress import registry
 from fedjax_compress.data.kinds import describe_kind
 from fedjax_compress.data.speech.recordings import Recordings, as_samples, check_rate
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 TABLE = "table.csv"
 _NEEDED = ("file", "transcript", "speaker")
@@ -127,7 +127,7 @@ def _samples(file: Path, rate: int) -> np.ndarray:
     except Exception as error:  # scipy raises what comes up inside, struct.error too
         kind = describe_kind(file)
         known = "looks like nothing" in kind
-        why = " ".join(str(error).split()) if known else f"it {kind.split(';')[0]}"
+        why = one_line(error) if known else f"it {kind.split(';')[0]}"
         raise InputError(f"{file} cannot be read as WAV: {why}") from None
     if any("prematurely" in str(warning.message) for warning in caught):
         raise InputError(f"{file} is not whole: it ends before its samples do")

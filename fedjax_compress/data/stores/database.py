@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fedjax_compress.data.columns import find
 from fedjax_compress.data.kinds import describe_kind
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 _BEGIN = b"SQLite format 3\0"
 _WAL = b"\2"
@@ -49,8 +49,7 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
             stack.callback(connection.close)
             yield connection
         except (sqlite3.Error, sqlite3.Warning) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: SQLite says: {reason}") from None
+            raise InputError(f"{path}: SQLite says: {one_line(error)}") from None
 
 
 def tables_of(connection: sqlite3.Connection) -> dict[str, list[str]]:

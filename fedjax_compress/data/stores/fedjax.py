@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_compress.data.stores.store import Piece, Store, texts
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 TABLES = {"federated_data": {"client_id", "data", "num_examples"}}
 """Tables and columns that such a database has."""
@@ -58,7 +58,7 @@ def _columns(data: Any, client: str, where: str) -> dict[str, Any]:
     except (ValueError, TypeError, zlib.error, msgpack.UnpackException) as error:
         raise InputError(
             f"{where}: data of client {client!r} are not what FedJAX writes, msgpack "
-            f"compressed by zlib: {' '.join(str(error).split()) or 'not readable'}"
+            f"compressed by zlib: {one_line(error)}"
         ) from None
     return found
 

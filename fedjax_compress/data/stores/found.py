@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.data.building import Names, Said
-from fedjax_compress.data.columns import check_columns, check_features
+from fedjax_compress.data.building import Names, Said, listed
+from fedjax_compress.data.columns import check_columns, check_features, shown
 from fedjax_compress.data.stores.store import PICTURES, Store, gathered, square
 from fedjax_compress.errors import InputError
 from fedjax_compress.typing import Columns
@@ -17,7 +17,6 @@ from fedjax_compress.typing import Columns
 FEATURES = (*PICTURES, "x", "features", "snippets")
 LABELS = ("label", "labels", "y", "coarse_label")
 """What features and labels are called where it is not said; the first counts."""
-_SHOWN = 20
 
 
 class How(NamedTuple):
@@ -84,12 +83,6 @@ def like(how: How, first: Found) -> How:
     return how._replace(features=first.used.features, label=first.used.label)
 
 
-def listed(names: str | Names) -> list[str]:
-    """Names that are given as a list, or in one text with commas."""
-    given = (names,) if isinstance(names, str) else names
-    return [part.strip() for text in given for part in text.split(",") if part.strip()]
-
-
 def of_store(store: Store, how: How) -> Found:
     """The rows of a store.
 
@@ -153,11 +146,6 @@ def chosen(
     if needed and not found:
         raise InputError(f"{where}: say {option}=NAME; there are {shown(names)}")
     return found
-
-
-def shown(names: Sequence[str]) -> str:
-    """Names as a message shows them."""
-    return ", ".join(names[:_SHOWN]) + " ..." * (len(names) > _SHOWN)
 
 
 def together(columns: Sequence[np.ndarray], where: str) -> np.ndarray:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from fedjax_compress import registry
-from fedjax_compress.data.columns import find
+from fedjax_compress.data.columns import find, shown
 from fedjax_compress.data.kinds import describe_kind
-from fedjax_compress.data.stores.found import shown
 from fedjax_compress.data.stores.store import Piece, Store, texts
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 _CLIENTS = "examples"
 
@@ -44,7 +43,7 @@ def opened(path: str) -> Iterator[Any]:
         with h5py.File(file, "r") as whole:
             yield whole
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(f"{path} cannot be read: {reason}") from None
 
 

@@ -8,15 +8,14 @@ import numpy as np
 
 from fedjax_compress.data.building import Rows, built, target_of
 from fedjax_compress.data.characters import (
-    PAD,
     check_sequences,
-    encode,
+    first_characters,
     last_held_out,
     next_characters,
 )
 from fedjax_compress.data.dataset import Dataset
 from fedjax_compress.data.ids import check_ids, number_clients
-from fedjax_compress.data.parts import in_two
+from fedjax_compress.data.parts import in_two, inverted
 from fedjax_compress.data.stores.found import Found, How
 from fedjax_compress.errors import InputError
 
@@ -63,7 +62,7 @@ def made(name: str, first: Found, second: Found | None, how: How) -> Dataset:
     else:
         train, test = in_two(rows[0], first.marks, kind, how.holdout)
     if how.invert:
-        train, test = _inverted(train), _inverted(test)
+        train, test = inverted(train, True), inverted(test, True)
     return built(name, kind, said, train, test)
 
 
@@ -75,7 +74,9 @@ def _as_rows(parts: Sequence[Found], length: int) -> list[Rows]:
     return [
         Rows(
             part.where,
-            _characters(part.features, length) if part.is_text else part.features,
+            first_characters(list(part.features), length)
+            if part.is_text
+            else part.features,
             column,
             part.ids,
             part.more,
@@ -98,15 +99,6 @@ def _numbered(where: str, labels: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.searchsorted(names, column) for column in columns]
 
 
-def _characters(texts: np.ndarray, length: int) -> np.ndarray:
-    """int32 [rows, length]: the first characters of each text."""
-    result = np.full((len(texts), length), PAD, np.int32)
-    for row, text in zip(result, texts, strict=True):
-        symbols = encode(text[:length])
-        row[: len(symbols)] = symbols
-    return result
-
-
 def _alike(train: Rows, test: Rows) -> tuple[Rows, Rows]:
     """Whole numbers of one kind in both parts, where those of only one fit uint8."""
     kinds = {train.features.dtype, test.features.dtype}
@@ -116,23 +108,6 @@ def _alike(train: Rows, test: Rows) -> tuple[Rows, Rows]:
             for part in (train, test)
         )
     return train, test
-
-
-def _inverted(rows: Rows) -> Rows:
-    """White for black: 255 - x for uint8, 1 - x for floats in 0..1.
-
-    Raises:
-      InputError: other features.
-    """
-    x = rows.features
-    if x.dtype == np.uint8:
-        return rows._replace(features=255 - x)
-    if x.dtype.kind == "f" and x.min() >= 0 and x.max() <= 1:
-        return rows._replace(features=1 - x)
-    raise InputError(
-        f"{rows.where}: only uint8 pixels and floats in 0..1 can be inverted, not "
-        f"{x.dtype} in {x.min():g}..{x.max():g}"
-    )
 
 
 def _spoken(name: str, first: Found, second: Found | None, how: How) -> Dataset:

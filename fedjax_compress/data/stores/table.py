@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedjax_compress import registry
+from fedjax_compress.data.building import listed
+from fedjax_compress.data.columns import shown
 from fedjax_compress.data.split import test_marks
 from fedjax_compress.data.stores.database import described, quoted, tables_of
 from fedjax_compress.data.stores.found import (
@@ -19,8 +21,6 @@ from fedjax_compress.data.stores.found import (
     check_names,
     chosen,
     fitting,
-    listed,
-    shown,
     together,
 )
 from fedjax_compress.data.stores.store import texts

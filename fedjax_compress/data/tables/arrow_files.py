@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedjax_compress.data.columns import find
+from fedjax_compress.data.columns import find, shown
 from fedjax_compress.data.kinds import describe_kind
 from fedjax_compress.data.tables.folders import Files, Paths, files_of
-from fedjax_compress.data.tables.table import Table, flat, is_index, listed
-from fedjax_compress.errors import InputError
+from fedjax_compress.data.tables.table import Table, flat, is_index
+from fedjax_compress.errors import InputError, one_line
 
 ENDINGS = (".parquet", ".parq")
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
@@ -99,7 +99,7 @@ def read_arrow(where: str, files: Sequence[Path], names: Sequence[str] = ()) -> 
             _check_alike(files, tables)
         columns = flat(whole)
     except pyarrow.ArrowException as error:
-        raise InputError(f"{where}: files differ: {_one_line(error)}") from None
+        raise InputError(f"{where}: files differ: {one_line(error)[:200]}") from None
     except InputError as error:
         raise InputError(f"{where} {error}") from None
     kept = {name: x for name, x in columns.items() if not is_index(name)}
@@ -133,7 +133,7 @@ def _table(file: Path, names: Sequence[str]) -> Any:
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"{file} cannot be read: {error.strerror}") from None
         raise InputError(
-            f"{file} is damaged or not whole: {_one_line(error)}; save it again"
+            f"{file} is damaged or not whole: {one_line(error)[:200]}; save it again"
         ) from None
 
 
@@ -153,7 +153,7 @@ def _check_alike(files: Sequence[Path], tables: list[Any]) -> None:
         if other := set(table.column_names) ^ set(tables[0].column_names):
             raise InputError(
                 f"must have the same columns in all files, but {file.name} and "
-                f"{files[0].name} differ in {listed(sorted(other))}"
+                f"{files[0].name} differ in {shown(sorted(other))}"
             )
 
 
@@ -179,7 +179,3 @@ def _classes(schema: Any) -> dict[str, int]:
     except (KeyError, TypeError, ValueError):
         return {}
     return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

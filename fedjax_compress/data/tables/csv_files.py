@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedjax_compress.data.columns import shown
 from fedjax_compress.data.kinds import describe_kind, is_table
-from fedjax_compress.data.tables.table import Table, flat, is_index, listed
-from fedjax_compress.errors import InputError
+from fedjax_compress.data.tables.table import Table, flat, is_index
+from fedjax_compress.errors import InputError, one_line
 
 _Columns = dict[str, Any]
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -125,7 +126,7 @@ def _read(file: _File, types: dict[str, Any]) -> _Columns:
     kept = [i for i, name in enumerate(names) if not is_index(name)]
     if kept and all(map(_is_number, names)):
         raise InputError(
-            f"{file.path}: the first line holds numbers ({listed(names)}); write names "
+            f"{file.path}: the first line holds numbers ({shown(names)}); write names "
             "of the columns above them"
         )
     try:
@@ -166,7 +167,7 @@ def _packed(path: Path) -> str | None:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    reason = getattr(error, "strerror", None) or one_line(error)
     return InputError(f"{path} cannot be read: {reason[:200]}")
 
 
@@ -185,7 +186,7 @@ def _check_alike(files: list[tuple[_File, _Columns]]) -> None:
         if other := set(columns) ^ set(names):
             raise InputError(
                 f"{file.path} and {first.path} must have the same columns; only one "
-                f"has {listed(sorted(other))}"
+                f"has {shown(sorted(other))}"
             )
 
 

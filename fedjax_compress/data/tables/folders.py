@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedjax_compress.data.building import Names
-from fedjax_compress.data.columns import find
+from fedjax_compress.data.columns import find, shown
 from fedjax_compress.data.parts import name_of
-from fedjax_compress.data.tables.table import listed
 from fedjax_compress.errors import InputError
 
 Paths = str | Names
@@ -84,7 +83,7 @@ def _in_folder(folder: Path, endings: tuple[str, ...], source: str) -> Files:
     name = folder.resolve().name
     if not found:
         kinds = " or ".join(f"*{ending}" for ending in endings)
-        what = listed([p.name for p in held]) if held else "nothing"
+        what = shown([p.name for p in held]) if held else "nothing"
         raise InputError(
             f"{folder} has no {kinds} for {source}; it holds {what}; name files with "
             "path=... and test=..."
@@ -96,7 +95,7 @@ def _in_folder(folder: Path, endings: tuple[str, ...], source: str) -> Files:
         return Files(name, tuple(found))
     if "" in parts or "train" not in parts:
         raise InputError(
-            f"{folder} holds {listed([p.name for p in found])}; if one name says "
+            f"{folder} holds {shown([p.name for p in found])}; if one name says "
             "train, test or validation, all must, and some train; name files with "
             "path=... and test=..."
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedjax_compress.data.tables.table import Table
-from fedjax_compress.errors import InputError
+from fedjax_compress.errors import InputError, one_line
 
 _FORMATS = ("PNG", "JPEG")
 _MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
@@ -58,7 +58,7 @@ def _decode(data: bytes, where: str) -> np.ndarray:
             if mode in _KEPT:
                 pixels = np.asarray(opened.convert(mode))
     except Exception as error:  # Pillow raises what comes up inside, struct.error too
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)[:100]
         if "cannot identify" in reason:
             reason = "PNG and JPEG are read"
         raise InputError(f"{where} holds no picture: {reason}") from None

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from fedjax_compress.data.building import Names, Said
+from fedjax_compress.data.columns import shown
 from fedjax_compress.data.split import test_marks
 from fedjax_compress.data.tables.arrays import (
     as_array,
@@ -16,7 +17,7 @@ from fedjax_compress.data.tables.arrays import (
     what,
 )
 from fedjax_compress.data.tables.categories import codes_of, row_of, values_of
-from fedjax_compress.data.tables.table import Table, listed
+from fedjax_compress.data.tables.table import Table
 from fedjax_compress.errors import InputError
 
 TableTarget = Literal["auto", "class", "positions", "several", "number"]
@@ -70,7 +71,7 @@ def check_asked(asked: Asked, table: Table) -> Asked:
         if len(table.classes) != 1:
             raise InputError(
                 "say which column to predict, label=NAME; "
-                f"{table.where} has {listed(list(table.columns))}"
+                f"{table.where} has {shown(list(table.columns))}"
             )
         asked = asked._replace(labels=tuple(table.classes))
     named = [*asked.labels, *asked.more.values()]
@@ -138,7 +139,7 @@ def _classes(
             place = table.place(row_of(table, name, strange[0]))
             raise InputError(
                 f"{place}: label {strange[0]!r} is that of no training row; they have "
-                f"{listed(values)}"
+                f"{shown(values)}"
             )
     return [codes_of(table, name, values) for table in tables], len(values)
 
@@ -196,7 +197,7 @@ def marks_of(table: Table, name: str) -> np.ndarray:
         if set(values) <= _PARTS:
             return codes_of(table, name, ["test"]) == 0
         raise InputError(
-            f"{table.where}: column {name!r} holds {listed(values)}, but must hold 1, "
+            f"{table.where}: column {name!r} holds {shown(values)}, but must hold 1, "
             "true or test for a test row, and 0, false or train for another"
         )
     return test_marks(as_array(table, name), table.where, name)

@@ -6,9 +6,9 @@ import re
 from typing import Any, NamedTuple
 
 from fedjax_compress import registry
+from fedjax_compress.data.columns import shown
 from fedjax_compress.errors import InputError
 
-_SHOWN = 12
 _INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
@@ -55,14 +55,7 @@ class Table(NamedTuple):
         """The closest name of a column, or all, but not hundreds."""
         names = list(self.columns)
         found = registry.nearest(name, names) if name else "known"
-        return found if "did you mean" in found else f"it has {listed(names)}"
-
-
-def listed(names: list[str]) -> str:
-    """Names as a message shows them."""
-    if len(names) <= _SHOWN:
-        return ", ".join(names)
-    return f"{', '.join(names[:_SHOWN])}, ... ({len(names)} in all)"
+        return found if "did you mean" in found else f"it has {shown(names)}"
 
 
 def is_index(name: str) -> bool:
