@@ -87,6 +87,19 @@ def test_a_second_file_is_numbered_as_the_first(columns, tmp_path):
     assert found.test_clients is None
 
 
+def test_a_value_of_the_test_part_alone_has_a_number_of_its_own(tmp_path):
+    """In both parts, in sorted order of all: else columns would not mean the same."""
+    train = {"job": np.array(["smith", "cook"]), "grade": np.array([0, 1])}
+    test = {"job": np.array(["dyer", "smith"]), "grade": np.array([1, 0])}
+    paths = [
+        write_csv(tmp_path / f"{name}.csv", columns)
+        for name, columns in (("train", train), ("other", test))
+    ]
+    found = build(f"csv('{paths[0]}', grade, test='{paths[1]}')")
+    assert found.train["features"].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert found.test["features"].tolist() == [[0, 1, 0], [0, 0, 1]]
+
+
 def test_text_makes_classes_in_sorted_order_the_same_in_a_second_file(tmp_path):
     names = ["owl", "Ant", "émeu", "bee"]
     first = {"x": range(8), "y": names * 2}
